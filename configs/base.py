@@ -1,0 +1,69 @@
+"""Every configuration key, with its default, unit and meaning. The other files give differences only.
+
+Keys marked [P] follow the paper (arXiv 2603.01111), keys marked [D] are decisions of this project where
+the paper is silent.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    """All keys with their defaults: few-shot training of DeAR on the embedded CLIP and world."""
+    config = ConfigDict()
+    config.job = "train"  # train | evaluate | pretrain
+    config.protocol = "base2new"  # base2new: train on the first half of the classes, test on both halves
+    config.seeds = (1, 2, 3)  # all trained together in one program; each gives what a run of its own gives
+    config.backbone = "embedded"  # the packaged tiny CLIP, or a directory in Hugging Face's CLIP layout
+
+    config.data = ConfigDict()
+    config.data.dataset = "world_compositions"  # a row of dear_jax/data/datasets.py
+    config.data.root = ""  # folder of the images; unused by the embedded world
+    config.data.shots = 16  # training images per class
+    config.data.template = ""  # prompt with one {} for the class name; empty: the data set's own
+    config.data.crop_scale = (0.5, 1.0)  # area share of the random resized crop (MMRL; Dassl: 0.08, 1)
+    config.data.flip = True  # random horizontal flip in training
+    config.data.workers = 0  # processes that prepare images; 0: threads of this process
+
+    config.tokens = ConfigDict()  # METHOD.md section 2
+    config.tokens.attributes = ("color", "shape", "texture", "object", "position")  # [P], one token each
+    config.tokens.text_count = 5  # learnable tokens of the text tower, K_t [D]
+    config.tokens.vision_layer = config_dict.placeholder(int)  # J, counted from 1; None: floor(2 L / 3) + 1, 9 of 12 [P]
+    config.tokens.text_layer = config_dict.placeholder(int)  # the same for the text tower
+    config.tokens.beta = 0.9  # share of the learned token at each layer, in [0, 1] [D]
+    config.tokens.init_std = 0.02  # of the normal initialisation [D]
+
+    config.mask = ConfigDict()  # METHOD.md section 3
+    config.mask.pattern = "random"  # roles | random | open | isolated
+    config.mask.seed = 0  # of the pattern `random`
+    config.mask.role_map = ""  # path of a role map (JSON) for the pattern `roles`
+    config.mask.file = ""  # a boolean NumPy file [L-J+1, heads, T, T] of one's own; replaces the pattern
+    config.mask.set = ""  # single heads, e.g. "9.0=generalization,10.*=mixed,11.3=attribute:color"
+
+    config.fusion = ConfigDict()  # METHOD.md section 4
+    config.fusion.class_start = 0.5  # alpha of the class path at the start, in (0, 1) [D]
+
+    config.loss = ConfigDict()
+    config.loss.reg = 1.0  # lambda_reg: both towers stay near frozen CLIP [D]
+    config.loss.fusion = 0.1  # lambda_fusion: -log alpha_cls [D]
+
+    config.optimizer = ConfigDict()  # AdamW; METHOD.md section 5
+    config.optimizer.learning_rate = 1e-3  # peak, of the per-epoch cosine
+    config.optimizer.weight_decay = 5e-4
+    config.optimizer.warmup_epochs = 1  # epochs at the constant warm-up rate
+    config.optimizer.warmup_learning_rate = 1e-5
+
+    config.train = ConfigDict()
+    config.train.epochs = 10
+    config.train.batch_size = 4  # images per seed and step
+    config.train.log_every = 10  # steps between rows of metrics.jsonl
+    config.train.checkpoint_every = 0  # steps between checkpoints; 0: once an epoch
+    config.train.keep_checkpoints = 2
+
+    config.eval = ConfigDict()
+    config.eval.batch_size = 100  # images
+
+    config.compute = ConfigDict()
+    config.compute.dtype = "float32"  # of the towers: float32 | bfloat16; adapter and losses stay float32
+    config.compute.matmul_precision = "float32"  # float32 products of accelerators: float32 | tensorfloat32 | bfloat16
+    config.lock()
+    return config

@@ -1,0 +1,1 @@
+"""Frozen CLIP: parameters in, arrays out. Knows nothing of the adaptation method."""

@@ -1,0 +1,155 @@
+"""The architecture of a CLIP checkpoint, read from Hugging Face's `config.json`."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from dear_jax.errors import UserError
+
+ACTIVATIONS = ("quick_gelu", "gelu")
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+# Before transformers 4.31 every CLIP config said `eos_token_id: 2`, whatever the vocabulary; it then means
+# "the largest id of the sequence is the end of the text".
+LEGACY_EOS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class TowerConfig:
+    """One transformer tower: `layers` pre-LayerNorm blocks of `width`, `heads` heads each."""
+
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    activation: str  # one of ACTIVATIONS
+    layer_norm_epsilon: float
+
+    @property
+    def head_width(self) -> int:
+        """Channels of one attention head."""
+        return self.width // self.heads
+
+
+@dataclasses.dataclass(frozen=True)
+class CLIPConfig:
+    """Both towers, their inputs and the joint space of `embed_dim` dimensions."""
+
+    vision: TowerConfig
+    text: TowerConfig
+    image_size: int  # pixels, square
+    patch_size: int  # pixels, square
+    embed_dim: int
+    vocab_size: int
+    context_length: int
+    bos_token_id: int
+    eos_token_id: int
+    pixel_mean: tuple[float, float, float] = OPENAI_MEAN  # of RGB in [0, 1]
+    pixel_std: tuple[float, float, float] = OPENAI_STD
+
+    @property
+    def patches(self) -> int:
+        """P, the number of patches of an image."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @classmethod
+    def from_hf(
+        cls,
+        config: Mapping[str, Any],
+        preprocessor: Mapping[str, Any] | None = None,
+        source: str = "config.json",
+    ) -> "CLIPConfig":
+        """Read the dictionaries of `config.json` and `preprocessor_config.json`.
+
+        Raises:
+            UserError: not a CLIP config, or a key that the weights cannot confirm (activation, number of
+                heads, LayerNorm epsilon) is absent: a wrong guess would fail silently.
+        """
+        if config.get("model_type") != "clip" or not {"text_config", "vision_config"} <= set(config):
+            raise UserError(
+                f"{source}: expected a CLIP config (model_type 'clip' with text_config and vision_config), found "
+                f"model_type {config.get('model_type')!r}. Give a checkpoint in the layout of "
+                "transformers.CLIPModel, such as openai/clip-vit-base-patch16."
+            )
+        vision, text = config["vision_config"], config["text_config"]
+        preprocessor = preprocessor or {}
+        result = cls(
+            vision=_read_tower(vision, f"{source}: vision_config", width=768, mlp_width=3072),
+            text=_read_tower(text, f"{source}: text_config", width=512, mlp_width=2048),
+            image_size=vision.get("image_size", 224),
+            patch_size=vision.get("patch_size", 32),
+            embed_dim=config.get("projection_dim", 512),
+            vocab_size=text.get("vocab_size", 49408),
+            context_length=text.get("max_position_embeddings", 77),
+            bos_token_id=text.get("bos_token_id", 49406),
+            eos_token_id=text.get("eos_token_id", 49407),
+            pixel_mean=tuple(preprocessor.get("image_mean", OPENAI_MEAN)),
+            pixel_std=tuple(preprocessor.get("image_std", OPENAI_STD)),
+        )
+        if result.image_size % result.patch_size:
+            raise UserError(
+                f"{source}: vision_config.image_size {result.image_size} is not a multiple of patch_size "
+                f"{result.patch_size}."
+            )
+        return result
+
+    def to_hf(self) -> dict[str, Any]:
+        """The dictionary that `from_hf` and `transformers.CLIPConfig` read."""
+        return {
+            "architectures": ["CLIPModel"],
+            "model_type": "clip",
+            "projection_dim": self.embed_dim,
+            "vision_config": _write_tower(self.vision)
+            | {
+                "model_type": "clip_vision_model",
+                "num_channels": 3,
+                "image_size": self.image_size,
+                "patch_size": self.patch_size,
+                "projection_dim": self.embed_dim,
+            },
+            "text_config": _write_tower(self.text)
+            | {
+                "model_type": "clip_text_model",
+                "vocab_size": self.vocab_size,
+                "max_position_embeddings": self.context_length,
+                "bos_token_id": self.bos_token_id,
+                "eos_token_id": self.eos_token_id,
+                "pad_token_id": self.eos_token_id,
+                "projection_dim": self.embed_dim,
+            },
+        }
+
+
+def _read_tower(values: Mapping[str, Any], source: str, width: int, mlp_width: int) -> TowerConfig:
+    unconfirmed = ("num_attention_heads", "hidden_act", "layer_norm_eps")
+    missing = [key for key in unconfirmed if key not in values]
+    if missing:
+        raise UserError(
+            f"{source} does not say {', '.join(missing)}, which the weights cannot tell: a wrong guess would give "
+            "wrong features without an error. Add the key to the file, from the model's documentation."
+        )
+    if values["hidden_act"] not in ACTIVATIONS:
+        raise UserError(f"{source}.hidden_act is {values['hidden_act']!r}, expected one of {', '.join(ACTIVATIONS)}.")
+    tower = TowerConfig(
+        width=values.get("hidden_size", width),
+        layers=values.get("num_hidden_layers", 12),
+        heads=values["num_attention_heads"],
+        mlp_width=values.get("intermediate_size", mlp_width),
+        activation=values["hidden_act"],
+        layer_norm_epsilon=values["layer_norm_eps"],
+    )
+    if tower.width % tower.heads:
+        raise UserError(f"{source}: hidden_size {tower.width} is not a multiple of num_attention_heads {tower.heads}.")
+    return tower
+
+
+def _write_tower(tower: TowerConfig) -> dict[str, Any]:
+    return {
+        "hidden_size": tower.width,
+        "num_hidden_layers": tower.layers,
+        "num_attention_heads": tower.heads,
+        "intermediate_size": tower.mlp_width,
+        "hidden_act": tower.activation,
+        "layer_norm_eps": tower.layer_norm_epsilon,
+    }

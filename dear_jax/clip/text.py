@@ -1,0 +1,87 @@
+"""CLIP's text tower: token ids in, features out, split into a prefix and a suffix like the vision tower.
+
+The tower is causal and read at the end-of-text token: positions after it change nothing, so that ids may be
+cut to the longest prompt (METHOD.md section 6).
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dear_jax.clip import layers
+from dear_jax.clip.config import LEGACY_EOS, CLIPConfig
+from dear_jax.clip.layers import Params, Tokens
+
+TOKEN_START = 1  # learned tokens stand right after the beginning-of-text token
+
+
+def end_positions(token_ids: Int[Array, "C T"], config: CLIPConfig) -> Int[Array, "C"]:
+    """Position of each prompt's end-of-text token, found as transformers does."""
+    if config.eos_token_id == LEGACY_EOS:
+        return jnp.argmax(token_ids, axis=-1)
+    return jnp.argmax(token_ids == config.eos_token_id, axis=-1)
+
+
+def embed(
+    params: Params, config: CLIPConfig, token_ids: Int[Array, "C T"], dtype: jnp.dtype = jnp.float32
+) -> Float[Array, "C T D"]:
+    """Token ids to the input of layer 1. T is at most the context length."""
+    length = token_ids.shape[1]
+    if length > config.context_length:
+        raise ValueError(f"expected at most {config.context_length} tokens, got {length}")
+    embeddings = params["text_model"]["embeddings"]
+    x = jnp.take(embeddings["token_embedding"]["embedding"], token_ids, axis=0).astype(dtype)
+    return x + embeddings["position_embedding"]["embedding"][:length].astype(dtype)[None]
+
+
+def prefix(
+    params: Params,
+    config: CLIPConfig,
+    token_ids: Int[Array, "C T"],
+    last_layer: int,
+    dtype: jnp.dtype = jnp.float32,
+) -> Float[Array, "C T D"]:
+    """Token ids to the output of layer `last_layer` (0: the embedding alone)."""
+    x = embed(params, config, token_ids, dtype)
+    stack = layers.slice_layers(params["text_model"]["encoder"]["layers"], 1, last_layer)
+    return layers.run_blocks(config.text, stack, x, causal_mask(x.shape[1]))[0]
+
+
+def suffix(
+    params: Params,
+    config: CLIPConfig,
+    x: Float[Array, "C T D"],
+    first_layer: int,
+    tokens: Tokens | None = None,
+) -> Float[Array, "C T D"]:
+    """Run layers first_layer..L; `tokens` enter after the beginning of the text, under causal attention.
+
+    Returns the output of the last layer, before the final LayerNorm, of length T, or T + K_t with tokens: the
+    end of the text then stands K_t positions further on.
+    """
+    stack = layers.slice_layers(params["text_model"]["encoder"]["layers"], first_layer, config.text.layers)
+    if tokens is not None:
+        x = layers.insert_tokens(x, tokens.values, TOKEN_START)
+    return layers.run_blocks(config.text, stack, x, causal_mask(x.shape[1]), tokens, TOKEN_START)[0]
+
+
+def project(
+    params: Params, config: CLIPConfig, x: Float[Array, "C T D"], positions: Int[Array, "C"]
+) -> Float[Array, "C d"]:
+    """The output at the end-of-text positions to the joint space, in float32."""
+    read = jnp.take_along_axis(x, positions[:, None, None], axis=1)[:, 0]
+    norm = layers.layer_norm(config.text.layer_norm_epsilon)
+    read = norm.apply({"params": params["text_model"]["final_layer_norm"]}, read)
+    return read @ params["text_projection"]["kernel"].astype(jnp.float32)
+
+
+def encode(
+    params: Params, config: CLIPConfig, token_ids: Int[Array, "C T"], dtype: jnp.dtype = jnp.float32
+) -> Float[Array, "C d"]:
+    """Plain CLIP text features, not L2-normalised (`CLIPModel.get_text_features`)."""
+    x = prefix(params, config, token_ids, config.text.layers, dtype)
+    return project(params, config, x, end_positions(token_ids, config))
+
+
+def causal_mask(length: int) -> Array:
+    """`[1, T, T]`: every position sees itself and those before it."""
+    return jnp.tril(jnp.ones((1, length, length), bool))

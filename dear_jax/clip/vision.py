@@ -1,0 +1,107 @@
+"""CLIP's vision tower: pixels in, features out, split into a prefix and a suffix.
+
+`prefix` runs the layers that meet no learned token (1..J-1); `suffix` runs J..L, plain or with learned tokens
+and a mask per head (METHOD.md sections 2, 3 and 6); `project` is the final LayerNorm and projection.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, UInt8
+
+from dear_jax.clip import layers
+from dear_jax.clip.config import CLIPConfig
+from dear_jax.clip.layers import Analysis, Params, Tokens
+
+
+def normalize(images: UInt8[Array, "B h w 3"], config: CLIPConfig) -> Float[Array, "B h w 3"]:
+    """RGB in 0..255 to float32 of the checkpoint's mean 0 and standard deviation 1."""
+    mean = jnp.asarray(config.pixel_mean, jnp.float32).reshape(1, 1, 1, 3)
+    std = jnp.asarray(config.pixel_std, jnp.float32).reshape(1, 1, 1, 3)
+    return (images.astype(jnp.float32) / 255.0 - mean) / std
+
+
+def embed(
+    params: Params, config: CLIPConfig, pixels: Float[Array, "B h w 3"], dtype: jnp.dtype = jnp.float32
+) -> Float[Array, "B 1+P D"]:
+    """Normalised pixels to the input of layer 1: the class token, then the patches in reading order."""
+    size = (config.image_size, config.image_size, 3)
+    if pixels.shape[1:] != size:
+        raise ValueError(f"expected images of shape {size}, got {pixels.shape[1:]}")
+    embeddings = params["vision_model"]["embeddings"]
+    width = config.vision.width
+    side, patch = config.image_size // config.patch_size, config.patch_size
+    patches = pixels.reshape(-1, side, patch, side, patch, 3).transpose(0, 1, 3, 2, 4, 5)
+    patches = patches.reshape(-1, side * side, patch * patch * 3).astype(dtype)
+    x = patches @ embeddings["patch_embedding"]["kernel"].reshape(-1, width).astype(dtype)
+    class_token = jnp.broadcast_to(embeddings["class_embedding"].astype(dtype), (x.shape[0], 1, width))
+    x = jnp.concatenate([class_token, x], axis=1)
+    x = x + embeddings["position_embedding"]["embedding"].astype(dtype)[None]
+    norm = layers.layer_norm(config.vision.layer_norm_epsilon)
+    return norm.apply({"params": params["vision_model"]["pre_layrnorm"]}, x).astype(dtype)
+
+
+def prefix(
+    params: Params,
+    config: CLIPConfig,
+    pixels: Float[Array, "B h w 3"],
+    last_layer: int,
+    dtype: jnp.dtype = jnp.float32,
+) -> Float[Array, "B 1+P D"]:
+    """Normalised pixels to the output of layer `last_layer` (0: the embedding alone)."""
+    x = embed(params, config, pixels, dtype)
+    stack = layers.slice_layers(params["vision_model"]["encoder"]["layers"], 1, last_layer)
+    return layers.run_blocks(config.vision, stack, x)[0]
+
+
+def suffix(
+    params: Params,
+    config: CLIPConfig,
+    x: Float[Array, "B 1+P D"],
+    first_layer: int,
+    tokens: Tokens | None = None,
+    head_mask: Bool[Array, "L H T T"] | None = None,
+    analyse: bool = False,
+) -> tuple[Float[Array, "B T D"], Analysis | None]:
+    """Run layers first_layer..L on the output of the layer before.
+
+    Args:
+        params: the CLIP parameters.
+        config: the architecture.
+        x: input of layer `first_layer` (J), as `prefix(..., J - 1)` gives it.
+        first_layer: J, counted from 1.
+        tokens: K learned tokens that enter here, after the patches, so that T = 1 + P + K; none: T = 1 + P.
+        head_mask: `[L-J+1, H, T, T]`, True where the query row may attend to the key column. A row without
+            an allowed key has no meaning: `adapt.mask` refuses to build one.
+        analyse: also return each layer's attention probabilities and head outputs.
+
+    Returns:
+        The output of the last layer, before the final LayerNorm, and the analysis or None.
+    """
+    stack = layers.slice_layers(params["vision_model"]["encoder"]["layers"], first_layer, config.vision.layers)
+    start = x.shape[1]
+    if tokens is not None:
+        x = layers.insert_tokens(x, tokens.values, start)
+    if head_mask is not None:
+        expected = (config.vision.layers - first_layer + 1, config.vision.heads, x.shape[1], x.shape[1])
+        if head_mask.shape != expected:
+            raise ValueError(f"expected a head_mask of shape {expected} (layers, heads, T, T), got {head_mask.shape}")
+    return layers.run_blocks(config.vision, stack, x, head_mask, tokens, start, analyse)
+
+
+def final_norm(params: Params, config: CLIPConfig, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+    """The frozen final LayerNorm, in float32."""
+    norm = layers.layer_norm(config.vision.layer_norm_epsilon)
+    return norm.apply({"params": params["vision_model"]["post_layernorm"]}, x)
+
+
+def project(params: Params, config: CLIPConfig, x: Float[Array, "B D"]) -> Float[Array, "B d"]:
+    """The class token's output to the joint space: final LayerNorm and frozen projection, in float32."""
+    kernel = params["visual_projection"]["kernel"].astype(jnp.float32)
+    return final_norm(params, config, x) @ kernel
+
+
+def encode(
+    params: Params, config: CLIPConfig, pixels: Float[Array, "B h w 3"], dtype: jnp.dtype = jnp.float32
+) -> Float[Array, "B d"]:
+    """Plain CLIP image features, not L2-normalised (`CLIPModel.get_image_features`)."""
+    x = prefix(params, config, pixels, config.vision.layers, dtype)
+    return project(params, config, x[:, 0])

@@ -1,0 +1,10 @@
+"""The one exception for mistakes that a user can mend."""
+
+
+class UserError(ValueError):
+    """Bad input: a key, a file, a folder or a shape that the user gave.
+
+    The message is one paragraph that says what was expected, what was found and what to do. `main`
+    prints it without a traceback and exits with code 2. Every other exception is a bug of this project
+    and keeps its traceback.
+    """
