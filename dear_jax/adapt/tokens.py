@@ -1,0 +1,98 @@
+"""What DeAR learns: tokens of both towers, the attribute projection, the fusion weights."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from dear_jax.adapt import fusion
+from dear_jax.clip.config import CLIPConfig
+from dear_jax.clip.layers import Params
+from dear_jax.errors import UserError
+
+Adapter = dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """The static shape of an adapter. What else a run may vary is an array (`adapt.model.Settings`)."""
+
+    attributes: tuple[str, ...]  # K names, one vision token each
+    text_count: int  # K_t
+    vision_layer: int  # J of the vision tower, counted from 1
+    text_layer: int  # J of the text tower
+    init_std: float  # of the tokens
+    class_start: float  # alpha of the class path at the start
+
+    @property
+    def count(self) -> int:
+        """K, the number of attribute tokens."""
+        return len(self.attributes)
+
+
+def deeper_third(layers: int) -> int:
+    """First layer of a tower's deeper third: 9 of 12, as in the paper; 17 of 24."""
+    return 2 * layers // 3 + 1
+
+
+def make_structure(
+    config: CLIPConfig,
+    *,
+    attributes: tuple[str, ...],
+    text_count: int,
+    vision_layer: int | None,
+    text_layer: int | None,
+    init_std: float,
+    class_start: float,
+) -> Structure:
+    """Fill in the default layers and check the ranges.
+
+    Raises:
+        UserError: a value outside its range, with the key.
+    """
+    structure = Structure(
+        tuple(attributes),
+        text_count,
+        deeper_third(config.vision.layers) if vision_layer is None else vision_layer,
+        deeper_third(config.text.layers) if text_layer is None else text_layer,
+        init_std,
+        class_start,
+    )
+    limits = {
+        "tokens.vision_layer": (structure.vision_layer, config.vision.layers),
+        "tokens.text_layer": (structure.text_layer, config.text.layers),
+    }
+    for key, (layer, layers) in limits.items():
+        if not 1 <= layer <= layers:
+            raise UserError(f"config.{key} is {layer}: expected 1 to {layers}, the layers of the backbone.")
+    if not attributes or len(set(attributes)) != len(attributes):
+        raise UserError(f"config.tokens.attributes is {attributes}: expected one or more different names.")
+    if text_count < 1:
+        raise UserError(f"config.tokens.text_count is {text_count}: expected 1 or more.")
+    if not 0 < class_start < 1:
+        raise UserError(f"config.fusion.class_start is {class_start}: expected a number between 0 and 1, exclusive.")
+    if not init_std >= 0:
+        raise UserError(f"config.tokens.init_std is {init_std}: expected 0 or more.")
+    return structure
+
+
+def initialize(key: PRNGKeyArray, params: Params, config: CLIPConfig, structure: Structure) -> Adapter:
+    """A fresh adapter, float32.
+
+    Returns:
+        vision_tokens `[K, D]` and text_tokens `[K_t, D]`, normal with standard deviation init_std;
+        attribute_projection `[D, d]`, a copy of the frozen one; fusion `[1+K]`.
+    """
+    vision_key, text_key = jax.random.split(key)
+
+    def normal(key: Any, shape: tuple[int, int]) -> Array:
+        return structure.init_std * jax.random.normal(key, shape, jnp.float32)
+
+    return {
+        "vision_tokens": normal(vision_key, (structure.count, config.vision.width)),
+        "text_tokens": normal(text_key, (structure.text_count, config.text.width)),
+        "attribute_projection": jnp.array(params["visual_projection"]["kernel"], jnp.float32),
+        "fusion": fusion.initialize(structure.count, structure.class_start),
+    }

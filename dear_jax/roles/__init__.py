@@ -1,0 +1,1 @@
+"""Which attention head does what (METHOD.md section 1)."""
