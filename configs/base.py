@@ -12,7 +12,11 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.job = "train"  # train | evaluate | pretrain
     config.protocol = "base2new"  # base2new: train on the first half of the classes, test on both halves
-    config.seeds = (1, 2, 3)  # all trained together in one program; each gives what a run of its own gives
+    config.seeds = (
+        1,
+        2,
+        3,
+    )  # all trained together in one program; each gives what a run of its own gives
     config.backbone = "embedded"  # the packaged tiny CLIP, or a directory in Hugging Face's CLIP layout
 
     config.data = ConfigDict()
@@ -20,14 +24,25 @@ def get_config() -> ConfigDict:
     config.data.root = ""  # folder of the images; unused by the embedded world
     config.data.shots = 16  # training images per class
     config.data.template = ""  # prompt with one {} for the class name; empty: the data set's own
-    config.data.crop_scale = (0.5, 1.0)  # area share of the random resized crop (MMRL; Dassl: 0.08, 1)
+    config.data.crop_scale = (
+        0.5,
+        1.0,
+    )  # area share of the random resized crop (MMRL; Dassl: 0.08, 1)
     config.data.flip = True  # random horizontal flip in training
     config.data.workers = 0  # processes that prepare images; 0: threads of this process
 
     config.tokens = ConfigDict()  # METHOD.md section 2
-    config.tokens.attributes = ("color", "shape", "texture", "object", "position")  # [P], one token each
+    config.tokens.attributes = (
+        "color",
+        "shape",
+        "texture",
+        "object",
+        "position",
+    )  # [P], one token each
     config.tokens.text_count = 5  # learnable tokens of the text tower, K_t [D]
-    config.tokens.vision_layer = config_dict.placeholder(int)  # J, counted from 1; None: floor(2 L / 3) + 1, 9 of 12 [P]
+    config.tokens.vision_layer = config_dict.placeholder(
+        int
+    )  # J, counted from 1; None: floor(2 L / 3) + 1, 9 of 12 [P]
     config.tokens.text_layer = config_dict.placeholder(int)  # the same for the text tower
     config.tokens.beta = 0.9  # share of the learned token at each layer, in [0, 1] [D]
     config.tokens.init_std = 0.02  # of the normal initialisation [D]

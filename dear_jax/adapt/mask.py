@@ -124,6 +124,6 @@ def _indices(text: str, what: str, first: int, count: int, assignment: str) -> S
     if text.isdecimal() and first <= int(text) < first + count:
         return [int(text) - first]
     raise UserError(
-        f"config.mask.set: {assignment!r} names {what} {text!r}; the masked {what}s are {first} to {first + count - 1}, "
-        "or * for all."
+        f"config.mask.set: {assignment!r} names {what} {text!r}; the masked {what}s are "
+        f"{first} to {first + count - 1}, or * for all."
     )

@@ -54,9 +54,7 @@ class Model:
         positions = prompts.positions + self.structure.text_count
         return unit(text.project(params, self.config, x, positions))
 
-    def image_prefix(
-        self, params: Params, images: UInt8[Array, "B h w 3"]
-    ) -> Float[Array, "B 1+P D"]:
+    def image_prefix(self, params: Params, images: UInt8[Array, "B h w 3"]) -> Float[Array, "B 1+P D"]:
         """Images to the input of layer J, which no adapter changes."""
         pixels = vision.normalize(images, self.config)
         return vision.prefix(params, self.config, pixels, self.structure.vision_layer - 1, self.dtype)

@@ -1,6 +1,6 @@
 """The transformer block that serves vision and text, prefix and suffix, plain and masked."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -55,6 +55,11 @@ def layer_norm(epsilon: float, name: str | None = None) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=epsilon, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
+def apply_norm(params: Params, x: Float[Array, "*B D"], epsilon: float) -> Float[Array, "*B D"]:
+    """The same LayerNorm outside a block, with its own parameters {"scale", "bias"}. Returns float32."""
+    return cast(Array, layer_norm(epsilon).apply({"params": params}, x))
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with one optional mask per head."""
 
@@ -63,6 +68,8 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"], mask: Bool[Array, "#H T T"] | None) -> tuple[Array, Analysis]:
+        """`[B, T, D]` to the same shape, and what the heads did."""
+
         def project(name: str) -> Array:
             flat = nn.Dense(self.config.width, dtype=self.dtype, name=name)(x)
             return flat.reshape(*x.shape[:-1], self.config.heads, self.config.head_width)
@@ -80,6 +87,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Each position by itself."""
         hidden = nn.Dense(self.config.mlp_width, dtype=self.dtype, name="fc1")(x)
         hidden = activate(hidden, self.config.activation)
         return nn.Dense(self.config.width, dtype=self.dtype, name="fc2")(hidden)
@@ -102,6 +110,7 @@ class Block(nn.Module):
     def __call__(
         self, x: Float[Array, "B T D"], mask: Bool[Array, "#H T T"] | None = None
     ) -> tuple[Float[Array, "B T D"], Analysis]:
+        """Attention, then the MLP, each of the normalised input, each added to the residual stream."""
         epsilon = self.config.layer_norm_epsilon
         normed = layer_norm(epsilon, "layer_norm1")(x).astype(x.dtype)
         attended, analysis = SelfAttention(self.config, self.dtype, name="self_attn")(normed, mask)
@@ -119,7 +128,7 @@ def insert_tokens(x: Float[Array, "B T D"], values: Float[Array, "K D"], start: 
 def mix_tokens(x: Float[Array, "B T D"], tokens: Tokens, start: int) -> Float[Array, "B T D"]:
     """Replace the tokens r~ that a layer left at start.. by beta * r + (1 - beta) * r~."""
     end = start + tokens.values.shape[0]
-    mixed = tokens.beta * tokens.values + (1 - tokens.beta) * x[:, start:end].astype(jnp.float32)
+    mixed = tokens.beta * tokens.values[None] + (1 - tokens.beta) * x[:, start:end].astype(jnp.float32)
     return jnp.concatenate([x[:, :start], mixed.astype(x.dtype), x[:, end:]], axis=1)
 
 
@@ -150,7 +159,8 @@ def run_blocks(
         params, layer_mask = inputs
         if tokens is not None:
             x = mix_tokens(x, tokens, start)
-        x, analysis = block.apply({"params": params}, x, layer_mask if mask_per_layer else mask)
+        outputs = block.apply({"params": params}, x, layer_mask if mask_per_layer else mask)
+        x, analysis = cast(tuple[Array, Analysis], outputs)
         return x, analysis if analyse else None
 
     return jax.lax.scan(layer, x, (stack, mask if mask_per_layer else None))

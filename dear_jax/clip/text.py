@@ -69,8 +69,8 @@ def project(
 ) -> Float[Array, "C d"]:
     """The output at the end-of-text positions to the joint space, in float32."""
     read = jnp.take_along_axis(x, positions[:, None, None], axis=1)[:, 0]
-    norm = layers.layer_norm(config.text.layer_norm_epsilon)
-    read = norm.apply({"params": params["text_model"]["final_layer_norm"]}, read)
+    norm = params["text_model"]["final_layer_norm"]
+    read = layers.apply_norm(norm, read, config.text.layer_norm_epsilon)
     return read @ params["text_projection"]["kernel"].astype(jnp.float32)
 
 

@@ -18,8 +18,8 @@ class Tokenizer:
         directory = Path(directory)
         if not (directory / "tokenizer.json").exists() and not (directory / "vocab.json").exists():
             raise UserError(
-                f"{directory}: no tokenizer found, expected tokenizer.json, or vocab.json and merges.txt, as they stand "
-                "beside the weights of every CLIP checkpoint. Copy them there."
+                f"{directory}: no tokenizer found, expected tokenizer.json, or vocab.json and merges.txt, as they "
+                "stand beside the weights of every CLIP checkpoint. Copy them there."
             )
         try:
             self._tokenizer = CLIPTokenizer.from_pretrained(str(directory), local_files_only=True)

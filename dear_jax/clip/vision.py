@@ -20,7 +20,10 @@ def normalize(images: UInt8[Array, "B h w 3"], config: CLIPConfig) -> Float[Arra
 
 
 def embed(
-    params: Params, config: CLIPConfig, pixels: Float[Array, "B h w 3"], dtype: jnp.dtype = jnp.float32
+    params: Params,
+    config: CLIPConfig,
+    pixels: Float[Array, "B h w 3"],
+    dtype: jnp.dtype = jnp.float32,
 ) -> Float[Array, "B 1+P D"]:
     """Normalised pixels to the input of layer 1: the class token, then the patches in reading order."""
     size = (config.image_size, config.image_size, 3)
@@ -35,8 +38,8 @@ def embed(
     class_token = jnp.broadcast_to(embeddings["class_embedding"].astype(dtype), (x.shape[0], 1, width))
     x = jnp.concatenate([class_token, x], axis=1)
     x = x + embeddings["position_embedding"]["embedding"].astype(dtype)[None]
-    norm = layers.layer_norm(config.vision.layer_norm_epsilon)
-    return norm.apply({"params": params["vision_model"]["pre_layrnorm"]}, x).astype(dtype)
+    norm = params["vision_model"]["pre_layrnorm"]
+    return layers.apply_norm(norm, x, config.vision.layer_norm_epsilon).astype(dtype)
 
 
 def prefix(
@@ -81,7 +84,12 @@ def suffix(
     if tokens is not None:
         x = layers.insert_tokens(x, tokens.values, start)
     if head_mask is not None:
-        expected = (config.vision.layers - first_layer + 1, config.vision.heads, x.shape[1], x.shape[1])
+        expected = (
+            config.vision.layers - first_layer + 1,
+            config.vision.heads,
+            x.shape[1],
+            x.shape[1],
+        )
         if head_mask.shape != expected:
             raise ValueError(f"expected a head_mask of shape {expected} (layers, heads, T, T), got {head_mask.shape}")
     return layers.run_blocks(config.vision, stack, x, head_mask, tokens, start, analyse)
@@ -89,8 +97,8 @@ def suffix(
 
 def final_norm(params: Params, config: CLIPConfig, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
     """The frozen final LayerNorm, in float32."""
-    norm = layers.layer_norm(config.vision.layer_norm_epsilon)
-    return norm.apply({"params": params["vision_model"]["post_layernorm"]}, x)
+    norm = params["vision_model"]["post_layernorm"]
+    return layers.apply_norm(norm, x, config.vision.layer_norm_epsilon)
 
 
 def project(params: Params, config: CLIPConfig, x: Float[Array, "B D"]) -> Float[Array, "B d"]:
@@ -100,7 +108,10 @@ def project(params: Params, config: CLIPConfig, x: Float[Array, "B D"]) -> Float
 
 
 def encode(
-    params: Params, config: CLIPConfig, pixels: Float[Array, "B h w 3"], dtype: jnp.dtype = jnp.float32
+    params: Params,
+    config: CLIPConfig,
+    pixels: Float[Array, "B h w 3"],
+    dtype: jnp.dtype = jnp.float32,
 ) -> Float[Array, "B d"]:
     """Plain CLIP image features, not L2-normalised (`CLIPModel.get_image_features`)."""
     x = prefix(params, config, pixels, config.vision.layers, dtype)

@@ -23,7 +23,10 @@ from dear_jax.errors import UserError
 
 EMBEDDED = {"embedded": Path(__file__).parent / "embedded"}  # backbones that travel with the package
 WEIGHTS = "model.safetensors"
-IGNORED = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")  # buffers of old versions
+IGNORED = (
+    "text_model.embeddings.position_ids",
+    "vision_model.embeddings.position_ids",
+)  # buffers of old versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +49,8 @@ def load_backbone(name: str) -> Backbone:
     directory = EMBEDDED.get(name, Path(name))
     if not directory.is_dir():
         raise UserError(
-            f"config.backbone is {name!r}: expected one of {', '.join(EMBEDDED)}, or the path of a checkpoint directory "
-            "with config.json, model.safetensors and tokenizer files; found no such directory."
+            f"config.backbone is {name!r}: expected one of {', '.join(EMBEDDED)}, or the path of a checkpoint "
+            "directory with config.json, model.safetensors and tokenizer files; found no such directory."
         )
     config = _read_config(directory)
     params = _load_params(directory / WEIGHTS, config)
@@ -59,7 +62,7 @@ def save(directory: str | Path, config: CLIPConfig, params: Params, dtype: Any =
     """Write `config.json`, `preprocessor_config.json` and `model.safetensors` as transformers reads them."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    tensors = {name: np.ascontiguousarray(_take(params, name).astype(dtype)) for name in checkpoint_shapes(config)}
+    tensors = {name: np.array(_take(params, name), dtype, order="C") for name in checkpoint_shapes(config)}
     (directory / "config.json").write_text(json.dumps(config.to_hf(), indent=2) + "\n")
     (directory / "preprocessor_config.json").write_text(json.dumps(_preprocessor(config), indent=2) + "\n")
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
@@ -114,7 +117,12 @@ def checkpoint_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
         "visual_projection.weight": (config.embed_dim, vision.width),
         "text_projection.weight": (config.embed_dim, text.width),
         "vision_model.embeddings.class_embedding": (vision.width,),
-        "vision_model.embeddings.patch_embedding.weight": (vision.width, 3, config.patch_size, config.patch_size),
+        "vision_model.embeddings.patch_embedding.weight": (
+            vision.width,
+            3,
+            config.patch_size,
+            config.patch_size,
+        ),
         "vision_model.embeddings.position_embedding.weight": (config.patches + 1, vision.width),
         "text_model.embeddings.token_embedding.weight": (config.vocab_size, text.width),
         "text_model.embeddings.position_embedding.weight": (config.context_length, text.width),
@@ -127,7 +135,10 @@ def checkpoint_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _affine(name: str, width: int, inputs: int | None = None) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (width,) if inputs is None else (width, inputs), f"{name}.bias": (width,)}
+    return {
+        f"{name}.weight": (width,) if inputs is None else (width, inputs),
+        f"{name}.bias": (width,),
+    }
 
 
 def _tower_shapes(tower_name: str, tower: TowerConfig) -> dict[str, tuple[int, ...]]:
@@ -172,7 +183,7 @@ def _build(config: CLIPConfig, tensor: Callable[[str, tuple[int, ...]], np.ndarr
         for part in path[:-1]:
             node = node.setdefault(part, {})
         if layer is None:
-            node[path[-1]] = np.ascontiguousarray(value, np.float32).reshape(value.shape)
+            node[path[-1]] = np.array(value, np.float32, order="C")
             continue
         if path[-1] not in node:
             node[path[-1]] = np.empty((depth[path[0]], *value.shape), np.float32)
@@ -231,7 +242,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(
-            f"{path.parent}: expected a CLIP checkpoint directory with config.json and {WEIGHTS}; {path.name} is missing."
+            f"{path.parent}: expected a CLIP checkpoint directory with config.json and {WEIGHTS}; "
+            f"{path.name} is missing."
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON ({error}). Copy the file again.") from error
@@ -251,10 +263,17 @@ def _load_params(path: Path, config: CLIPConfig) -> Params:
         raise UserError(f"{path.parent}: expected the weights in {path.name}, found no such file. Copy it there.")
     try:
         with safe_open(path, "np") as tensors:
-            _check_names(path, {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}, config)
+            names = list(tensors.keys())
+            _check_names(
+                path,
+                {name: tuple(tensors.get_slice(name).get_shape()) for name in names},
+                config,
+            )
             return _build(config, lambda name, _: tensors.get_tensor(name))
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}): truncated or not safetensors. Copy the file again.") from error
+        raise UserError(
+            f"{path} cannot be read ({error}): truncated or not safetensors. Copy the file again."
+        ) from error
 
 
 def _check_names(path: Path, found: dict[str, tuple[int, ...]], config: CLIPConfig) -> None:

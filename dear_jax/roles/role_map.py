@@ -72,7 +72,12 @@ def load(path: str | Path) -> RoleMap:
     attributes = tuple(values["attributes"])
     roles = _read_roles(values["roles"], attributes, path)
     return RoleMap(
-        str(values["backbone"]), str(values["fingerprint"]), int(values["first_layer"]), attributes, roles, details
+        str(values["backbone"]),
+        str(values["fingerprint"]),
+        int(values["first_layer"]),
+        attributes,
+        roles,
+        details,
     )
 
 
@@ -86,13 +91,20 @@ def _read_roles(rows: Any, attributes: Sequence[str], path: str | Path) -> Roles
         for head, role in enumerate(row):
             if role not in known:
                 raise UserError(
-                    f"Role map {path}: row {layer}, head {head} has the role {role!r}, expected one of {', '.join(known)}."
+                    f"Role map {path}: row {layer}, head {head} has the role {role!r}, expected one of "
+                    f"{', '.join(known)}."
                 )
     return tuple(tuple(row) for row in rows)
 
 
 def check(
-    role_map: RoleMap, *, fingerprint: str, first_layer: int, layers: int, heads: int, attributes: Sequence[str]
+    role_map: RoleMap,
+    *,
+    fingerprint: str,
+    first_layer: int,
+    layers: int,
+    heads: int,
+    attributes: Sequence[str],
 ) -> None:
     """Refuse a map that was made for another backbone, layer range or attribute list.
 
@@ -113,7 +125,9 @@ def check(
         "heads": len(role_map.roles[0]),
         "attributes": role_map.attributes,
     }
-    differences = [f"{key} is {found[key]!r}, expected {expected[key]!r}" for key in expected if found[key] != expected[key]]
+    differences = [
+        f"{key} is {found[key]!r}, expected {expected[key]!r}" for key in expected if found[key] != expected[key]
+    ]
     if differences:
         raise UserError(
             f"The role map of {role_map.backbone!r} does not fit this run: {'; '.join(differences)}. Use a map made "

@@ -61,7 +61,10 @@ def test_single_heads_are_set_in_order():
     [
         ("8.0=mixed", r"layer '8'; the masked layers are 9 to 11"),
         ("9.4=mixed", r"head '4'; the masked heads are 0 to 3"),
-        ("9.0=color", r"names no role; expected one of generalization, mixed, other, attribute:color"),
+        (
+            "9.0=color",
+            r"names no role; expected one of generalization, mixed, other, attribute:color",
+        ),
         ("9=mixed", r"not of the form LAYER.HEAD=ROLE"),
         ("9.0", r"not of the form LAYER.HEAD=ROLE"),
         ("9.-1=mixed", r"head '-1'"),
@@ -86,7 +89,10 @@ def test_files(tmp_path):
         mask.load(path, (2, 4, 7, 7))
     table[1, 2, 3] = False
     np.save(path, table)
-    with pytest.raises(UserError, match="leaves 1 query rows without an allowed key, the first at layer index 1, head 2, row 3"):
+    with pytest.raises(
+        UserError,
+        match="leaves 1 query rows without an allowed key, the first at layer index 1, head 2, row 3",
+    ):
         mask.load(path, table.shape)
     path.write_text("no array")
     with pytest.raises(UserError, match="cannot be read as a NumPy array"):
@@ -139,7 +145,7 @@ def test_beta_one_replaces_and_beta_zero_keeps(clip_config, clip_params, pixels)
     x = longer
     for layer in range(FIRST_LAYER, 4):
         one = layers.slice_layers(clip_params["vision_model"]["encoder"]["layers"], layer, layer)
-        fresh = jnp.broadcast_to(tokens, (2, *tokens.shape))
+        fresh = jnp.broadcast_to(tokens[None], (2, *tokens.shape))
         x, _ = layers.run_blocks(clip_config.vision, one, x.at[:, -len(ATTRIBUTES) :].set(fresh))
     np.testing.assert_allclose(replaced, x, rtol=0, atol=2e-6)
 

@@ -14,7 +14,12 @@ RELATIVE = 1e-5
 
 TINY = dict(
     vision_config=dict(
-        hidden_size=48, intermediate_size=100, num_hidden_layers=3, num_attention_heads=4, image_size=35, patch_size=7
+        hidden_size=48,
+        intermediate_size=100,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=35,
+        patch_size=7,
     ),
     text_config=dict(
         hidden_size=40,
@@ -41,7 +46,9 @@ def openai(patch_size: int, width: int = 768, layers: int = 12, heads: int = 12,
             patch_size=patch_size,
         ),
         text_config=dict(
-            hidden_size=text_width, intermediate_size=4 * text_width, num_attention_heads=text_width // 64
+            hidden_size=text_width,
+            intermediate_size=4 * text_width,
+            num_attention_heads=text_width // 64,
         ),
         projection_dim=text_width,
     )
@@ -125,7 +132,10 @@ def test_prefix_and_suffix_make_the_whole(split, tmp_path):
     x, analysis = vision.suffix(params, config, x, split + 1)
     assert analysis is None
     np.testing.assert_allclose(
-        vision.project(params, config, x[:, 0]), vision.encode(params, config, pixels), rtol=0, atol=1e-6
+        vision.project(params, config, x[:, 0]),
+        vision.encode(params, config, pixels),
+        rtol=0,
+        atol=1e-6,
     )
 
 

@@ -1,0 +1,34 @@
+"""Result dictionaries (results.json) to Markdown tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+TITLES = {"base": "Base", "new": "New", "hm": "HM"}
+
+
+def results_markdown(results: Mapping[str, Any]) -> str:
+    """One run as a table: zero-shot CLIP, every seed, mean and population standard deviation; percent."""
+    columns = list(results["zero_shot"])
+    lines = [
+        f"{results['protocol']}, {results['dataset']}, {results['backbone']}, {results['shots']} shots; "
+        "top-1 accuracy in percent.",
+        "",
+        _row(["", *(TITLES.get(column, column) for column in columns)]),
+        _row(["---", *("---:" for _ in columns)]),
+        _row(["zero-shot CLIP", *_cells(results["zero_shot"], columns)]),
+    ]
+    for name, variant in results["variants"].items():
+        title = "DeAR" if len(results["variants"]) == 1 else f"DeAR {name}"
+        for seed, row in variant["seeds"].items():
+            lines.append(_row([f"{title}, seed {seed}", *_cells(row, columns)]))
+        spread = [f"**{variant['mean'][c]:.2f}** ± {variant['std'][c]:.2f}" for c in columns]
+        lines.append(_row([f"{title}, mean ± std", *spread]))
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: Mapping[str, float], columns: Sequence[str]) -> list[str]:
+    return [f"{row[column]:.2f}" for column in columns]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

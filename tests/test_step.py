@@ -1,0 +1,251 @@
+"""The training step: fast by design, equal to the plain computation, and the same alone or among other runs."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dear_jax import optimizer as optimizers
+from dear_jax import sharding, step
+from dear_jax.adapt import mask, tokens
+from dear_jax.adapt.model import Model, Settings, unit
+from dear_jax.clip import layers, text, tokenizer, vision
+from dear_jax.step import Frozen
+from dear_jax.train import compile_step
+
+ATTRIBUTES = ("color", "shape")
+BATCH, CLASSES = 4, 5
+
+# Float32 rounding: the same products in another order, over a few steps of AdamW, whose division by the root of a
+# small second moment magnifies it.
+CLOSE = dict(rtol=2e-4, atol=2e-6)
+
+
+@pytest.fixture(scope="module")
+def model(clip_config) -> Model:
+    structure = tokens.make_structure(
+        clip_config,
+        attributes=ATTRIBUTES,
+        text_count=3,
+        vision_layer=2,
+        text_layer=2,
+        init_std=0.5,
+        class_start=0.5,
+    )
+    return Model(clip_config, structure)
+
+
+@pytest.fixture(scope="module")
+def token_ids(clip_config) -> np.ndarray:
+    ids = np.zeros((CLASSES, clip_config.context_length), np.int32)
+    for row, length in zip(ids, (4, 7, 5, 6, 4), strict=True):
+        row[:length] = np.random.default_rng(length).integers(1, 48, length)
+        row[0], row[length - 1] = 48, 49
+    return ids
+
+
+@pytest.fixture(scope="module")
+def frozen(clip_params, model, token_ids) -> Frozen:
+    params = jax.device_put(clip_params)
+    return Frozen(params, model.encode_prompts(params, jnp.asarray(tokenizer.shorten(token_ids))))
+
+
+def make_settings(model: Model, seed: int, beta: float = 0.9) -> Settings:
+    roles = mask.pattern_roles("random", 2, model.config.vision.heads, ATTRIBUTES, seed)
+    table = mask.build(roles, ATTRIBUTES, 1 + model.config.patches)
+    return Settings(table, np.float32(beta), np.float32(1.0 + seed), np.float32(0.1))
+
+
+def make_batches(model: Model, seed: int, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    generator = np.random.default_rng(seed)
+    size = model.config.image_size
+    return [
+        (
+            generator.integers(0, 256, (BATCH, size, size, 3), np.uint8),
+            generator.integers(0, CLASSES, BATCH, np.int32),
+        )
+        for _ in range(count)
+    ]
+
+
+OPTIMIZER = optimizers.make(lambda _: 1e-2, 5e-4)
+
+
+def start(model: Model, frozen: Frozen, seed: int) -> step.TrainState:
+    adapter = tokens.initialize(jax.random.key(seed), frozen.params, model.config, model.structure)
+    return step.create_state(adapter, OPTIMIZER)
+
+
+@pytest.fixture(scope="module")
+def update_one(model):
+    """The compiled step of a single run; every test must be served by one compilation."""
+    update = jax.jit(functools.partial(step.train_step, model, OPTIMIZER))
+    yield update
+    assert update._cache_size() == 1
+
+
+def plain_loss(adapter, params, model: Model, token_ids, images, labels, settings: Settings):
+    """METHOD.md section 4 with both branches run whole, at the full context length, layer by layer."""
+    config, structure = model.config, model.structure
+
+    def run(tower, stack, x, masks, learned, position, first):
+        count = stack["layer_norm1"]["scale"].shape[0]
+        for layer in range(1, count + 1):
+            if learned is not None and layer == first:
+                x = layers.insert_tokens(x, learned, position)
+            elif learned is not None and layer > first:
+                fresh = settings.beta * learned[None] + (1 - settings.beta) * x[:, position : position + len(learned)]
+                x = x.at[:, position : position + len(learned)].set(fresh)
+            weights = jax.tree.map(lambda leaf, layer=layer: leaf[layer - 1], stack)
+            block_mask = masks(layer, x.shape[1])
+            x, _ = layers.Block(tower).apply({"params": weights}, x, block_mask)
+        return x
+
+    def image_tower(learned):
+        x = vision.embed(params, config, vision.normalize(images, config))
+        stack = params["vision_model"]["encoder"]["layers"]
+
+        def masks(layer, _):
+            masked = learned is not None and layer >= structure.vision_layer
+            return settings.head_mask[layer - structure.vision_layer] if masked else None
+
+        return run(config.vision, stack, x, masks, learned, x.shape[1], structure.vision_layer)
+
+    def text_tower(learned):
+        x = text.embed(params, config, token_ids)
+        stack = params["text_model"]["encoder"]["layers"]
+        x = run(
+            config.text,
+            stack,
+            x,
+            lambda _, n: text.causal_mask(n),
+            learned,
+            1,
+            structure.text_layer,
+        )
+        positions = text.end_positions(token_ids, config) + (0 if learned is None else len(learned))
+        return unit(text.project(params, config, x, positions))
+
+    adapted = image_tower(adapter["vision_tokens"])
+    f_cls = unit(vision.project(params, config, adapted[:, 0]))
+    normed = vision.final_norm(params, config, adapted[:, -len(ATTRIBUTES) :])
+    f_attributes = unit(normed @ adapter["attribute_projection"])
+    plain = unit(vision.project(params, config, image_tower(None)[:, 0]))
+    w, w_plain = text_tower(adapter["text_tokens"]), text_tower(None)
+
+    alpha = jax.nn.softmax(adapter["fusion"])
+    scale = jnp.minimum(jnp.exp(params["logit_scale"]), 100)
+    logits = alpha[0] * scale * f_cls @ w.T
+    for k in range(len(ATTRIBUTES)):
+        logits += alpha[1 + k] * scale * f_attributes[:, k] @ w.T
+    losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1).mean()
+    regularization = (1 - (f_cls * plain).sum(-1)).mean() + (1 - (w * w_plain).sum(-1)).mean()
+    return losses + settings.reg_weight * regularization - settings.fusion_weight * jnp.log(alpha[0])
+
+
+def test_shared_prefix_and_short_context_equal_the_plain_computation(model, frozen, token_ids):
+    adapter = tokens.initialize(jax.random.key(0), frozen.params, model.config, model.structure)
+    images, labels = make_batches(model, 0, 1)[0]
+    settings = jax.tree.map(jnp.asarray, make_settings(model, 1))
+    differentiate = jax.jit(jax.value_and_grad(functools.partial(step.loss, model), has_aux=True))
+    (loss, _), gradients = differentiate(adapter, frozen, images, labels, settings)
+    assert frozen.prompts.prefix.shape[1] == 8 < model.config.context_length
+    plain = jax.jit(jax.value_and_grad(plain_loss), static_argnames="model")
+    expected, expected_gradients = plain(
+        adapter, frozen.params, model, jnp.asarray(token_ids), images, labels, settings
+    )
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    for name, gradient in gradients.items():
+        scale = np.abs(expected_gradients[name]).max()
+        np.testing.assert_allclose(gradient, expected_gradients[name], rtol=0, atol=2e-5 * scale, err_msg=name)
+        assert scale > 0, name
+
+
+def run_alone(model, frozen, update_one, seed: int, settings: Settings, count: int = 4):
+    state = start(model, frozen, seed)
+    for images, labels in make_batches(model, seed, count):
+        state, metrics = update_one(state, frozen, images, labels, settings)
+    return state, metrics
+
+
+def run_together(model, frozen, seeds, settings, devices: int = 1, count: int = 4):
+    mesh = sharding.make_mesh(len(seeds), BATCH, jax.devices()[:devices])
+    update = compile_step(model, OPTIMIZER, mesh)
+
+    def widen(*leaves):
+        return jnp.stack([jnp.broadcast_to(leaf, (len(settings), *leaf.shape)) for leaf in leaves])
+
+    state = jax.tree.map(widen, *(start(model, frozen, seed) for seed in seeds))
+    state = sharding.place(state, mesh, sharding.RUNS)
+    frozen = sharding.place(frozen, mesh, sharding.REPLICATED)
+    settings = Settings(*(np.stack(leaves) for leaves in zip(*settings, strict=True)))
+    settings = sharding.place(settings, mesh, sharding.REPLICATED)
+    for batch in zip(*(make_batches(model, seed, count) for seed in seeds), strict=True):
+        stacked = tuple(np.stack(leaves) for leaves in zip(*batch, strict=True))
+        images, labels = sharding.place(stacked, mesh, sharding.RUN_IMAGES)
+        state, metrics = update(state, frozen, images, labels, settings)
+    assert update._cache_size() == 1
+    assert len(metrics.loss.sharding.device_set) == devices
+    return state, metrics
+
+
+def assert_close(tree, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), tree, expected)
+
+
+def test_seeds_and_variants_together_give_what_each_gives_alone(model, frozen, update_one):
+    before = jax.tree.map(np.array, frozen)
+    settings = [make_settings(model, 1), make_settings(model, 2, beta=0.5)]
+    state, metrics = run_together(model, frozen, (1, 2, 3), settings)
+    for s, seed in enumerate((1, 2, 3)):
+        for v, variant in enumerate(settings):
+            alone, alone_metrics = run_alone(model, frozen, update_one, seed, variant)
+            assert_close(jax.tree.map(lambda leaf, s=s, v=v: leaf[s, v], state.adapter), alone.adapter)
+            assert_close(jax.tree.map(lambda leaf, s=s, v=v: leaf[s, v], metrics), alone_metrics)
+    jax.tree.map(np.testing.assert_array_equal, frozen, before)
+
+
+@pytest.mark.parametrize(("seeds", "shape"), [((1, 2), (2, 2)), ((1, 2, 3), (1, 4))])
+def test_several_devices_give_what_one_gives(model, frozen, seeds, shape):
+    assert sharding.make_mesh(len(seeds), BATCH, jax.devices()[:4]).devices.shape == shape
+    state, metrics = run_together(model, frozen, seeds, [make_settings(model, 1)], devices=4)
+    expected, expected_metrics = run_together(model, frozen, seeds, [make_settings(model, 1)])
+    assert_close(state.adapter, expected.adapter)
+    assert_close(metrics, expected_metrics)
+
+
+def test_another_mask_does_not_compile_again_and_does_change_the_result(model, frozen, update_one):
+    state = start(model, frozen, 0)
+    images, labels = make_batches(model, 0, 1)[0]
+    losses = [
+        float(update_one(state, frozen, images, labels, make_settings(model, seed))[1].cross_entropy) for seed in (0, 1)
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_training_lowers_the_loss_of_one_batch(model, frozen, update_one):
+    state = start(model, frozen, 0)
+    images, labels = make_batches(model, 0, 1)[0]
+    losses = []
+    for _ in range(20):
+        state, metrics = update_one(state, frozen, images, labels, make_settings(model, 0))
+        losses.append(float(metrics.cross_entropy))
+    assert losses[-1] < 0.5 * losses[0]
+    assert int(state.step) == 20
+
+
+def test_counts_leave_out_what_is_not_valid(model, frozen):
+    adapter = tokens.initialize(jax.random.key(0), frozen.params, model.config, model.structure)
+    images, _ = make_batches(model, 0, 1)[0]
+    settings = make_settings(model, 0)
+    prefix = model.image_prefix(frozen.params, images)
+    classes = model.text_features(adapter, frozen.params, frozen.prompts, settings.beta)
+    features = model.image_features(adapter, frozen.params, settings, prefix)
+    alpha = np.asarray(jax.nn.softmax(adapter["fusion"]))
+    predicted = np.argmax(np.einsum("i,bid,cd->bc", alpha, np.asarray(features), np.asarray(classes)), axis=1)
+    count = functools.partial(step.count_correct, model, adapter, frozen.params, classes, prefix)
+    valid = np.array([True, True, False, True])
+    assert int(count(jnp.asarray(predicted), valid, settings)) == 3
+    assert int(count(jnp.asarray((predicted + 1) % CLASSES), valid, settings)) == 0
