@@ -1,0 +1,242 @@
+"""From splits to batches, by grain: shuffling, decoding, preprocessing, ahead of the training step.
+
+In: one `ImageSplit` per seed for training, one for evaluation. Out: batches of NumPy arrays, images
+uint8 of the model's size. What a seed sees is a pure function of its split, the seed and the step:
+it does not depend on how many threads or processes prepare it, on the other seeds, or on where an
+interrupted run resumed.
+"""
+
+import functools
+import os
+from collections.abc import Sequence
+
+import grain
+import numpy as np
+from absl import flags
+
+from dear_jax.data import transforms
+from dear_jax.data.sources import ImageSplit
+from dear_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]
+
+THREADS = min(16, os.cpu_count() or 1)  # that prepare batches where there are no workers
+CACHE_BYTES = 1 << 30  # of decoded training images held in memory, over all seeds and processes
+
+
+def train_batches(
+    splits: Sequence[ImageSplit],
+    seeds: Sequence[int],
+    *,
+    batch_size: int,
+    epochs: int,
+    image_size: int,
+    crop_scale: tuple[float, float],
+    flip: bool = True,
+    workers: int = 0,
+    cache_bytes: int = CACHE_BYTES,
+) -> "TrainBatches":
+    """The batches of a whole training run, each of S seeds with its own images, order and crops.
+
+    An epoch is floor(N / batch_size) batches of a fresh permutation of the N images; what is left
+    over is dropped, as Dassl does.
+
+    Args:
+        splits: S splits of the same number N of images, one per seed.
+        seeds: S numbers in [0, 2^32), each all that decides order and augmentation of its split.
+        batch_size: B, images per seed and batch.
+        epochs: passes over the images.
+        image_size: pixels, of the model's input.
+        crop_scale: least and greatest area share of the random resized crop, in (0, 1].
+        flip: whether to mirror half of the images.
+        workers: processes that prepare batches; 0: threads of this process.
+        cache_bytes: memory for decoded images, in all; 0: decode again each epoch.
+
+    Returns:
+        An iterator over {"image": uint8 [S, B, size, size, 3], "label": int32 [S, B]}.
+    """
+    _check_training(splits, seeds, batch_size, epochs, crop_scale)
+    augment = functools.partial(_augment, size=image_size, scale=crop_scale, flip=flip)
+    share = cache_bytes // (len(splits) * max(1, workers))
+    kept = len(splits[0]) // batch_size * batch_size
+    streams = [
+        grain.MapDataset.source(_Epochs(split.cached(share), seed, epochs, kept))
+        .seed(seed)
+        .random_map(augment)
+        .batch(batch_size)
+        for split, seed in zip(splits, seeds, strict=True)
+    ]
+    return TrainBatches(grain.experimental.ZipMapDataset(streams).map(_stack), workers)
+
+
+def eval_batches(split: ImageSplit, batch_size: int, image_size: int, workers: int = 0) -> grain.IterDataset[Batch]:
+    """Every image of the split once, in its order, in ceil(N / batch_size) batches.
+
+    Returns:
+        An iterable (again and again) over {"image": uint8 [B, size, size, 3], "label": int32 [B],
+        "valid": bool [B]}; black images of label 0, not valid, fill up the last batch.
+    """
+    if not len(split):
+        raise UserError("The split to evaluate on has no images; choose another one, or add some.")
+    batches = (
+        grain.MapDataset.source(_Examples(split))
+        .map(functools.partial(_resize_and_crop, size=image_size))
+        .batch(batch_size, batch_fn=functools.partial(_pad, batch_size=batch_size))
+    )
+    return _ahead(batches, workers)
+
+
+class TrainBatches(grain.DatasetIterator[Batch]):
+    """Iterates over batches from any step on; its state is the number of batches given out.
+
+    grain's own iterators save a state per worker process; one number lets a run resume with another
+    number of workers. `len` is the number of batches of the whole run; `close` stops the threads or
+    processes that run ahead.
+    """
+
+    def __init__(self, batches: grain.MapDataset[Batch], workers: int):
+        super().__init__()
+        self._batches = batches
+        self._workers = workers
+        self._step = 0
+        self._iterator: grain.DatasetIterator[Batch] | None = None
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __next__(self) -> Batch:
+        if self._step >= len(self):
+            raise StopIteration
+        if self._iterator is None:
+            rest = _ahead(self._batches[self._step :], self._workers)
+            self._iterator = rest.__iter__()
+        batch = next(self._iterator)
+        self._step += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """For the checkpoint: {"step": batches given out}."""
+        return {"step": self._step}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """The next batch will be the one after `state["step"]` batches."""
+        if not 0 <= state["step"] <= len(self):
+            raise ValueError(f"state: expected a step of 0 to {len(self)}, got {state['step']}")
+        self._stop()
+        self._step = int(state["step"])
+
+    def close(self) -> None:
+        """Ends the iteration for good."""
+        self._stop()
+        super().close()
+
+    def _stop(self) -> None:
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+
+def _ahead(batches: grain.MapDataset[Batch], workers: int) -> grain.IterDataset[Batch]:
+    """Prepares batches ahead, by threads here or in `workers` processes; the order stays."""
+    threads = 1 if workers else THREADS
+    ahead = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
+    if workers:
+        if not flags.FLAGS.is_parsed():  # grain's workers read flags; without `app.run` none are
+            flags.FLAGS.mark_as_parsed()
+        ahead = ahead.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
+    return ahead
+
+
+class _Examples:
+    """A split as a grain source, in its order."""
+
+    def __init__(self, split: ImageSplit):
+        self._split = split
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def __getitem__(self, index: int) -> Batch:
+        label = self._split.labels[index].astype(np.int32)
+        return {"image": self._split.load(int(index)), "label": label}
+
+
+class _Epochs(_Examples):
+    """A split as a grain source, `kept` of its images per epoch, each epoch in an order of its own.
+
+    grain's own `shuffle` computes each index alone, which takes milliseconds for a small set: it
+    walks through 2^16 numbers to find the few that are indices. A few-shot epoch fits into memory.
+    """
+
+    def __init__(self, split: ImageSplit, seed: int, epochs: int, kept: int):
+        super().__init__(split)
+        self._seed = seed
+        self._length = epochs * kept
+        self._kept = kept
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Batch:
+        epoch, place = divmod(int(index), self._kept)
+        return super().__getitem__(_order(self._seed, epoch, len(self._split))[place])
+
+
+@functools.lru_cache(maxsize=64)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def _augment(
+    example: Batch,
+    generator: np.random.Generator,
+    *,
+    size: int,
+    scale: tuple[float, float],
+    flip: bool,
+) -> Batch:
+    image = transforms.augment(example["image"], size, generator, scale=scale, flip=flip)
+    return {"image": image, "label": example["label"]}
+
+
+def _resize_and_crop(example: Batch, *, size: int) -> Batch:
+    return {"image": transforms.resize_and_crop(example["image"], size), "label": example["label"]}
+
+
+def _stack(examples: Sequence[Batch]) -> Batch:
+    return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+
+def _pad(examples: Sequence[Batch], *, batch_size: int) -> Batch:
+    batch = _stack(examples)
+    batch["valid"] = np.ones(len(examples), dtype=bool)
+    missing = batch_size - len(examples)
+    return {
+        key: np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)]) for key, array in batch.items()
+    }
+
+
+def _check_training(
+    splits: Sequence[ImageSplit],
+    seeds: Sequence[int],
+    batch_size: int,
+    epochs: int,
+    crop_scale: tuple[float, float],
+) -> None:
+    sizes = sorted({len(split) for split in splits})
+    if len(sizes) != 1 or len(splits) != len(seeds):
+        raise ValueError(f"expected a split of equal size per seed, got sizes {sizes}, seeds {seeds}")
+    if not all(0 <= seed < 2**32 for seed in seeds):
+        raise UserError(f"seeds: expected numbers of 0 to 2^32 - 1, found {list(seeds)}.")
+    if not 1 <= batch_size <= sizes[0]:
+        raise UserError(
+            f"train.batch_size: expected 1 to {sizes[0]}, the number of training images of each "
+            f"seed, found {batch_size}; set it to {sizes[0]} at most, or raise data.shots."
+        )
+    if epochs < 1:
+        raise UserError(f"train.epochs: expected at least 1, found {epochs}.")
+    if not (len(crop_scale) == 2 and 0 < crop_scale[0] <= crop_scale[1] <= 1):
+        raise UserError(
+            f"data.crop_scale: expected the least and the greatest area share of the random crop, "
+            f"0 < least <= greatest <= 1, found {tuple(crop_scale)}."
+        )

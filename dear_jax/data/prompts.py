@@ -1,0 +1,31 @@
+"""From class names to the sentences that the text tower reads."""
+
+from collections.abc import Sequence
+
+from dear_jax.errors import UserError
+
+
+def prompts(class_names: Sequence[str], template: str) -> list[str]:
+    """One prompt per class: the name, '_' replaced by a blank, at the {} of `template`."""
+    if template.count("{}") != 1:
+        raise UserError(
+            f"data.template: expected a prompt with {{}} once, where the class name goes, such as "
+            f"'a photo of a {{}}.'; found {template!r}."
+        )
+    names = [" ".join(name.replace("_", " ").split()) for name in class_names]
+    _check_names(class_names, names)
+    return [template.replace("{}", name) for name in names]
+
+
+def _check_names(class_names: Sequence[str], names: Sequence[str]) -> None:
+    """CLIP's tokenizer ignores case, so names must differ by more than that to be told apart."""
+    first: dict[str, int] = {}
+    for label, name in enumerate(names):
+        if not name:
+            raise UserError(f"Class {label} has an empty name, {class_names[label]!r}; give it one.")
+        other = first.setdefault(name.casefold(), label)
+        if other != label:
+            raise UserError(
+                f"Classes {other} ({class_names[other]!r}) and {label} ({class_names[label]!r}) "
+                f"give the same prompt, so no text tells them apart; rename one, or merge them."
+            )

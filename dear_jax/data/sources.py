@@ -1,0 +1,145 @@
+"""What a data set is to the rest of the project: labels at hand, and images that come by index.
+
+In: whatever a data set is made of (a procedure, a folder, TFDS records) behind one function
+`load(index) -> uint8 [H, W, 3]`. Out: `ImageSplit` and `ImageDataset`, which know how to keep some
+of their images or classes without loading any. Nothing that uses them knows where images come from.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+Load = Callable[[int], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageSplit:
+    """N labelled images with random access.
+
+    Attributes:
+        labels: int64 [N], each an index into the class names of the data set.
+        load: index in [0, N) -> RGB image, uint8 [H, W, 3] of any size; the same image at every
+            call, safe to call from several threads, picklable for the pipeline's worker processes.
+    """
+
+    labels: np.ndarray
+    load: Load
+
+    def __post_init__(self) -> None:
+        labels = np.asarray(self.labels)
+        if labels.ndim != 1 or (labels.size and not np.issubdtype(labels.dtype, np.integer)):
+            raise ValueError(f"labels: expected integers [N], got {labels.dtype} {labels.shape}")
+        object.__setattr__(self, "labels", labels.astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> "ImageSplit":
+        """The images at `indices`, in that order, labels unchanged."""
+        chosen = np.asarray(indices, dtype=np.int64).reshape(-1)
+        if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self)):
+            found = f"{chosen.min()} to {chosen.max()}"
+            raise ValueError(f"indices: expected 0 to {len(self) - 1}, got {found}")
+        return ImageSplit(self.labels[chosen], _Picked(self.load, chosen))
+
+    def keep_classes(self, labels: Sequence[int]) -> "ImageSplit":
+        """The images of the classes `labels`, relabelled: `labels[i]` becomes `i`."""
+        position = {int(label): index for index, label in enumerate(labels)}
+        if len(position) != len(labels):
+            raise ValueError(f"labels: expected no label twice, got {list(labels)}")
+        chosen = np.flatnonzero(np.isin(self.labels, list(position)))
+        relabelled = [position[int(label)] for label in self.labels[chosen]]
+        return ImageSplit(np.array(relabelled, np.int64), _Picked(self.load, chosen))
+
+    def cached(self, limit_bytes: int) -> "ImageSplit":
+        """The same split, holding loaded images in memory until they fill `limit_bytes`.
+
+        Loading is deterministic, so this changes no result. Each worker process fills a cache of
+        its own.
+        """
+        return ImageSplit(self.labels, _Cached(self.load, limit_bytes))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageDataset:
+    """A classification data set: three splits over one list of class names.
+
+    Attributes:
+        name: its row in `datasets.DATASETS`.
+        class_names: class_names[label], as published ('_' where a blank is meant).
+        template: the prompt with one {} for the class name.
+        train: where few-shot examples are drawn from.
+        val: where few-shot validation examples are drawn from; may be empty.
+        test: what accuracies are measured on.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    template: str
+    train: ImageSplit
+    val: ImageSplit
+    test: ImageSplit
+
+    def __post_init__(self) -> None:
+        for split_name in ("train", "val", "test"):
+            labels = getattr(self, split_name).labels
+            if labels.size and (labels.min() < 0 or labels.max() >= len(self.class_names)):
+                raise ValueError(
+                    f"{self.name} {split_name}: expected labels 0 to {len(self.class_names) - 1}, "
+                    f"got {labels.min()} to {labels.max()}"
+                )
+
+    def keep_classes(self, labels: Sequence[int]) -> "ImageDataset":
+        """The data set of the classes `labels` alone, relabelled: `labels[i]` becomes `i`."""
+        return dataclasses.replace(
+            self,
+            class_names=tuple(self.class_names[label] for label in labels),
+            train=self.train.keep_classes(labels),
+            val=self.val.keep_classes(labels),
+            test=self.test.keep_classes(labels),
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Picked:
+    """`load` of some images of a larger split; a class, not a closure, so that it pickles."""
+
+    load: Load
+    indices: np.ndarray
+
+    def __call__(self, index: int) -> np.ndarray:
+        return self.load(int(self.indices[index]))
+
+
+class _Cached:
+    """`load` that remembers images, the first ones first, up to a number of bytes."""
+
+    def __init__(self, load: Load, limit_bytes: int):
+        self._load = load
+        self._limit_bytes = limit_bytes
+        self._forget()
+
+    def _forget(self) -> None:
+        self._images: dict[int, np.ndarray] = {}
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, index: int) -> np.ndarray:
+        image = self._images.get(index)
+        if image is None:
+            image = self._load(index)
+            with self._lock:
+                if index not in self._images and self._bytes + image.nbytes <= self._limit_bytes:
+                    image.setflags(write=False)
+                    self._images[index] = image
+                    self._bytes += image.nbytes
+        return image
+
+    def __getstate__(self) -> tuple[Load, int]:
+        return self._load, self._limit_bytes  # the lock and the images stay in their process
+
+    def __setstate__(self, state: tuple[Load, int]) -> None:
+        self._load, self._limit_bytes = state
+        self._forget()

@@ -1,0 +1,99 @@
+"""Preprocessing of one image: uint8 [H, W, 3] in, uint8 [size, size, 3] out.
+
+`augment` is torchvision's RandomResizedCrop and RandomHorizontalFlip, `resize_and_crop` its Resize
+and CenterCrop, which OpenAI CLIP evaluates with. Both resample by Pillow's bicubic filter, which
+widens when it shrinks an image (antialiasing), as torchvision does with Pillow images.
+Normalization by the checkpoint's mean and standard deviation is the model's (`clip/vision.py`).
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+RATIO = (3 / 4, 4 / 3)  # width / height of a random crop
+TRIES = 10  # at a random crop that fits, before the central one is taken
+
+
+class Box(NamedTuple):
+    """A part of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def augment(
+    image: np.ndarray,
+    size: int,
+    generator: np.random.Generator,
+    *,
+    scale: tuple[float, float],
+    flip: bool,
+) -> np.ndarray:
+    """For training: a random part of the image at `size` x `size`, half of the time mirrored.
+
+    Args:
+        image: uint8 [H, W, 3].
+        size: pixels.
+        generator: the only source of randomness.
+        scale: least and greatest share of the image's area, in (0, 1].
+        flip: whether to mirror at all.
+    """
+    _check(image)
+    height, width = image.shape[:2]
+    box = random_box(height, width, generator, scale)
+    image = image[box.top : box.top + box.height, box.left : box.left + box.width]
+    image = _resize(image, size, size)
+    if flip and generator.random() < 0.5:
+        image = image[:, ::-1]
+    return image
+
+
+def resize_and_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """For evaluation: the short side resized to `size`, then the central square.
+
+    An image of exactly this size comes back unchanged. The crop's offset is rounded half to even,
+    as torchvision does; transformers rounds it down, one pixel away where 4n + 3 lines are to be
+    cut.
+    """
+    _check(image)
+    height, width = image.shape[:2]
+    short = min(height, width)
+    image = _resize(image, int(size * height / short), int(size * width / short))
+    top = round((image.shape[0] - size) / 2)
+    left = round((image.shape[1] - size) / 2)
+    return image[top : top + size, left : left + size]
+
+
+def random_box(height: int, width: int, generator: np.random.Generator, scale: tuple[float, float]) -> Box:
+    """A box of uniform area share in `scale` and log-uniform aspect in `RATIO`, anywhere.
+
+    Where `TRIES` boxes in a row do not fit, the largest central box whose aspect is in `RATIO`.
+    """
+    for _ in range(TRIES):
+        area = height * width * generator.uniform(*scale)
+        aspect = math.exp(generator.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+        box_width = round(math.sqrt(area * aspect))
+        box_height = round(math.sqrt(area / aspect))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            top = int(generator.integers(height - box_height + 1))
+            left = int(generator.integers(width - box_width + 1))
+            return Box(top, left, box_height, box_width)
+    box_width = min(width, round(height * RATIO[1]))
+    box_height = min(height, round(width / RATIO[0]))
+    return Box((height - box_height) // 2, (width - box_width) // 2, box_height, box_width)
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    if image.shape[:2] == (height, width):
+        return image
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(resized)
+
+
+def _check(image: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image: expected uint8 [H, W, 3], got {image.dtype} {image.shape}")

@@ -1,0 +1,37 @@
+"""Prompts: the name goes where {} is; what no text encoder could tell apart is refused."""
+
+import pytest
+
+from dear_jax.data.prompts import prompts
+from dear_jax.errors import UserError
+
+
+def test_names_fill_the_template():
+    names = ["red_heart", "Abyssinian", "737-200", "a {curly} one"]
+    assert prompts(names, "a photo of a {}, a type of pet.") == [
+        "a photo of a red heart, a type of pet.",
+        "a photo of a Abyssinian, a type of pet.",
+        "a photo of a 737-200, a type of pet.",
+        "a photo of a a {curly} one, a type of pet.",
+    ]
+    assert prompts(["banded"], "{} texture.") == ["banded texture."]
+
+
+@pytest.mark.parametrize("template", ["a photo.", "", "a {} and a {}", "a photo of {0}", "{name}"])
+def test_template_needs_one_place_for_the_name(template):
+    with pytest.raises(UserError, match=r"data\.template.*once"):
+        prompts(["cat", "dog"], template)
+
+
+@pytest.mark.parametrize("twin", ["sea_lion", "Sea Lion", "sea  lion "])
+def test_colliding_names_are_refused_by_name(twin):
+    with pytest.raises(UserError) as caught:
+        prompts(["cat", "sea lion", twin], "a {}")
+    assert "Classes 1 ('sea lion')" in str(caught.value)
+    assert f"2 ({twin!r})" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "_", "  "])
+def test_empty_names_are_refused(name):
+    with pytest.raises(UserError, match="Class 1 has an empty name"):
+        prompts(["cat", name], "a {}")
