@@ -1,0 +1,227 @@
+"""The painter of the embedded world: scenes in, uint8 pictures out, whole batches at once.
+
+Every form is an implicit function over a pixel grid [N, H, W]: negative inside, about the distance to the
+outline elsewhere, so that coverage = clip(1/2 - distance in pixels, 0, 1) draws it with soft edges. A body
+has its own frame: u to the right and v down, in units of its radius. Each pixel of a picture depends on
+its own scene alone, so a scene looks the same in any batch.
+
+`Shift` holds what downstream tasks change and pretraining never sees.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dear_jax.data.forms import ACCESSORIES, DARK, SHAPES, TEXTURES, Form, sharpen, triangle_wave
+from dear_jax.data.scenes import ATTRIBUTES, Scenes, hash_numbers, random_numbers
+
+SIZE = 48  # width and height of a picture, pixels
+RADIUS = (10.5, 12.5)  # of a body, pixels
+SPREAD = 9.0  # distance of a corner position from the center, per axis, pixels
+
+COLORS = np.array(
+    [(222, 38, 38), (250, 138, 20), (245, 220, 40), (45, 165, 60),
+     (40, 205, 215), (40, 70, 220), (140, 50, 185), (250, 130, 190)], np.float32,
+)  # fmt: skip
+SECOND = np.array(
+    [(255, 205, 195), (110, 45, 0), (120, 95, 0), (190, 250, 190),
+     (0, 70, 80), (185, 205, 255), (235, 195, 255), (130, 15, 75)], np.float32,
+)  # fmt: skip
+POSITIONS = np.array([(-1, -1), (1, -1), (0, 0), (-1, 1), (1, 1)], np.float32)
+LAMP = (255, 190, 120)  # the light of a full tint
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How the pictures of a task differ from those of pretraining; the default changes nothing.
+
+    Attributes:
+        rotation: turn of every body with its accessories, degrees.
+        hue_mix: share in [0, 1] of the next color of the vocabulary mixed into every body's color.
+        tint: share in [0, 1] of warm lamp light over the whole picture.
+        noise: standard deviation of noise per pixel and channel, in units of full brightness.
+        clutter: number of small discs of random colors behind the body.
+        outline: bodies are drawn as a thick outline, the background shows inside.
+        darkness: share in [0, 1] of brightness taken from the whole picture.
+    """
+
+    rotation: float = 0.0
+    hue_mix: float = 0.0
+    tint: float = 0.0
+    noise: float = 0.0
+    clutter: int = 0
+    outline: bool = False
+    darkness: float = 0.0
+
+
+NO_SHIFT = Shift()
+
+
+def render(scenes: Scenes, shift: Shift = NO_SHIFT) -> np.ndarray:
+    """The pictures of the scenes, uint8 [N, SIZE, SIZE, 3]."""
+    return render_with_coverage(scenes, shift)[0]
+
+
+def render_with_coverage(scenes: Scenes, shift: Shift = NO_SHIFT) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures, and how much of each pixel the body covers: float32 [N, SIZE, SIZE] in [0, 1]."""
+    picture = _background(scenes)
+    _clutter(picture, scenes, shift.clutter)
+    across, down = _center(scenes)
+    radius = scenes.between("radius", *RADIUS)
+    u, v = _body_frame(across, down, radius, scenes, shift.rotation)
+    _accessories(picture, scenes, u, v, radius)
+    coverage = _body(picture, scenes, u, v, radius, shift)
+    return _finish(picture, scenes, shift), coverage
+
+
+def _pixels() -> tuple[np.ndarray, np.ndarray]:
+    axis = np.arange(SIZE, dtype=np.float32) + 0.5
+    return axis[None, None, :], axis[None, :, None]
+
+
+def _center(scenes: Scenes) -> tuple[np.ndarray, np.ndarray]:
+    corner = POSITIONS[scenes.label("position")][:, :, None, None] * SPREAD
+    return (
+        SIZE / 2 + corner[:, 0] + scenes.between("across", -1.8, 1.8),
+        SIZE / 2 + corner[:, 1] + scenes.between("down", -1.8, 1.8),
+    )
+
+
+def _body_frame(across, down, radius, scenes: Scenes, rotation: float) -> tuple[np.ndarray, np.ndarray]:
+    x, y = _pixels()
+    angle = scenes.between("tilt", -4, 4) * np.float32(np.pi / 180) + np.float32(rotation * np.pi / 180)
+    cosine, sine = np.cos(angle) / radius, np.sin(angle) / radius
+    x, y = x - across, y - down
+    return x * cosine + y * sine, y * cosine - x * sine
+
+
+def _paint(picture: np.ndarray, rows: np.ndarray, coverage: np.ndarray, color) -> None:
+    """Lay one color, [3] or [n, 1, 1, 3] or [n, H, W, 3], over some rows of the pictures, in place."""
+    part = picture[rows]
+    part += coverage[..., None] * (np.asarray(color, np.float32) - part)
+    picture[rows] = part
+
+
+def _cover(distance: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    return np.clip(0.5 - distance * radius, 0, 1)
+
+
+def _accessories(picture, scenes: Scenes, u, v, radius) -> None:
+    u = u * np.where(scenes.between("mirror", 0, 1) < 0.5, np.float32(-1), np.float32(1))
+    for value, name in enumerate(ATTRIBUTES["object"]):
+        rows = np.flatnonzero(scenes.label("object") == value)
+        for color, form in ACCESSORIES[name] if len(rows) else ():
+            _paint(picture, rows, _cover(form(u[rows], v[rows]), radius[rows]), color)
+
+
+def _body(picture, scenes: Scenes, u, v, radius, shift: Shift) -> np.ndarray:
+    coverage = np.empty_like(u)
+    color, second = COLORS[scenes.label("color")], SECOND[scenes.label("color")]
+    color = color + np.float32(shift.hue_mix) * (COLORS[(scenes.label("color") + 1) % len(COLORS)] - color)
+    light = scenes.between("light", 0.88, 1.0)
+    fill = _texture(scenes, u, v)
+    for value, name in enumerate(ATTRIBUTES["shape"]):
+        rows = np.flatnonzero(scenes.label("shape") == value)
+        if not len(rows):
+            continue
+        distance = SHAPES[name](u[rows], v[rows])
+        covered = coverage[rows] = _cover(distance, radius[rows])
+        first = (color[rows] * light[rows, :, 0])[:, None, None]
+        body = first + fill[rows][..., None] * ((second[rows] * light[rows, :, 0])[:, None, None] - first)
+        if shift.outline:
+            covered = covered * (1 - _cover(distance + np.float32(0.35), radius[rows]))
+        _paint(picture, rows, covered, body)
+        edge = np.clip(1.1 - np.abs(distance * radius[rows]), 0, 1) * np.float32(0.8)
+        _paint(picture, rows, edge, DARK)
+    return coverage
+
+
+def _texture(scenes: Scenes, u, v) -> np.ndarray:
+    """Share of the second tone in each pixel of the body, float32 [N, H, W] in [0, 1]."""
+    fill = np.zeros_like(u)
+    across, down = (
+        scenes.between("phase_across", -0.15, 0.15),
+        scenes.between("phase_down", -0.15, 0.15),
+    )
+    for value, name in enumerate(ATTRIBUTES["texture"]):
+        rows = np.flatnonzero(scenes.label("texture") == value)
+        if len(rows):
+            fill[rows] = TEXTURES[name](u[rows] + across[rows], v[rows] + down[rows])
+    return fill
+
+
+def _background(scenes: Scenes) -> np.ndarray:
+    """float32 [N, H, W, 3]: each scenery goes from one color to another by its own pattern in [0, 1]."""
+    x, y = _pixels()
+    x = x + scenes.between("scenery_across", 0, SIZE)
+    y = y + scenes.between("scenery_down", 0, SIZE)
+    height = np.broadcast_to(_pixels()[1] / SIZE, np.broadcast_shapes(x.shape, y.shape))
+    scenery: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], Form]] = {
+        "sky": ((120, 175, 235), (225, 238, 250), lambda x, y: height[: len(x)]),
+        "night": ((58, 62, 122), (225, 225, 200), lambda x, y: sharpen(_speckle(x, y, 3) - 0.93, 8)),
+        "grass": (
+            (92, 140, 66),
+            (150, 190, 105),
+            lambda x, y: sharpen(triangle_wave(x / 5 + triangle_wave(y / 9)), 2),
+        ),
+        "sand": (
+            (208, 184, 132),
+            (232, 214, 172),
+            lambda x, y: sharpen(triangle_wave(y / 8 + triangle_wave(x / 24)), 2),
+        ),
+        "snow": (
+            (246, 249, 252),
+            (205, 218, 232),
+            lambda x, y: sharpen(_speckle(x, y, 4) - 0.7, 3),
+        ),
+        "brick": ((148, 96, 80), (200, 184, 170), _mortar),
+    }
+    picture = np.empty((len(scenes), SIZE, SIZE, 3), np.float32)
+    for value, name in enumerate(ATTRIBUTES["background"]):
+        rows = np.flatnonzero(scenes.label("background") == value)
+        if len(rows):
+            first, second, pattern = scenery[name]
+            share = np.broadcast_to(pattern(x[rows], y[rows]), (len(rows), SIZE, SIZE))[..., None]
+            picture[rows] = np.float32(first) + share.astype(np.float32) * np.float32(np.subtract(second, first))
+    return picture * scenes.between("scenery_light", 0.9, 1.0)[..., None]
+
+
+def _speckle(x: np.ndarray, y: np.ndarray, cell: int) -> np.ndarray:
+    """One random number in [0, 1) per cell of `cell` pixels."""
+    column, row = (x // cell).astype(np.uint64), (y // cell).astype(np.uint64)
+    return (hash_numbers(column * np.uint64(7919) + row * np.uint64(104729)) >> np.uint64(40)).astype(
+        np.float32
+    ) / 2**24
+
+
+def _mortar(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    row = np.floor(y / 6)
+    return ((np.mod(y, 6) < 1.2) | (np.mod(x + 6 * np.mod(row, 2), 12) < 1.2)).astype(np.float32)
+
+
+def _clutter(picture, scenes: Scenes, count: int) -> None:
+    numbers = random_numbers(scenes.keys ^ np.uint64(0xC1), 4 * count).astype(np.float32)
+    x, y = _pixels()
+    for disc_numbers in np.split(numbers, max(count, 1), axis=1)[:count]:
+        across, down, size, color = disc_numbers.T[:, :, None, None]
+        distance = np.hypot(x - across * SIZE, y - down * SIZE) - (2 + 2 * size)
+        drawn = COLORS[(color * len(COLORS)).astype(np.int32)]
+        _paint(picture, np.arange(len(scenes)), np.clip(0.5 - distance, 0, 1), drawn)
+
+
+def _finish(picture, scenes: Scenes, shift: Shift) -> np.ndarray:
+    if shift.tint or shift.darkness:
+        lamp = 1 - shift.tint * (1 - np.float32(LAMP) / 255)
+        picture = picture * (lamp * (1 - shift.darkness)).astype(np.float32)
+    if shift.noise:
+        picture = picture + np.float32(255 * shift.noise) * _gaussian_noise(scenes)
+    return np.clip(picture + np.float32(0.5), 0, 255).astype(np.uint8)
+
+
+def _gaussian_noise(scenes: Scenes) -> np.ndarray:
+    """About standard normal, float32 [N, SIZE, SIZE, 3]: the sum of four 16-bit parts of one hash."""
+    values = SIZE * SIZE * 3
+    counters = scenes.keys[:, None] + np.arange(values, dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03)
+    parts = hash_numbers(counters).view(np.uint16).reshape(len(scenes), values, 4)
+    total = parts.astype(np.float32).sum(-1) / np.float32(2**16)
+    return ((total - 2) * np.float32(np.sqrt(3))).reshape(len(scenes), SIZE, SIZE, 3)

@@ -1,0 +1,160 @@
+"""The embedded world: reproducible pictures, true labels and captions, well-formed data sets."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from dear_jax.data import captions, world
+from dear_jax.data.forms import ACCESSORIES, SHAPES, TEXTURES
+from dear_jax.data.render import COLORS, SIZE, Shift, render, render_with_coverage
+from dear_jax.data.scenes import ATTRIBUTES, NAMES, SIZES, draw_scenes
+
+SHIFTS = [
+    Shift(),
+    world.MILD,
+    Shift(clutter=5, darkness=0.4),
+    Shift(outline=True, noise=0.1),
+]
+
+
+@pytest.mark.parametrize("shift", SHIFTS, ids=str)
+def test_a_scene_looks_the_same_alone_and_in_any_batch(shift: Shift) -> None:
+    indices = np.array([7, 3, 2**40, 0, 12])
+    together = render(draw_scenes(5, indices), shift)
+    assert together.shape == (5, SIZE, SIZE, 3)
+    assert together.dtype == np.uint8
+    for picture, index in zip(together, indices, strict=True):
+        np.testing.assert_array_equal(picture, render(draw_scenes(5, [index]), shift)[0])
+
+
+def test_streams_differ() -> None:
+    one, other = draw_scenes(1, range(50)), draw_scenes(2, range(50))
+    assert (one.labels != other.labels).any(axis=1).mean() > 0.9
+    assert len(np.unique(one.keys)) == 50
+
+
+def test_every_value_of_the_vocabulary_can_be_painted() -> None:
+    assert tuple(SHAPES) == ATTRIBUTES["shape"]
+    assert tuple(TEXTURES) == ATTRIBUTES["texture"]
+    assert tuple(ACCESSORIES) == ATTRIBUTES["object"]
+    assert len(COLORS) == len(ATTRIBUTES["color"])
+
+
+def test_attributes_are_uniform_and_independent() -> None:
+    labels = draw_scenes(0, range(20_000)).labels
+    for column, size in enumerate(SIZES):
+        shares = np.bincount(labels[:, column], minlength=size) / len(labels)
+        np.testing.assert_allclose(shares, 1 / size, atol=0.015)  # 5 standard errors
+    correlations = np.corrcoef(labels.T) - np.eye(len(NAMES))
+    assert np.abs(correlations).max() < 0.035  # 5 standard errors
+
+
+def test_plain_bodies_have_their_color() -> None:
+    plain = ATTRIBUTES["texture"].index("plain")
+    scenes = draw_scenes(3, range(200), {"texture": np.full(200, plain)})
+    pictures, coverage = render_with_coverage(scenes)
+    for picture, cover, color in zip(pictures, coverage, scenes.label("color"), strict=True):
+        seen = np.median(picture[cover == 1].astype(np.float32), axis=0)
+        direction = COLORS @ seen / np.linalg.norm(COLORS, axis=1)
+        assert direction.argmax() == color
+
+
+def test_bodies_stand_where_the_position_says() -> None:
+    scenes = draw_scenes(4, range(300))
+    _, coverage = render_with_coverage(scenes)
+    axis = np.arange(SIZE) + 0.5
+    mass = coverage.sum((1, 2))
+    across = (coverage.sum(1) * axis).sum(1) / mass / SIZE
+    down = (coverage.sum(2) * axis).sum(1) / mass / SIZE
+    for x, y, label in zip(across, down, scenes.label("position"), strict=True):
+        column = "left" if x < 0.4 else "right" if x > 0.6 else ""
+        row = "top" if y < 0.4 else "bottom" if y > 0.6 else ""
+        assert (f"{row} {column}".strip() or "center") == ATTRIBUTES["position"][label]
+    assert mass.min() > 0.06 * SIZE**2
+
+
+@pytest.mark.parametrize("attribute", NAMES)
+def test_each_attribute_changes_the_picture(attribute: str) -> None:
+    size = len(ATTRIBUTES[attribute])
+    scenes = draw_scenes(6, np.full(size, 11), {attribute: np.arange(size)})
+    pictures = render(scenes).astype(np.float32)
+    differences = np.abs(pictures[:, None] - pictures[None]).mean((2, 3, 4))
+    assert differences[~np.eye(size, dtype=bool)].min() > 0.5
+
+
+@pytest.mark.parametrize(
+    "shift",
+    [Shift(rotation=12), Shift(hue_mix=0.2), Shift(tint=0.3), Shift(noise=0.1), Shift(clutter=3),
+     Shift(outline=True), Shift(darkness=0.3)],
+    ids=str,
+)  # fmt: skip
+def test_each_shift_changes_the_pictures_and_not_the_labels(shift: Shift) -> None:
+    scenes = draw_scenes(8, range(20))
+    assert np.abs(render(scenes, shift).astype(int) - render(scenes)).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ({"color": "red", "shape": "heart", "texture": "striped"}, "striped red heart"),
+        ({"object": "car"}, "car"),
+        ({"color": "red", "object": "car", "shape": "star"}, "red star shaped car"),
+        ({"position": "top left", "background": "sand"}, "thing at the top left on a sand background"),
+    ],
+)
+def test_phrases(named: dict[str, str], expected: str) -> None:
+    assert captions.phrase(named) == expected
+
+
+def test_phrase_refuses_an_unknown_attribute() -> None:
+    with pytest.raises(ValueError, match="size"):
+        captions.phrase({"size": "big"})
+
+
+def test_captions_mention_true_attributes_only() -> None:
+    labels = draw_scenes(9, range(500)).labels
+    texts, mentioned = captions.draw_captions(labels, np.random.default_rng(0))
+    assert mentioned.any(axis=1).all()
+    assert len(set(texts)) > 300
+    for text, row, mask in zip(texts, labels, mentioned, strict=True):
+        for name, value, is_mentioned in zip(NAMES, row, mask, strict=True):
+            words = [word for word in ATTRIBUTES[name] if f" {word} " in f" {text.rstrip('.')} "]
+            assert words == ([ATTRIBUTES[name][value]] if is_mentioned else []), text
+
+
+@pytest.mark.parametrize("name", list(world.TASKS))
+def test_data_sets(name: str) -> None:
+    dataset = world.load(name)
+    count = len(dataset.class_names)
+    assert len(set(dataset.class_names)) == count >= 10
+    for split, least in ((dataset.train, 32), (dataset.val, 4), (dataset.test, 50)):
+        assert np.bincount(split.labels, minlength=count).min() >= least
+    last = len(dataset.test.labels) - 1
+    np.testing.assert_array_equal(dataset.test.load(last), dataset.test.load(last))
+    assert (dataset.test.load(0) != dataset.train.load(0)).any()
+    assert dataset.train.load(5).shape == (SIZE, SIZE, 3)
+
+
+def test_class_seeds_draw_other_classes() -> None:
+    classes = [set(world.load("world_compositions", seed).class_names) for seed in range(3)]
+    assert classes[0] != classes[1] != classes[2]
+    assert world.load("world_compositions").class_names == world.load("world_compositions", 0).class_names
+
+
+def test_classes_show_what_their_names_say() -> None:
+    task = world.TASKS["world_compositions"]
+    dataset, classes = world.load("world_compositions"), world.draw_classes(task, 0)
+    loader = dataset.train.load
+    for index in (0, 41):
+        named = classes[dataset.train.labels[index]]
+        assert captions.phrase(named) == dataset.class_names[dataset.train.labels[index]]
+        fixed = {name: np.array([ATTRIBUTES[name].index(value)]) for name, value in named.items()}
+        scene = draw_scenes(world.stream_seed("world_compositions/train/0"), [index], fixed)
+        np.testing.assert_array_equal(loader(index), render(scene, task.shift)[0])
+
+
+def test_loaders_can_be_sent_to_other_processes() -> None:
+    split = world.load("world_objects").train
+    copy = pickle.loads(pickle.dumps(split))
+    np.testing.assert_array_equal(copy.load(3), split.load(3))
