@@ -1,4 +1,4 @@
-"""Pretrain the tiny CLIP that travels with the package, from scratch, in about 35 minutes on two CPU cores.
+"""Pretrain the tiny CLIP that travels with the package, from scratch, in about 15 minutes on two CPU cores.
 
     python -m dear_jax.main --config=configs/pretrain_tiny.py --workdir=runs/pretrain_tiny
 
@@ -17,25 +17,25 @@ def get_config() -> ConfigDict:
     with config.unlocked():
         config.pretrain = ConfigDict()
         config.pretrain.seed = 0
-        config.pretrain.steps = 4000
+        config.pretrain.steps = 1600
         config.pretrain.batch_size = 128  # images
-        config.pretrain.learning_rate = 2e-3  # peak, of linear warm-up and cosine decay
+        config.pretrain.learning_rate = 3e-3  # peak, of linear warm-up and cosine decay
         config.pretrain.warmup_steps = 100
         config.pretrain.weight_decay = 0.01
         config.pretrain.attribute_weight = 1.0  # of the cross-entropy over each attribute's prompts
-        config.pretrain.dense_weight = 0.5  # of the throwaway head on the patches
+        config.pretrain.dense_weight = 1.0  # of the throwaway head on the patches
         config.pretrain.dense_layer = 4  # the layer that it reads, counted from 1
         config.pretrain.patch_size = 8  # pixels
         config.pretrain.embed_dim = 128  # of the joint space
         config.pretrain.vision_width = 128
-        config.pretrain.vision_layers = 8
+        config.pretrain.vision_layers = 7
         config.pretrain.vision_heads = 8
         config.pretrain.text_width = 64
         config.pretrain.text_layers = 3
         config.pretrain.text_heads = 4
         config.pretrain.context_length = 77  # tokens
         config.pretrain.log_every = 20  # steps
-        config.pretrain.eval_every = 250  # steps between partial evaluations, which also save the checkpoint
+        config.pretrain.eval_every = 200  # steps between partial evaluations, which also save the checkpoint
         config.pretrain.eval_scenes = 5000  # held-out scenes of the final evaluation
     config.lock()
     return config
