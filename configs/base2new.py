@@ -1,6 +1,6 @@
 """Base-to-new generalization: train on the first half of the classes, test on each half (METHOD.md section 5).
 
-    python -m dear_jax.main --config=configs/base2new.py
+python -m dear_jax.main --config=configs/base2new.py
 """
 
 from ml_collections import ConfigDict

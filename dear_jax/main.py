@@ -1,0 +1,229 @@
+"""Command line: flags and a config in, device set-up, then one job (`config.job`).
+
+    python -m dear_jax.main --config=configs/base2new.py --config.data.shots=4 --workdir=runs/mine
+
+Every key of the config is a flag. A user's mistake ends in one paragraph on stderr and exit code 2.
+JAX is imported once the flags are known to be right, so that mistakes are answered at once.
+"""
+
+import datetime
+import difflib
+import os
+import runpy
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags, logging
+from ml_collections import ConfigDict, FieldReference
+
+from dear_jax.errors import UserError
+
+USAGE = (
+    "usage: python -m dear_jax.main --config=configs/base2new.py[:DATASET] [--workdir=FOLDER] [--config.KEY=VALUE ...]"
+)
+
+
+def cli() -> None:
+    """The console script; configs of the current folder import one another, as with `python -m`."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one job.
+
+    Returns:
+        The exit code: 0, 2 after a user's mistake, 130 after Ctrl-C. Bugs keep their traceback.
+    """
+    workdir = None
+    try:
+        if not arguments or {"--help", "-help", "-h"} & set(arguments):
+            print(USAGE)
+            return 0 if arguments else 2
+        config, workdir = parse(arguments)
+        if config.job not in JOBS:
+            raise UserError(f"config.job: expected one of {', '.join(JOBS)}, found {config.job!r}.")
+        workdir = workdir or _fresh(config)
+        print(f"workdir: {workdir}", flush=True)
+        _set_up(config)
+        JOBS[config.job](config, workdir)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        hint = f" Give --workdir={workdir} to go on from its last checkpoint." if workdir else ""
+        print(f"interrupted.{hint}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path | None]:
+    """The locked config with the overrides of the command line, and the workdir if one was given."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("config", None, "file whose get_config() gives the config", values)
+    flags.DEFINE_string("workdir", None, "folder of the run", values)
+    _parse_flags(values, arguments, known_only=True)
+    if values.config is None:
+        raise UserError(f"--config is missing. {USAGE}")
+    config = load_config(values.config)
+    defaults = _flatten(config)
+    for key, default in defaults.items():
+        parser: flags.ArgumentParser[Any] = _Value(default)
+        boolean = isinstance(default, bool)
+        flag = flags.Flag(parser, None, f"config.{key}", None, key, boolean=boolean)
+        flags.DEFINE_flag(flag, values)
+    _parse_flags(values, arguments)
+    given = {key: values[f"config.{key}"] for key in defaults if values[f"config.{key}"].present}
+    config.update_from_flattened_dict({key: None if flag.value is _NONE else flag.value for key, flag in given.items()})
+    return config.lock(), Path(values.workdir) if values.workdir else None
+
+
+def load_config(argument: str) -> ConfigDict:
+    """What `get_config` of a file returns; the text after a colon is its argument."""
+    path, colon, text = argument.partition(":")
+    if not Path(path).is_file():
+        raise UserError(f"--config: no file {path!r}. Give one such as configs/base2new.py.")
+    try:
+        config = runpy.run_path(path)["get_config"](*([text] if colon else []))
+    except UserError:
+        raise
+    except Exception as error:
+        hint = ""
+        if isinstance(error, ModuleNotFoundError) and error.name == "configs":
+            hint = " Run from the folder that holds configs/."
+        raise UserError(f"--config: cannot load {argument}: {type(error).__name__}: {error}.{hint}") from error
+    if not isinstance(config, ConfigDict) or "job" not in config:
+        raise UserError(f"--config: get_config() of {path} gives no ConfigDict with a `job`.")
+    return config
+
+
+_NONE = object()  # stands for a None that was asked for: absl means by None that a flag is unset
+
+
+class _Value(flags.ArgumentParser[Any]):
+    """Reads one key's value, by the type of its default."""
+
+    def __init__(self, default: Any) -> None:
+        self._optional = isinstance(default, FieldReference)
+        self._type = default.get_type() if self._optional else type(default)
+        self._default = default.get() if self._optional else default
+
+    def parse(self, argument: Any) -> Any:
+        """The value, or ValueError with what was expected."""
+        if self._optional and argument == "None":
+            return _NONE
+        if self._type is not tuple:
+            return _scalar(str(argument), self._type)
+        items = [item.strip().strip("'\"") for item in argument.strip().strip("()[]").split(",")]
+        kinds = {type(item) for item in self._default or ()}
+        kind = kinds.pop() if len(kinds) == 1 else float if kinds == {int, float} else str
+        return tuple(_scalar(item, kind) for item in items if item)
+
+
+def _scalar(text: str, kind: type) -> Any:
+    if kind is bool:
+        words = {"true": True, "1": True, "false": False, "0": False}
+        if text.lower() in words:
+            return words[text.lower()]
+    elif kind in (int, float, str):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    raise ValueError(f"expected {kind.__name__}, found {text!r}")
+
+
+def _parse_flags(values: flags.FlagValues, arguments: Sequence[str], known_only: bool = False) -> None:
+    """Parse with absl; say what is wrong in the config's own words."""
+    try:
+        rest = values(["dear_jax", *arguments], known_only=known_only)[1:]
+    except flags.UnrecognizedFlagError as error:
+        kind = "config key" if error.flagname.startswith("config.") else "flag"
+        nearest = _nearest(error.flagname, list(values))
+        raise UserError(f"unknown {kind} {error.flagname!r}.{nearest}") from error
+    except flags.IllegalFlagValueError as error:
+        raise UserError(f"wrong value: {str(error).removeprefix('flag ')}.") from error
+    except flags.Error as error:
+        raise UserError(f"{error}") from error
+    if rest and not known_only:
+        raise UserError(f"unexpected argument {rest[0]!r}: flags look like --config.KEY=VALUE.")
+
+
+def _nearest(name: str, valid: Sequence[str]) -> str:
+    """Suggest the keys of a group, else the flag whose whole name and last word are spelled most alike."""
+    group = [flag for flag in valid if flag.startswith(f"{name}.")]
+    if group:
+        return f" It is a group of keys: {', '.join(group)}."
+
+    def likeness(flag: str) -> float:
+        words = [(name, flag), (name.rsplit(".", 1)[-1], flag.rsplit(".", 1)[-1])]
+        return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in words)
+
+    return f" Did you mean {max(valid, key=likeness)}?"
+
+
+def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Defaults by dotted key; a placeholder stays a `FieldReference`, which may be None."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items(preserve_field_references=True):
+        if isinstance(value, ConfigDict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _fresh(config: ConfigDict) -> Path:
+    """A folder under `runs/` that is not there yet, named after the run and the time."""
+    parts = [config.job] if config.job == "pretrain" else [config.protocol, config.data.dataset]
+    name = "-".join([*parts, datetime.datetime.now().strftime("%Y%m%d-%H%M%S")])
+    folders = (Path("runs") / (name + suffix) for suffix in ["", *(f"-{n}" for n in range(2, 100))])
+    return next(folder for folder in folders if not folder.exists())
+
+
+def _set_up(config: ConfigDict) -> None:
+    """Quiet the libraries' logs, and set the precision of float32 products."""
+    logging.set_verbosity(logging.ERROR)
+    logging.set_stderrthreshold(logging.ERROR)
+    for variable, value in {
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TOKENIZERS_PARALLELISM": "false",  # and no warning about it when workers are forked
+        "TRANSFORMERS_VERBOSITY": "error",
+    }.items():
+        os.environ.setdefault(variable, value)
+    import jax
+
+    precision = config.compute.matmul_precision
+    try:
+        jax.config.update("jax_default_matmul_precision", precision)
+    except ValueError as error:
+        raise UserError(
+            f"config.compute.matmul_precision: expected float32, tensorfloat32 or bfloat16, found {precision!r}."
+        ) from error
+
+
+def _train(config: ConfigDict, workdir: Path) -> None:
+    from dear_jax import train
+
+    train.run(config, workdir)
+
+
+def _evaluate(config: ConfigDict, workdir: Path) -> None:
+    from dear_jax import evaluate
+
+    evaluate.run(config, workdir)
+
+
+def _pretrain(config: ConfigDict, workdir: Path) -> None:
+    from dear_jax import pretrain
+
+    pretrain.run(config, workdir)
+
+
+JOBS: Mapping[str, Any] = {"train": _train, "evaluate": _evaluate, "pretrain": _pretrain}
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,190 @@
+"""The folder of a run: `config.json`, `metrics.jsonl`, `results.json`, `results.md`, `checkpoints/`.
+
+In: a path and the resolved config. Out: files that are whole at any moment (each is written beside its
+place and renamed into it), a refusal of a second config or a second process, and the rows of metrics.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dear_jax.errors import UserError
+
+# A second start may change these keys: they change neither the adapter nor the results.
+FREE_KEYS = frozenset({"data.workers", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every"})
+
+
+class Workdir:
+    """One run's folder, created if needed and held by one process at a time until `close`."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path).absolute()
+        with _or_user_error(f"cannot make the workdir {self.path}"):
+            self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def finished(self) -> bool:
+        """True once `results.json` is there, which a job writes last."""
+        return (self.path / "results.json").exists()
+
+    def check_config(self, config: ConfigDict) -> str:
+        """Write `config.json` at the first start; refuse another config later.
+
+        Returns:
+            The SHA-256 of the file, which `results.json` repeats.
+        """
+        new, path = config.to_dict(), self.path / "config.json"
+        if path.exists():
+            old = self.read_json("config.json")
+            differences = [
+                f"{key} was {was}, now {now}"
+                for key, was, now in _differences(old, json.loads(json.dumps(new)))
+                if key not in FREE_KEYS
+            ]
+            if differences:
+                raise UserError(
+                    f"workdir {self.path} holds a run of another config: {'; '.join(differences)}. "
+                    "Give another --workdir, or the same config to go on with that run."
+                )
+        self.write_json("config.json", new)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def read_json(self, name: str) -> Any:
+        """What a file of this folder holds."""
+        path = self.path / name
+        try:
+            with _or_user_error(f"cannot read {path}"):
+                return json.loads(path.read_text())
+        except ValueError as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{path} is not JSON ({error}). Remove it, or give another --workdir.") from error
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write or replace a file; arrays become numbers or lists, what is not finite null."""
+        self.write_text(name, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write or replace a file: whoever reads it sees the old or the new one, never a part."""
+        path = self.path / name
+        with _or_user_error(f"cannot write {path}"):
+            write_atomically(path, text)
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add a row, which names its `step`, to `metrics.jsonl`."""
+        path = self.path / "metrics.jsonl"
+        with _or_user_error(f"cannot write {path}"), path.open("a") as file:
+            file.write(json.dumps(_plain(row), allow_nan=False) + "\n")
+
+    def trim_metrics(self, step: int) -> None:
+        """Drop the rows after `step` (-1: all), which a resumed run writes again, and a torn row."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return
+        with _or_user_error(f"cannot read {path}"):
+            lines = path.read_text(errors="replace").splitlines()
+        kept = [line for line in lines if _step_of(line) <= step]
+        self.write_text("metrics.jsonl", "".join(f"{line}\n" for line in kept))
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        self._lock.close()
+
+    def __enter__(self) -> "Workdir":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text to a new file in the same folder, and rename it into its place."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from colleagues
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def _or_user_error(what: str) -> Iterator[None]:
+    """Say what the operating system refused: no right, no space, a file where a folder should be."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{what}: {error.strerror}. Give a --workdir on a disk with space that you may write to."
+        ) from error
+
+
+def _lock(path: Path) -> Any:
+    """The open lock file. The operating system frees the lock with the process, however it ends."""
+    with _or_user_error(f"cannot write to the workdir {path}"):
+        file = (path / ".lock").open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise UserError(
+                f"workdir {path} is in use by another process. Wait for it, or give another --workdir."
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # file systems without locks
+                raise
+    return file
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Dotted keys whose values differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            path = f"{prefix}.{key}" if prefix else key
+            if key not in old or key not in new:
+                was, now = (repr(tree[key]) if key in tree else "absent" for tree in (old, new))
+                yield path, was, now
+            else:
+                yield from _differences(old[key], new[key], path)
+    elif old != new:
+        yield prefix, repr(old), repr(new)
+
+
+def _step_of(line: str) -> float:
+    """The step of a row; infinity for a torn one."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf
+
+
+def _plain(value: Any) -> Any:
+    """The value in JSON's own types."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy's and JAX's arrays and scalars
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
