@@ -66,6 +66,7 @@ def save(directory: str | Path, config: CLIPConfig, params: Params, dtype: Any =
     (directory / "config.json").write_text(json.dumps(config.to_hf(), indent=2) + "\n")
     (directory / "preprocessor_config.json").write_text(json.dumps(_preprocessor(config), indent=2) + "\n")
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+    (directory / WEIGHTS).chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 def initialize(config: CLIPConfig, seed: int) -> Params:

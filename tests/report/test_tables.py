@@ -1,0 +1,36 @@
+"""The table of a run."""
+
+from dear_jax.report import tables
+
+ZERO_SHOT = {"base": 70.0, "new": 60.0, "hm": 64.6153}
+RESULTS = {
+    "protocol": "base2new",
+    "dataset": "pets",
+    "backbone": "embedded",
+    "shots": 16,
+    "zero_shot": ZERO_SHOT,
+    "variants": {
+        "default": {
+            "seeds": {"1": {"base": 80.0, "new": 61.0, "hm": 69.2}, "2": {"base": 82.0, "new": 63.0, "hm": 71.3}},
+            "mean": {"base": 81.0, "new": 62.0, "hm": 70.24},
+            "std": {"base": 1.0, "new": 1.0, "hm": 1.05},
+        }
+    },
+}
+
+
+def test_one_run():
+    assert tables.results_markdown(RESULTS).splitlines() == [
+        "base2new, pets, embedded, 16 shots; top-1 accuracy in percent.",
+        "",
+        "|  | Base | New | HM |",
+        "| --- | ---: | ---: | ---: |",
+        "| zero-shot CLIP | 70.00 | 60.00 | 64.62 |",
+        "| DeAR, seed 1 | 80.00 | 61.00 | 69.20 |",
+        "| DeAR, seed 2 | 82.00 | 63.00 | 71.30 |",
+        "| DeAR, mean ± std | **81.00** ± 1.00 | **62.00** ± 1.00 | **70.24** ± 1.05 |",
+    ]
+
+
+def test_zero_shot_alone():
+    assert len(tables.results_markdown(RESULTS | {"variants": {}}).splitlines()) == 5
