@@ -71,7 +71,8 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path | None]:
     config = load_config(values.config)
     defaults = _flatten(config)
     for key, default in defaults.items():
-        parser: flags.ArgumentParser[Any] = _Value(default)
+        # By keyword: absl shares parsers of equal positional arguments, and 1 == 1.0 == True.
+        parser: flags.ArgumentParser[Any] = _Value(default=default)
         boolean = isinstance(default, bool)
         flag = flags.Flag(parser, None, f"config.{key}", None, key, boolean=boolean)
         flags.DEFINE_flag(flag, values)

@@ -99,8 +99,8 @@ def clip_architecture(settings: ConfigDict, token_ids: dict[str, int]) -> CLIPCo
 def initialize(clip_config: CLIPConfig, seed: int) -> Params:
     """{"clip": a random CLIP, "dense": the throwaway head, zero}.
 
-    Patches start with smooth waves over the picture as their positions (class token: zero). OpenAI's tiny
-    random positions leave neighbourhoods to be discovered, which takes long.
+    Patches start with smooth waves over the picture as their positions (class token: zero), so that neighbours
+    start alike; OpenAI's start is random and small.
     """
     outputs = 1 + sum(SIZES[NAMES.index(name)] for name in DENSE_NAMES)
     head = {"kernel": jnp.zeros((clip_config.vision.width, outputs)), "bias": jnp.zeros(outputs)}
@@ -118,8 +118,7 @@ def initialize(clip_config: CLIPConfig, seed: int) -> Params:
 def make_optimizer(settings: ConfigDict) -> optax.GradientTransformation:
     """Muon (Jordan, 2024) for the towers' matrices, AdamW for the rest, at one learning rate.
 
-    AdamW alone learns several times slower here. `consistent_rms` gives Muon's update the size of AdamW's
-    (Liu et al., arXiv 2502.16982).
+    `consistent_rms` gives Muon's update the size of AdamW's (Liu et al., arXiv 2502.16982).
     """
 
     def matrices(params: Params) -> Any:
@@ -158,19 +157,20 @@ def make_step(clip_config: CLIPConfig, optimizer: optax.GradientTransformation, 
 
 def compute_losses(params: Params, clip_config: CLIPConfig, batch: Batch, dense_layer: int) -> dict[str, Array]:
     """The three losses of one batch."""
-    clip_params, count = params["clip"], len(batch.images)
-    x = vision.embed(clip_params, clip_config, vision.normalize(batch.images, clip_config))
+    images, labels, coverage, token_ids, also_true = (jnp.asarray(values) for values in batch)
+    clip_params = params["clip"]
+    x = vision.embed(clip_params, clip_config, vision.normalize(images, clip_config))
     stack = clip_params["vision_model"]["encoder"]["layers"]
     x = _unrolled(clip_config.vision, stack, x, 1, dense_layer)
     dense_logits = x[:, 1:] @ params["dense"]["kernel"] + params["dense"]["bias"][None, None]
     x = _unrolled(clip_config.vision, stack, x, dense_layer + 1, clip_config.vision.layers)
-    images = _unit(vision.project(clip_params, clip_config, x[:, 0]))
-    texts = _encode_texts(clip_params, clip_config, batch.token_ids)
+    features = _unit(vision.project(clip_params, clip_config, x[:, 0]))
+    captions, prompts = jnp.split(_encode_texts(clip_params, clip_config, token_ids), [len(images)])
     scale = jnp.minimum(jnp.exp(clip_params["logit_scale"]), MAX_SCALE)
     return {
-        "contrastive": contrastive_loss(scale * images @ texts[:count].T, batch.also_true),
-        "attributes": attribute_loss(scale * images @ texts[count:].T, batch.labels),
-        "dense": dense_loss(dense_logits, batch.coverage, batch.labels),
+        "contrastive": contrastive_loss(scale * features @ captions.T, also_true),
+        "attributes": attribute_loss(scale * features @ prompts.T, labels),
+        "dense": dense_loss(dense_logits, coverage, labels),
     }
 
 
@@ -229,7 +229,7 @@ def evaluate(params: Params, clip_config: CLIPConfig, tokenizer: Tokenizer, scen
     parts = np.split(images, range(EVALUATION_BATCH, scenes, EVALUATION_BATCH))
     features = np.concatenate([np.asarray(encode(part)) for part in parts])
     token_ids = tokenizer(attribute_prompts(TEMPLATE))[:, :CAPTION_LENGTH]
-    classifier = np.asarray(_encode_texts(params, clip_config, token_ids))
+    classifier = np.asarray(_encode_texts(params, clip_config, jnp.asarray(token_ids)))
     groups = np.split(features @ classifier.T, np.cumsum(SIZES)[:-1], axis=1)
     return {
         name: float(np.mean(logits.argmax(1) == labels[:, column]))

@@ -111,7 +111,7 @@ def train(
                     checkpointer.save(number, state, batches.get_state(), made_with)
                 if interruption.requested:
                     checkpointer.wait()
-                    interruption.leave(number)
+                    interruption.leave(number, files.path)
     return state
 
 
@@ -263,8 +263,8 @@ class _Interruption:
             raise KeyboardInterrupt
         self.requested = number
 
-    def leave(self, step_number: int) -> None:
+    def leave(self, step_number: int, workdir: Path) -> None:
         """Exit with the shell's code of the signal."""
         name = signal.Signals(self.requested).name
-        print(f"\n{name}: saved step {step_number}. The same command goes on from here.", flush=True)
+        print(f"\n{name}: saved step {step_number}. The same config with --workdir={workdir} goes on from here.")
         raise SystemExit(128 + self.requested)

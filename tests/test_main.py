@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_dict
 
 def get_config(dataset="flowers"):
     config = ConfigDict(dict(
-        job="train", protocol="base2new", seeds=(1, 2, 3), rate=0.001, note="",
+        job="train", protocol="base2new", seeds=(1, 2, 3), rate=1.0, count=1, note="",
         data=dict(dataset=dataset, flip=True, crop_scale=(0.5, 1.0), classes=("cat", "dog")),
         mask=dict(set="", layer=config_dict.placeholder(int)),
         compute=dict(matmul_precision="float32"),
@@ -49,7 +49,8 @@ def started(monkeypatch):
         (["--config.mask.layer=9"], "mask.layer", 9),
         (["--config.mask.layer=9", "--config.mask.layer=None"], "mask.layer", None),
         (["--config.rate=1e-4"], "rate", 1e-4),
-        (["--config.rate=1"], "rate", 1.0),
+        (["--config.rate=2"], "rate", 2.0),
+        (["--config.count=2"], "count", 2),
         (["--config.note=None"], "note", "None"),
         (["--config.data.flip=false"], "data.flip", False),
         (["--noconfig.data.flip"], "data.flip", False),

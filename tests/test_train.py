@@ -206,7 +206,7 @@ def test_a_non_finite_loss_stops_and_keeps_the_last_checkpoint(tmp_path, capsys)
     ("flags", "message"),
     [
         (["--config.backbone=ViT-B/16"], "config.backbone is 'ViT-B/16': expected one of embedded, or the path"),
-        (["--config.data.dataset=world_object"], "there are world_objects, world_compositions"),
+        (["--config.data.dataset=world_object"], "there are world_objects, world_compositions,"),
         (["--config.mask.set=1.0=mixed"], "the masked layers are"),
         (["--config.mask.set=7.9=mixed"], "the masked heads are 0 to 7"),
         (["--config.mask.pattern=roles"], "give the path of a role map"),

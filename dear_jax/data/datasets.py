@@ -28,8 +28,7 @@ def _load_world(name: str, root: str) -> ImageDataset:
 
 
 DATASETS: dict[str, DatasetRow] = {
-    "world_objects": DatasetRow("a photo of a {}.", _load_world),
-    "world_compositions": DatasetRow("a photo of a {}.", _load_world),
+    **{name: DatasetRow(world.TEMPLATE, _load_world) for name in world.TASKS},
 }
 
 

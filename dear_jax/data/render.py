@@ -8,11 +8,13 @@ its own scene alone, so a scene looks the same in any batch.
 `Shift` holds what downstream tasks change and pretraining never sees.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from dear_jax.data.forms import ACCESSORIES, DARK, SHAPES, TEXTURES, Form, sharpen, triangle_wave
+from dear_jax.data.forms import ACCESSORIES, DARK, SHAPES, TEXTURES, Color, sharpen, triangle_wave
 from dear_jax.data.scenes import ATTRIBUTES, Scenes, hash_numbers, random_numbers
 
 SIZE = 48  # width and height of a picture, pixels
@@ -87,7 +89,10 @@ def _center(scenes: Scenes) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _body_frame(across, down, radius, scenes: Scenes, rotation: float) -> tuple[np.ndarray, np.ndarray]:
+def _body_frame(
+    across: np.ndarray, down: np.ndarray, radius: np.ndarray, scenes: Scenes, rotation: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels' coordinates u and v, float32 [N, H, W] each."""
     x, y = _pixels()
     angle = scenes.between("tilt", -4, 4) * np.float32(np.pi / 180) + np.float32(rotation * np.pi / 180)
     cosine, sine = np.cos(angle) / radius, np.sin(angle) / radius
@@ -95,7 +100,7 @@ def _body_frame(across, down, radius, scenes: Scenes, rotation: float) -> tuple[
     return x * cosine + y * sine, y * cosine - x * sine
 
 
-def _paint(picture: np.ndarray, rows: np.ndarray, coverage: np.ndarray, color) -> None:
+def _paint(picture: np.ndarray, rows: np.ndarray, coverage: np.ndarray, color: ArrayLike) -> None:
     """Lay one color, [3] or [n, 1, 1, 3] or [n, H, W, 3], over some rows of the pictures, in place."""
     part = picture[rows]
     part += coverage[..., None] * (np.asarray(color, np.float32) - part)
@@ -106,7 +111,7 @@ def _cover(distance: np.ndarray, radius: np.ndarray) -> np.ndarray:
     return np.clip(0.5 - distance * radius, 0, 1)
 
 
-def _accessories(picture, scenes: Scenes, u, v, radius) -> None:
+def _accessories(picture: np.ndarray, scenes: Scenes, u: np.ndarray, v: np.ndarray, radius: np.ndarray) -> None:
     u = u * np.where(scenes.between("mirror", 0, 1) < 0.5, np.float32(-1), np.float32(1))
     for value, name in enumerate(ATTRIBUTES["object"]):
         rows = np.flatnonzero(scenes.label("object") == value)
@@ -114,29 +119,36 @@ def _accessories(picture, scenes: Scenes, u, v, radius) -> None:
             _paint(picture, rows, _cover(form(u[rows], v[rows]), radius[rows]), color)
 
 
-def _body(picture, scenes: Scenes, u, v, radius, shift: Shift) -> np.ndarray:
+def _body(
+    picture: np.ndarray, scenes: Scenes, u: np.ndarray, v: np.ndarray, radius: np.ndarray, shift: Shift
+) -> np.ndarray:
+    """Paint the bodies and their dark edges; returns the coverage."""
     coverage = np.empty_like(u)
-    color, second = COLORS[scenes.label("color")], SECOND[scenes.label("color")]
-    color = color + np.float32(shift.hue_mix) * (COLORS[(scenes.label("color") + 1) % len(COLORS)] - color)
-    light = scenes.between("light", 0.88, 1.0)
-    fill = _texture(scenes, u, v)
+    fill = _texture(scenes, u, v)[..., None]
+    first, second = _tones(scenes, shift.hue_mix)
     for value, name in enumerate(ATTRIBUTES["shape"]):
         rows = np.flatnonzero(scenes.label("shape") == value)
         if not len(rows):
             continue
         distance = SHAPES[name](u[rows], v[rows])
         covered = coverage[rows] = _cover(distance, radius[rows])
-        first = (color[rows] * light[rows, :, 0])[:, None, None]
-        body = first + fill[rows][..., None] * ((second[rows] * light[rows, :, 0])[:, None, None] - first)
         if shift.outline:
             covered = covered * (1 - _cover(distance + np.float32(0.35), radius[rows]))
-        _paint(picture, rows, covered, body)
+        _paint(picture, rows, covered, first[rows] + fill[rows] * (second[rows] - first[rows]))
         edge = np.clip(1.1 - np.abs(distance * radius[rows]), 0, 1) * np.float32(0.8)
         _paint(picture, rows, edge, DARK)
     return coverage
 
 
-def _texture(scenes: Scenes, u, v) -> np.ndarray:
+def _tones(scenes: Scenes, hue_mix: float) -> tuple[np.ndarray, np.ndarray]:
+    """The two colors of each body, float32 [N, 1, 1, 3] each."""
+    label, light = scenes.label("color"), scenes.between("light", 0.88, 1.0)[..., None]
+    first, second = COLORS[label][:, None, None], SECOND[label][:, None, None]
+    neighbour = COLORS[(label + 1) % len(COLORS)][:, None, None]
+    return (first + np.float32(hue_mix) * (neighbour - first)) * light, second * light
+
+
+def _texture(scenes: Scenes, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Share of the second tone in each pixel of the body, float32 [N, H, W] in [0, 1]."""
     fill = np.zeros_like(u)
     across, down = (
@@ -151,47 +163,30 @@ def _texture(scenes: Scenes, u, v) -> np.ndarray:
 
 
 def _background(scenes: Scenes) -> np.ndarray:
-    """float32 [N, H, W, 3]: each scenery goes from one color to another by its own pattern in [0, 1]."""
+    """float32 [N, H, W, 3]: each scenery goes from one color to another by its own pattern."""
     x, y = _pixels()
-    x = x + scenes.between("scenery_across", 0, SIZE)
-    y = y + scenes.between("scenery_down", 0, SIZE)
-    height = np.broadcast_to(_pixels()[1] / SIZE, np.broadcast_shapes(x.shape, y.shape))
-    scenery: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], Form]] = {
-        "sky": ((120, 175, 235), (225, 238, 250), lambda x, y: height[: len(x)]),
-        "night": ((58, 62, 122), (225, 225, 200), lambda x, y: sharpen(_speckle(x, y, 3) - 0.93, 8)),
-        "grass": (
-            (92, 140, 66),
-            (150, 190, 105),
-            lambda x, y: sharpen(triangle_wave(x / 5 + triangle_wave(y / 9)), 2),
-        ),
-        "sand": (
-            (208, 184, 132),
-            (232, 214, 172),
-            lambda x, y: sharpen(triangle_wave(y / 8 + triangle_wave(x / 24)), 2),
-        ),
-        "snow": (
-            (246, 249, 252),
-            (205, 218, 232),
-            lambda x, y: sharpen(_speckle(x, y, 4) - 0.7, 3),
-        ),
-        "brick": ((148, 96, 80), (200, 184, 170), _mortar),
-    }
+    height = y / SIZE
+    x, y = np.broadcast_arrays(
+        x + scenes.between("scenery_across", 0, SIZE), y + scenes.between("scenery_down", 0, SIZE)
+    )
     picture = np.empty((len(scenes), SIZE, SIZE, 3), np.float32)
     for value, name in enumerate(ATTRIBUTES["background"]):
         rows = np.flatnonzero(scenes.label("background") == value)
-        if len(rows):
-            first, second, pattern = scenery[name]
-            share = np.broadcast_to(pattern(x[rows], y[rows]), (len(rows), SIZE, SIZE))[..., None]
-            picture[rows] = np.float32(first) + share.astype(np.float32) * np.float32(np.subtract(second, first))
+        first, second, pattern = SCENERY[name]
+        share = pattern(x[rows], y[rows], height)[..., None].astype(np.float32)
+        picture[rows] = np.array(first, np.float32) + share * np.subtract(second, first).astype(np.float32)
     return picture * scenes.between("scenery_light", 0.9, 1.0)[..., None]
 
 
 def _speckle(x: np.ndarray, y: np.ndarray, cell: int) -> np.ndarray:
     """One random number in [0, 1) per cell of `cell` pixels."""
     column, row = (x // cell).astype(np.uint64), (y // cell).astype(np.uint64)
-    return (hash_numbers(column * np.uint64(7919) + row * np.uint64(104729)) >> np.uint64(40)).astype(
-        np.float32
-    ) / 2**24
+    numbers = hash_numbers(column * np.uint64(7919) + row * np.uint64(104729))
+    return (numbers >> np.uint64(40)).astype(np.float32) / 2**24
+
+
+def _waves(across: np.ndarray, along: np.ndarray) -> np.ndarray:
+    return sharpen(triangle_wave(across + triangle_wave(along)), 2)
 
 
 def _mortar(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -199,7 +194,18 @@ def _mortar(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return ((np.mod(y, 6) < 1.2) | (np.mod(x + 6 * np.mod(row, 2), 12) < 1.2)).astype(np.float32)
 
 
-def _clutter(picture, scenes: Scenes, count: int) -> None:
+# Two colors, and the share of the second in [0, 1] by the pixel (shifted at random) and its height in the picture.
+SCENERY: dict[str, tuple[Color, Color, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]]] = {
+    "sky": ((120, 175, 235), (225, 238, 250), lambda x, y, height: np.broadcast_to(height, x.shape)),
+    "night": ((58, 62, 122), (225, 225, 200), lambda x, y, _: sharpen(_speckle(x, y, 3) - 0.93, 8)),
+    "grass": ((92, 140, 66), (150, 190, 105), lambda x, y, _: _waves(x / 5, y / 9)),
+    "sand": ((208, 184, 132), (232, 214, 172), lambda x, y, _: _waves(y / 8, x / 24)),
+    "snow": ((246, 249, 252), (205, 218, 232), lambda x, y, _: sharpen(_speckle(x, y, 4) - 0.7, 3)),
+    "brick": ((148, 96, 80), (200, 184, 170), lambda x, y, _: _mortar(x, y)),
+}
+
+
+def _clutter(picture: np.ndarray, scenes: Scenes, count: int) -> None:
     numbers = random_numbers(scenes.keys ^ np.uint64(0xC1), 4 * count).astype(np.float32)
     x, y = _pixels()
     for disc_numbers in np.split(numbers, max(count, 1), axis=1)[:count]:
@@ -209,9 +215,9 @@ def _clutter(picture, scenes: Scenes, count: int) -> None:
         _paint(picture, np.arange(len(scenes)), np.clip(0.5 - distance, 0, 1), drawn)
 
 
-def _finish(picture, scenes: Scenes, shift: Shift) -> np.ndarray:
+def _finish(picture: np.ndarray, scenes: Scenes, shift: Shift) -> np.ndarray:
     if shift.tint or shift.darkness:
-        lamp = 1 - shift.tint * (1 - np.float32(LAMP) / 255)
+        lamp = 1 - shift.tint * (1 - np.array(LAMP, np.float32) / 255)
         picture = picture * (lamp * (1 - shift.darkness)).astype(np.float32)
     if shift.noise:
         picture = picture + np.float32(255 * shift.noise) * _gaussian_noise(scenes)
