@@ -46,12 +46,15 @@ def get_config() -> ConfigDict:
     config.tokens.text_layer = config_dict.placeholder(int)  # the same for the text tower
     config.tokens.beta = 0.9  # share of the learned token at each layer, in [0, 1] [D]
     config.tokens.init_std = 0.02  # of the normal initialisation [D]
+    config.tokens.projection_init = "copy"  # of the attribute projection: copy (of the frozen one) | normal [D]
+    config.tokens.shared_projection = True  # one attribute projection for all attributes, or one each [D]
 
     config.mask = ConfigDict()  # METHOD.md section 3
     config.mask.pattern = "random"  # roles | random | open | isolated
     config.mask.seed = 0  # of the pattern `random`
     config.mask.role_map = ""  # path of a role map (JSON) for the pattern `roles`
     config.mask.file = ""  # a boolean NumPy file [L-J+1, heads, T, T] of one's own; replaces the pattern
+    config.mask.own_token_alone = True  # in an attribute head its token sees no other attribute token [D]
     config.mask.set = ""  # single heads, e.g. "9.0=generalization,10.*=mixed,11.3=attribute:color"
 
     config.fusion = ConfigDict()  # METHOD.md section 4
@@ -59,6 +62,7 @@ def get_config() -> ConfigDict:
 
     config.loss = ConfigDict()
     config.loss.reg = 1.0  # lambda_reg: both towers stay near frozen CLIP [D]
+    config.loss.reg_form = "cosine"  # of that distance: cosine | l1 (mean absolute difference, as in PromptSRC) [D]
     config.loss.fusion = 0.1  # lambda_fusion: -log alpha_cls [D]
 
     config.optimizer = ConfigDict()  # AdamW; METHOD.md section 5

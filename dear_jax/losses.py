@@ -16,6 +16,14 @@ def cosine_distance(a: Float[Array, "N d"], b: Float[Array, "N d"]) -> Float[Arr
     return 1 - jnp.sum(a * b, axis=-1).mean()
 
 
+def absolute_distance(a: Float[Array, "N d"], b: Float[Array, "N d"]) -> Float[Array, ""]:
+    """Mean absolute difference of the components, PromptSRC's form of the same."""
+    return jnp.abs(a - b).mean()
+
+
+DISTANCES = {"cosine": cosine_distance, "l1": absolute_distance}  # the forms of L_reg
+
+
 def fusion(theta: Float[Array, "1+K"]) -> Float[Array, ""]:
     """L_fusion = -log alpha_cls, alpha = softmax(theta): keeps the class path in use; at least 0."""
     return -jax.nn.log_softmax(theta)[0]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from dear_jax import losses
 from dear_jax.adapt import mask
 from dear_jax.adapt.model import Model, Settings
 from dear_jax.adapt.tokens import make_structure
@@ -57,6 +58,7 @@ def check(config: ConfigDict) -> None:
         "tokens.beta": (0 <= config.tokens.beta <= 1, "a number in [0, 1]"),
         "loss.reg": (config.loss.reg >= 0, "0 or more"),
         "loss.fusion": (config.loss.fusion >= 0, "0 or more"),
+        "loss.reg_form": (config.loss.reg_form in losses.DISTANCES, f"one of {', '.join(losses.DISTANCES)}"),
         "optimizer.learning_rate": (config.optimizer.learning_rate > 0, "a positive number"),
         "optimizer.weight_decay": (config.optimizer.weight_decay >= 0, "0 or more"),
         "optimizer.warmup_epochs": (config.optimizer.warmup_epochs >= 0, "0 or more"),
@@ -98,8 +100,10 @@ def load_model(config: ConfigDict) -> tuple[Backbone, Model]:
         text_layer=config.tokens.text_layer,
         init_std=config.tokens.init_std,
         class_start=config.fusion.class_start,
+        projection_init=config.tokens.projection_init,
+        shared_projection=config.tokens.shared_projection,
     )
-    return backbone, Model(backbone.config, structure, DTYPES[config.compute.dtype])
+    return backbone, Model(backbone.config, structure, DTYPES[config.compute.dtype], config.loss.reg_form)
 
 
 def make_settings(config: ConfigDict, backbone: Backbone, model: Model) -> Settings:
@@ -129,7 +133,7 @@ def _head_mask(config: ConfigDict, backbone: Backbone, model: Model) -> np.ndarr
     else:
         roles = mask.pattern_roles(config.mask.pattern, layers, tower.heads, structure.attributes, config.mask.seed)
     roles = mask.set_heads(roles, config.mask.set, structure.vision_layer, structure.attributes)
-    return mask.build(roles, structure.attributes, originals)
+    return mask.build(roles, structure.attributes, originals, config.mask.own_token_alone)
 
 
 def _mapped_roles(config: ConfigDict, backbone: Backbone, model: Model) -> role_maps.Roles:

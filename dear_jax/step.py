@@ -71,10 +71,10 @@ def loss(
     features = model.image_features(adapter, frozen.params, settings, prefix)
     logits = fusion.fuse(path_logits(features, classes, logit_scale(frozen.params)), adapter["fusion"])
 
+    distance = losses.DISTANCES[model.regularization]
     parts = {
         "cross_entropy": losses.cross_entropy(logits, labels),
-        "regularization": losses.cosine_distance(features[:, 0], plain)
-        + losses.cosine_distance(classes, frozen.prompts.features),
+        "regularization": distance(features[:, 0], plain) + distance(classes, frozen.prompts.features),
         "fusion": losses.fusion(adapter["fusion"]),
         "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == labels),
     }

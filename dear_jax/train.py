@@ -208,27 +208,31 @@ class _Log:
         self._bar.set_postfix(
             loss=f"{values['loss'].mean():.3f}",
             accuracy=f"{np.mean([row['accuracy'].mean() for row in self._rows]):.2f}",
+            images_per_s=f"{self._rate():.0f}",
             refresh=False,
         )
         if number % self.every == 0:
             self._write(number)
 
+    def _rate(self) -> float:
+        """Images of all seeds per second since the last row."""
+        return len(self._rows) * self.images_per_step / (time.perf_counter() - self._row_start)
+
     def _write(self, number: int) -> None:
         """A row of means since the last row, per variant a list over seeds."""
         if not self._rows:
             return
-        now = time.perf_counter()
         row: dict[str, Any] = {
             "step": number,
             "epoch": round(number / self.epoch_steps, 4),
-            "seconds": round(now - self._start, 3),
-            "images_per_second": round(len(self._rows) * self.images_per_step / (now - self._row_start), 1),
+            "seconds": round(time.perf_counter() - self._start, 3),
+            "images_per_second": round(self._rate(), 1),
         }
         for name in self._rows[0]:
             mean = np.mean([values[name] for values in self._rows], axis=0)
             row[name] = {VARIANT: [round(float(value), 6) for value in mean[:, 0]]}
         self.files.append_metrics(row)
-        self._rows, self._row_start = [], now
+        self._rows, self._row_start = [], time.perf_counter()
 
 
 def _check_finite(number: int, values: dict[str, np.ndarray], seeds: Sequence[int]) -> None:

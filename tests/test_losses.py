@@ -21,6 +21,12 @@ def test_cosine_distance():
     assert float(losses.cosine_distance(a, a[::-1])) == 1.0
 
 
+def test_absolute_distance():
+    a = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    assert float(losses.absolute_distance(a, a)) == 0.0
+    assert float(losses.absolute_distance(a, -a)) == 1.0
+
+
 @pytest.mark.parametrize(("count", "class_start"), [(5, 0.5), (1, 0.5), (5, 0.9)])
 def test_fusion_starts_where_it_is_told(count, class_start):
     theta = fusion.initialize(count, class_start)

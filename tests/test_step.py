@@ -131,7 +131,7 @@ def plain_loss(adapter, params, model: Model, token_ids, images, labels, setting
     adapted = image_tower(adapter["vision_tokens"])
     f_cls = unit(vision.project(params, config, adapted[:, 0]))
     normed = vision.final_norm(params, config, adapted[:, -len(ATTRIBUTES) :])
-    f_attributes = unit(normed @ adapter["attribute_projection"])
+    f_attributes = unit(normed @ adapter["attribute_projection"][0])
     plain = unit(vision.project(params, config, image_tower(None)[:, 0]))
     w, w_plain = text_tower(adapter["text_tokens"]), text_tower(None)
 

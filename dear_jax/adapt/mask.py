@@ -22,19 +22,23 @@ from dear_jax.roles.role_map import GENERALIZATION, MIXED, OTHER, Roles
 PATTERNS = ("roles", "random", "open", "isolated")
 
 
-def build(roles: Roles, attributes: Sequence[str], originals: int) -> Bool[np.ndarray, "L H T T"]:
+def build(
+    roles: Roles, attributes: Sequence[str], originals: int, own_token_alone: bool = True
+) -> Bool[np.ndarray, "L H T T"]:
     """The mask of a table of roles, `[L-J+1, H, T, T]` with T = originals + K, True = may attend.
 
     Args:
         roles: role of each head, `[layers][heads]`.
         attributes: the K attribute names, in the order of their tokens.
         originals: 1 + P, the class token and the patches.
+        own_token_alone: in an attribute head, its token sees no other attribute token (METHOD.md's decision); False:
+            attribute tokens see each other in every head.
     """
-    kinds = {role: _head_mask(role, attributes, originals) for row in roles for role in row}
+    kinds = {role: _head_mask(role, attributes, originals, own_token_alone) for row in roles for role in row}
     return validate(np.stack([np.stack([kinds[role] for role in row]) for row in roles]))
 
 
-def _head_mask(role: str, attributes: Sequence[str], originals: int) -> np.ndarray:
+def _head_mask(role: str, attributes: Sequence[str], originals: int, own_token_alone: bool) -> np.ndarray:
     length = originals + len(attributes)
     if role == MIXED:
         return np.ones((length, length), bool)
@@ -44,7 +48,8 @@ def _head_mask(role: str, attributes: Sequence[str], originals: int) -> np.ndarr
     if role in (GENERALIZATION, OTHER):
         return mask
     token = originals + [role_maps.attribute_role(name) for name in attributes].index(role)
-    mask[token, :] = mask[:, token] = False
+    if own_token_alone:
+        mask[token, :] = mask[:, token] = False
     mask[token, :originals] = mask[:originals, token] = True
     mask[token, token] = True
     return mask

@@ -36,6 +36,7 @@ class Model:
     config: CLIPConfig
     structure: Structure
     dtype: jnp.dtype = jnp.float32
+    regularization: str = "cosine"  # form of L_reg, a key of losses.DISTANCES
 
     def encode_prompts(self, params: Params, token_ids: Int[Array, "C T"]) -> Prompts:
         """Run what no adapter changes: the text prefix, and plain CLIP's text features."""
@@ -75,9 +76,14 @@ class Model:
         layer = self.structure.vision_layer
         x, _ = vision.suffix(params, self.config, prefix, layer, tokens, settings.head_mask)
         attributes = vision.final_norm(params, self.config, x[:, -self.structure.count :])
-        projected = attributes @ adapter["attribute_projection"]
+        projected = jnp.einsum("bkD,kDd->bkd", attributes, self._attribute_projections(adapter))
         class_path = vision.project(params, self.config, x[:, :1])
         return unit(jnp.concatenate([class_path, projected], axis=1))
+
+    def _attribute_projections(self, adapter: Adapter) -> Float[Array, "K D d"]:
+        """One matrix per attribute, or the shared one for each."""
+        matrices = adapter["attribute_projection"]
+        return jnp.broadcast_to(matrices, (self.structure.count, *matrices.shape[1:]))
 
 
 def path_logits(

@@ -1,7 +1,6 @@
 """What DeAR learns: tokens of both towers, the attribute projection, the fusion weights."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ from dear_jax.clip.layers import Params
 from dear_jax.errors import UserError
 
 Adapter = dict[str, Array]
+PROJECTIONS = ("copy", "normal")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Structure:
     text_layer: int  # J of the text tower
     init_std: float  # of the tokens
     class_start: float  # alpha of the class path at the start
+    projection_init: str = "copy"  # of the attribute projection, one of PROJECTIONS
+    shared_projection: bool = True  # one attribute projection for all attributes, or one each
 
     @property
     def count(self) -> int:
@@ -46,6 +48,8 @@ def make_structure(
     text_layer: int | None,
     init_std: float,
     class_start: float,
+    projection_init: str = "copy",
+    shared_projection: bool = True,
 ) -> Structure:
     """Fill in the default layers and check the ranges.
 
@@ -59,6 +63,8 @@ def make_structure(
         deeper_third(config.text.layers) if text_layer is None else text_layer,
         init_std,
         class_start,
+        projection_init,
+        shared_projection,
     )
     limits = {
         "tokens.vision_layer": (structure.vision_layer, config.vision.layers),
@@ -73,6 +79,10 @@ def make_structure(
         raise UserError(f"config.tokens.text_count is {text_count}: expected 1 or more.")
     if not 0 < class_start < 1:
         raise UserError(f"config.fusion.class_start is {class_start}: expected a number between 0 and 1, exclusive.")
+    if projection_init not in PROJECTIONS:
+        raise UserError(
+            f"config.tokens.projection_init is {projection_init!r}: expected one of {', '.join(PROJECTIONS)}."
+        )
     if not init_std >= 0:
         raise UserError(f"config.tokens.init_std is {init_std}: expected 0 or more.")
     return structure
@@ -83,16 +93,23 @@ def initialize(key: PRNGKeyArray, params: Params, config: CLIPConfig, structure:
 
     Returns:
         vision_tokens `[K, D]` and text_tokens `[K_t, D]`, normal with standard deviation init_std;
-        attribute_projection `[D, d]`, a copy of the frozen one; fusion `[1+K]`.
+        attribute_projection `[1, D, d]` or, not shared, `[K, D, d]`, copies of the frozen one or normal as CLIP's own
+        initialisation; fusion `[1+K]`.
     """
     vision_key, text_key = jax.random.split(key)
 
-    def normal(key: Any, shape: tuple[int, int]) -> Array:
+    def normal(key: PRNGKeyArray, shape: tuple[int, int]) -> Array:
         return structure.init_std * jax.random.normal(key, shape, jnp.float32)
 
+    frozen = jnp.asarray(params["visual_projection"]["kernel"], jnp.float32)
+    projections = jnp.stack([frozen] * (1 if structure.shared_projection else structure.count))
+    if structure.projection_init == "normal":
+        projections = config.vision.width**-0.5 * jax.random.normal(
+            jax.random.fold_in(key, 2), projections.shape, jnp.float32
+        )
     return {
         "vision_tokens": normal(vision_key, (structure.count, config.vision.width)),
         "text_tokens": normal(text_key, (structure.text_count, config.text.width)),
-        "attribute_projection": jnp.array(params["visual_projection"]["kernel"], jnp.float32),
+        "attribute_projection": projections,
         "fusion": fusion.initialize(structure.count, structure.class_start),
     }

@@ -28,6 +28,11 @@ def test_the_table_of_the_docstring():
     np.testing.assert_array_equal(table[0], np.array(expected, bool))
 
 
+def test_own_token_may_see_the_others():
+    table = mask.build((("attribute:a",),), ("a", "b"), originals=1, own_token_alone=False)
+    np.testing.assert_array_equal(table[0, 0], np.array([[1, 1, 0], [1, 1, 1], [0, 1, 1]], bool))
+
+
 @pytest.mark.parametrize("pattern", ["open", "isolated", "random"])
 def test_every_pattern_keeps_the_invariants(pattern):
     roles = mask.pattern_roles(pattern, 3, 4, ATTRIBUTES, seed=5)
