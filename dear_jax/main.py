@@ -21,7 +21,8 @@ from ml_collections import ConfigDict, FieldReference
 from dear_jax.errors import UserError
 
 USAGE = (
-    "usage: python -m dear_jax.main --config=configs/base2new.py[:DATASET] [--workdir=FOLDER] [--config.KEY=VALUE ...]"
+    "usage: python -m dear_jax.main --config=configs/base2new.py[:DATASET] [--workdir=FOLDER] [--dry_run]"
+    " [--config.KEY=VALUE ...]"
 )
 
 
@@ -43,12 +44,15 @@ def main(arguments: Sequence[str]) -> int:
         if not arguments or {"--help", "-help", "-h"} & set(arguments):
             print(USAGE)
             return 0 if arguments else 2
-        config, workdir = parse(arguments)
+        config, workdir, dry_run = parse(arguments)
         if config.job not in JOBS:
             raise UserError(f"config.job: expected one of {', '.join(JOBS)}, found {config.job!r}.")
+        _set_up(config)
+        if dry_run:
+            _dry_run(config)
+            return 0
         workdir = workdir or _fresh(config)
         print(f"workdir: {workdir}", flush=True)
-        _set_up(config)
         JOBS[config.job](config, workdir)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -60,11 +64,12 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path | None]:
-    """The locked config with the overrides of the command line, and the workdir if one was given."""
+def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path | None, bool]:
+    """The locked config with the overrides of the command line, the workdir if one was given, and --dry_run."""
     values = flags.FlagValues()
     flags.DEFINE_string("config", None, "file whose get_config() gives the config", values)
     flags.DEFINE_string("workdir", None, "folder of the run", values)
+    flags.DEFINE_bool("dry_run", False, "describe the run and find what is wrong, without training", values)
     _parse_flags(values, arguments, known_only=True)
     if values.config is None:
         raise UserError(f"--config is missing. {USAGE}")
@@ -79,7 +84,7 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path | None]:
     _parse_flags(values, arguments)
     given = {key: values[f"config.{key}"] for key in defaults if values[f"config.{key}"].present}
     config.update_from_flattened_dict({key: None if flag.value is _NONE else flag.value for key, flag in given.items()})
-    return config.lock(), Path(values.workdir) if values.workdir else None
+    return config.lock(), Path(values.workdir) if values.workdir else None, values.dry_run
 
 
 def load_config(argument: str) -> ConfigDict:
@@ -204,6 +209,12 @@ def _set_up(config: ConfigDict) -> None:
         raise UserError(
             f"config.compute.matmul_precision: expected float32, tensorfloat32 or bfloat16, found {precision!r}."
         ) from error
+
+
+def _dry_run(config: ConfigDict) -> None:
+    from dear_jax import dry_run
+
+    dry_run.run(config)
 
 
 def _train(config: ConfigDict, workdir: Path) -> None:

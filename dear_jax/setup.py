@@ -31,6 +31,7 @@ class ClassSet:
     """Classes that are told apart from each other, and their test images."""
 
     class_names: tuple[str, ...]
+    template: str
     token_ids: np.ndarray  # int32 [C, T], cut to the longest prompt
     test: ImageSplit
 
@@ -41,6 +42,11 @@ class Task:
 
     train: tuple[ImageSplit, ...]  # one few-shot draw per seed
     classes: dict[str, ClassSet]  # the first is the one trained on
+
+    @property
+    def trained_on(self) -> ClassSet:
+        """The classes of the training images."""
+        return next(iter(self.classes.values()))
 
 
 def check(config: ConfigDict) -> None:
@@ -174,7 +180,7 @@ def load_task(config: ConfigDict, backbone: Backbone) -> Task:
 
 def _class_set(dataset: ImageDataset, template: str, backbone: Backbone) -> ClassSet:
     token_ids = backbone.tokenizer(prompts.prompts(dataset.class_names, template))
-    return ClassSet(dataset.class_names, tokenizers.shorten(token_ids), dataset.test)
+    return ClassSet(dataset.class_names, template, tokenizers.shorten(token_ids), dataset.test)
 
 
 def _report_short_classes(dataset: ImageDataset, shots: int) -> None:

@@ -25,6 +25,12 @@ def batch_spec(mesh: Mesh, batch_size: int) -> PartitionSpec:
     return PartitionSpec("data") if batch_size % mesh.shape["data"] == 0 else REPLICATED
 
 
+def shapes(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
+    """The leaves' shapes, dtypes and where they would lie, to compile a program without its data."""
+    sharding = NamedSharding(mesh, spec)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+
+
 def place(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
     """Put every leaf on the mesh's devices."""
     return jax.device_put(tree, NamedSharding(mesh, spec))

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -72,22 +73,12 @@ def train(
     mesh: Mesh,
 ) -> TrainState:
     """The trained state, leaves `[S, V, ...]`, from the latest checkpoint on if there is one."""
-    batches = pipeline.train_batches(
-        task.train,
-        config.seeds,
-        batch_size=config.train.batch_size,
-        epochs=config.train.epochs,
-        image_size=model.config.image_size,
-        crop_scale=config.data.crop_scale,
-        flip=config.data.flip,
-        workers=config.data.workers,
-    )
+    batches = make_batches(config, model, task)
     epoch_steps = len(batches) // config.train.epochs
-    optimizer = _make_optimizer(config, epoch_steps)
-    trained_on = next(iter(task.classes.values()))
-    frozen = Frozen(params, jax.jit(model.encode_prompts)(params, trained_on.token_ids))
+    optimizer = make_optimizer(config, epoch_steps)
+    frozen = Frozen(params, jax.jit(model.encode_prompts)(params, task.trained_on.token_ids))
     update = compile_step(model, optimizer, mesh)
-    state = _initial_state(config.seeds, settings.beta.shape[0], backbone, model, optimizer, mesh)
+    state = initial_state(config.seeds, settings.beta.shape[0], backbone, model, optimizer, mesh)
 
     made_with = {"backbone": backbone.name, "fingerprint": backbone.fingerprint}
     with Checkpointer(files.checkpoints, keep=config.train.keep_checkpoints) as checkpointer:
@@ -131,7 +122,22 @@ def _describe(config: ConfigDict, backbone: Backbone, task: setup.Task) -> None:
         )
 
 
-def _make_optimizer(config: ConfigDict, epoch_steps: int) -> Any:
+def make_batches(config: ConfigDict, model: Model, task: setup.Task) -> pipeline.TrainBatches:
+    """The batches of the whole run."""
+    return pipeline.train_batches(
+        task.train,
+        config.seeds,
+        batch_size=config.train.batch_size,
+        epochs=config.train.epochs,
+        image_size=model.config.image_size,
+        crop_scale=config.data.crop_scale,
+        flip=config.data.flip,
+        workers=config.data.workers,
+    )
+
+
+def make_optimizer(config: ConfigDict, epoch_steps: int) -> optax.GradientTransformation:
+    """AdamW at the config's learning rates; `epoch_steps` is the number of steps of an epoch."""
     schedule = optimizers.learning_rate(
         config.optimizer.learning_rate,
         epochs=config.train.epochs,
@@ -142,14 +148,14 @@ def _make_optimizer(config: ConfigDict, epoch_steps: int) -> Any:
     return optimizers.make(schedule, config.optimizer.weight_decay)
 
 
-def compile_step(model: Model, optimizer: Any, mesh: Mesh) -> Any:
+def compile_step(model: Model, optimizer: optax.GradientTransformation, mesh: Mesh) -> Any:
     """The train step of all runs: state `[S, V]`, images `[S]`, settings `[V]`; the old state's memory is reused."""
     one = functools.partial(step.train_step, model, optimizer)
     runs = step.over_runs(one, seeds=(0, None, 0, 0, None), variants=(0, None, None, None, 0))
     return jax.jit(runs, donate_argnums=0, out_shardings=NamedSharding(mesh, sharding.RUNS))
 
 
-def _initial_state(
+def initial_state(
     seeds: Sequence[int],
     variants: int,
     backbone: Backbone,

@@ -58,7 +58,7 @@ def started(monkeypatch):
     ],
 )
 def test_overrides(config_file, flags, key, value):
-    config, _ = program.parse([f"--config={config_file}", *flags])
+    config, *_ = program.parse([f"--config={config_file}", *flags])
     for part in key.split("."):
         config = config[part]
     assert config == value
@@ -66,7 +66,7 @@ def test_overrides(config_file, flags, key, value):
 
 
 def test_without_overrides_the_config_is_the_files_and_locked(config_file):
-    config, workdir = program.parse(["--config", f"{config_file}:pets", "--workdir=here"])
+    config, workdir, _ = program.parse(["--config", f"{config_file}:pets", "--workdir=here"])
     assert (config.data.dataset, config.seeds, config.mask.layer) == ("pets", (1, 2, 3), None)
     assert config.is_locked
     assert config.mask.is_locked

@@ -202,6 +202,33 @@ def test_a_non_finite_loss_stops_and_keeps_the_last_checkpoint(tmp_path, capsys)
     assert not (workdir / "results.json").exists()
 
 
+def test_the_other_choice_of_every_decision_trains(tmp_path):
+    flags = [
+        "--config.compute.dtype=bfloat16",
+        "--config.seeds=7",
+        "--config.tokens.attributes=color,size",
+        "--config.tokens.text_count=2",
+        "--config.tokens.vision_layer=6",
+        "--config.tokens.text_layer=2",
+        "--config.tokens.projection_init=normal",
+        "--config.tokens.shared_projection=false",
+        "--config.mask.own_token_alone=false",
+        "--config.mask.set=6.*=attribute:size",
+        "--config.fusion.class_start=0.9",
+        "--config.loss.reg_form=l1",
+        "--config.data.flip=false",
+        "--config.data.template={}, pixel art",
+        "--config.train.epochs=1",
+        "--config.train.batch_size=32",
+    ]
+    assert main.main([CONFIG, *flags, f"--workdir={tmp_path / 'run'}"]) == 0
+    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert row["step"] == 10
+    assert row["class_weight"]["default"][0] == pytest.approx(0.9, abs=0.01)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["variants"]["default"]["std"]["base"] == 0.0
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
