@@ -17,7 +17,8 @@ def get_config() -> ConfigDict:
         2,
         3,
     )  # all trained together in one program; each gives what a run of its own gives
-    config.backbone = "embedded"  # the packaged tiny CLIP, or a directory in Hugging Face's CLIP layout
+    config.backbone = "embedded"  # the packaged tiny CLIP, a checkpoint's directory, or a hub name (openai/clip-...)
+    config.image_size = config_dict.placeholder(int)  # pixels; position embeddings are resized; None: the backbone's
 
     config.data = ConfigDict()
     config.data.dataset = "world_compositions"  # a row of dear_jax/data/datasets.py

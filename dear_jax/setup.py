@@ -97,7 +97,7 @@ def _lookup(config: ConfigDict, key: str) -> object:
 
 def load_model(config: ConfigDict) -> tuple[Backbone, Model]:
     """The frozen CLIP and the static structure of its adaptation."""
-    backbone = load_backbone(config.backbone)
+    backbone = load_backbone(config.backbone, config.image_size)
     structure = make_structure(
         backbone.config,
         attributes=tuple(config.tokens.attributes),

@@ -1,4 +1,4 @@
-"""The architecture of a CLIP checkpoint, read from Hugging Face's `config.json`."""
+"""The architecture of a CLIP checkpoint, read from the `config.json` of transformers' layout."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -48,6 +48,13 @@ class CLIPConfig:
     pixel_mean: tuple[float, float, float] = OPENAI_MEAN  # of RGB in [0, 1]
     pixel_std: tuple[float, float, float] = OPENAI_STD
 
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size:
+            raise UserError(
+                f"The backbone's config does not fit together: image_size {self.image_size} is not a multiple of "
+                f"patch_size {self.patch_size}."
+            )
+
     @property
     def patches(self) -> int:
         """P, the number of patches of an image."""
@@ -72,13 +79,13 @@ class CLIPConfig:
                 f"model_type {config.get('model_type')!r}. Give a checkpoint in the layout of "
                 "transformers.CLIPModel, such as openai/clip-vit-base-patch16."
             )
-        vision, text = config["vision_config"], config["text_config"]
+        vision, text = (_merge(config, name) for name in ("vision_config", "text_config"))
         preprocessor = preprocessor or {}
-        result = cls(
+        return cls(
             vision=_read_tower(vision, f"{source}: vision_config", width=768, mlp_width=3072),
             text=_read_tower(text, f"{source}: text_config", width=512, mlp_width=2048),
-            image_size=vision.get("image_size", 224),
-            patch_size=vision.get("patch_size", 32),
+            image_size=square(vision.get("image_size", 224), f"{source}: vision_config.image_size"),
+            patch_size=square(vision.get("patch_size", 32), f"{source}: vision_config.patch_size"),
             embed_dim=config.get("projection_dim", 512),
             vocab_size=text.get("vocab_size", 49408),
             context_length=text.get("max_position_embeddings", 77),
@@ -87,12 +94,6 @@ class CLIPConfig:
             pixel_mean=tuple(preprocessor.get("image_mean", OPENAI_MEAN)),
             pixel_std=tuple(preprocessor.get("image_std", OPENAI_STD)),
         )
-        if result.image_size % result.patch_size:
-            raise UserError(
-                f"{source}: vision_config.image_size {result.image_size} is not a multiple of patch_size "
-                f"{result.patch_size}."
-            )
-        return result
 
     def to_hf(self) -> dict[str, Any]:
         """The dictionary that `from_hf` and `transformers.CLIPConfig` read."""
@@ -121,13 +122,29 @@ class CLIPConfig:
         }
 
 
+def square(size: int | list[int] | tuple[int, ...], source: str) -> int:
+    """The side of a square image or patch, given as one number or as height and width."""
+    sides = [size] if isinstance(size, int) else list(size)
+    if len(set(sides)) != 1:
+        raise UserError(f"{source} is {size}, expected a square: only square images are supported.")
+    return int(sides[0])
+
+
+def _merge(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A tower's values. Files of before transformers 4.25 repeat some in `*_config_dict`, which then count."""
+    return {**config[name], **(config.get(f"{name}_dict") or {})}
+
+
 def _read_tower(values: Mapping[str, Any], source: str, width: int, mlp_width: int) -> TowerConfig:
-    unconfirmed = ("num_attention_heads", "hidden_act", "layer_norm_eps")
-    missing = [key for key in unconfirmed if key not in values]
+    defaults = {"num_attention_heads": width // 64, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+    missing = [key for key in defaults if key not in values]
     if missing:
         raise UserError(
             f"{source} does not say {', '.join(missing)}, which the weights cannot tell: a wrong guess would give "
-            "wrong features without an error. Add the key to the file, from the model's documentation."
+            "wrong features without an error. Copy the checkpoint to a directory, set the key in its config.json from "
+            "the model's documentation (transformers itself takes "
+            f"{', '.join(f'{key} {default}' for key, default in defaults.items() if key in missing)}), and give "
+            "config.backbone the directory."
         )
     if values["hidden_act"] not in ACTIVATIONS:
         raise UserError(f"{source}.hidden_act is {values['hidden_act']!r}, expected one of {', '.join(ACTIVATIONS)}.")

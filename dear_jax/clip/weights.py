@@ -1,7 +1,7 @@
-"""A checkpoint directory in Hugging Face's CLIP layout: load it, save it, start one from random weights.
+"""A backbone from a checkpoint: found, read, checked. Also saved, and started from random weights.
 
-Parameters are a nested dict of float32 NumPy arrays under the checkpoint's own names; the layers of a tower are
-stacked on a leading axis. Loading is a rename table (`checkpoint_shapes`, `_leaf`), strict in both directions.
+Parameters are a nested dict of float32 NumPy arrays under the names of `transformers.CLIPModel`; the layers of a tower
+are stacked on a leading axis. Loading is a table of names (`clip.names`, `clip.open_clip`), strict in both directions.
 """
 
 import dataclasses
@@ -12,21 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from dear_jax.clip.config import CLIPConfig, TowerConfig
+from dear_jax.clip import names, open_clip, positions, tokenizer
+from dear_jax.clip.config import CLIPConfig
+from dear_jax.clip.hub import Directory, Files, locate
 from dear_jax.clip.layers import Params
+from dear_jax.clip.tensors import Tensors, open_tensors
 from dear_jax.clip.tokenizer import Tokenizer
 from dear_jax.errors import UserError
 
 EMBEDDED = {"embedded": Path(__file__).parent / "embedded"}  # backbones that travel with the package
+CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 WEIGHTS = "model.safetensors"
-IGNORED = (
-    "text_model.embeddings.position_ids",
-    "vision_model.embeddings.position_ids",
-)  # buffers of old versions
+CANDIDATES = (WEIGHTS, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+OPEN_CLIP_CANDIDATES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,32 +39,41 @@ class Backbone:
     config: CLIPConfig
     params: Params
     tokenizer: Tokenizer
-    fingerprint: str  # of the parameters; role maps and adapters belong to one fingerprint
+    fingerprint: str  # of the checkpoint, and @ the image size if resized; role maps and adapters belong to one
 
 
-def load_backbone(name: str) -> Backbone:
-    """Load an embedded backbone by name or a checkpoint directory.
+def load_backbone(name: str, image_size: int | None = None) -> Backbone:
+    """Load a CLIP: embedded, from a directory or from the Hugging Face Hub, in transformers' or open_clip's layout.
+
+    Args:
+        name: an embedded backbone, the path of a directory, or a repository such as openai/clip-vit-base-patch16.
+        image_size: pixels; the position embeddings are resized to it. None: the checkpoint's own.
 
     Raises:
-        UserError: no such name or directory; a file that is missing, truncated or for another architecture.
+        UserError: nothing of that name; a file that is missing, truncated or for another architecture.
     """
-    directory = EMBEDDED.get(name, Path(name))
-    if not directory.is_dir():
-        raise UserError(
-            f"config.backbone is {name!r}: expected one of {', '.join(EMBEDDED)}, or the path of a checkpoint "
-            "directory with config.json, model.safetensors and tokenizer files; found no such directory."
-        )
-    config = _read_config(directory)
-    params = _load_params(directory / WEIGHTS, config)
-    tokenizer = Tokenizer(directory, config.context_length)
-    return Backbone(name, config, params, tokenizer, fingerprint(params))
+    files: Files = Directory(EMBEDDED[name]) if name in EMBEDDED else locate(name)
+    config, from_open_clip = _read_config(files)
+    words = tokenizer.load(files, config)  # before the weights, which may be a long download
+    params = _read_params(files, config, from_open_clip)
+    mark = fingerprint(params)
+    if image_size is not None and image_size != config.image_size:
+        config, params = positions.resize(config, params, image_size)
+        mark = f"{mark}@{image_size}"
+    return Backbone(name, config, params, words, mark)
+
+
+def load_params(files: Files) -> tuple[CLIPConfig, Params]:
+    """The architecture and the parameters of a checkpoint, without its tokenizer."""
+    config, from_open_clip = _read_config(files)
+    return config, _read_params(files, config, from_open_clip)
 
 
 def save(directory: str | Path, config: CLIPConfig, params: Params, dtype: Any = np.float16) -> None:
     """Write `config.json`, `preprocessor_config.json` and `model.safetensors` as transformers reads them."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    tensors = {name: np.array(_take(params, name), dtype, order="C") for name in checkpoint_shapes(config)}
+    tensors = {name: np.array(_take(params, name), dtype, order="C") for name in names.shapes(config)}
     (directory / "config.json").write_text(json.dumps(config.to_hf(), indent=2) + "\n")
     (directory / "preprocessor_config.json").write_text(json.dumps(_preprocessor(config), indent=2) + "\n")
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
@@ -110,74 +121,12 @@ def parameter_count(params: Params) -> int:
     return sum(leaf.size for _, leaf in _leaves(params))
 
 
-def checkpoint_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor of the checkpoint by its Hugging Face name, with its shape there."""
-    vision, text = config.vision, config.text
-    return {
-        "logit_scale": (),
-        "visual_projection.weight": (config.embed_dim, vision.width),
-        "text_projection.weight": (config.embed_dim, text.width),
-        "vision_model.embeddings.class_embedding": (vision.width,),
-        "vision_model.embeddings.patch_embedding.weight": (
-            vision.width,
-            3,
-            config.patch_size,
-            config.patch_size,
-        ),
-        "vision_model.embeddings.position_embedding.weight": (config.patches + 1, vision.width),
-        "text_model.embeddings.token_embedding.weight": (config.vocab_size, text.width),
-        "text_model.embeddings.position_embedding.weight": (config.context_length, text.width),
-        **_affine("vision_model.pre_layrnorm", vision.width),
-        **_affine("vision_model.post_layernorm", vision.width),
-        **_affine("text_model.final_layer_norm", text.width),
-        **_tower_shapes("vision_model", vision),
-        **_tower_shapes("text_model", text),
-    }
-
-
-def _affine(name: str, width: int, inputs: int | None = None) -> dict[str, tuple[int, ...]]:
-    return {
-        f"{name}.weight": (width,) if inputs is None else (width, inputs),
-        f"{name}.bias": (width,),
-    }
-
-
-def _tower_shapes(tower_name: str, tower: TowerConfig) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer in range(tower.layers):
-        name = f"{tower_name}.encoder.layers.{layer}"
-        for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            shapes |= _affine(f"{name}.self_attn.{projection}", tower.width, tower.width)
-        shapes |= _affine(f"{name}.mlp.fc1", tower.mlp_width, tower.width)
-        shapes |= _affine(f"{name}.mlp.fc2", tower.width, tower.mlp_width)
-        shapes |= _affine(f"{name}.layer_norm1", tower.width) | _affine(f"{name}.layer_norm2", tower.width)
-    return shapes
-
-
-def _leaf(name: str) -> tuple[tuple[str, ...], int | None, tuple[int, ...] | None]:
-    """A checkpoint name to the path in our tree, the layer it is stacked at, and its axes' permutation."""
-    parts = name.split(".")
-    layer = None
-    if "layers" in parts:
-        layer = int(parts.pop(parts.index("layers") + 1))
-    module = parts[-2] if len(parts) > 1 else ""
-    if parts[-1] != "weight":
-        return tuple(parts), layer, None
-    if "norm" in module:
-        return (*parts[:-1], "scale"), layer, None
-    if module in ("token_embedding", "position_embedding"):
-        return (*parts[:-1], "embedding"), layer, None
-    if module == "patch_embedding":
-        return (*parts[:-1], "kernel"), layer, (2, 3, 1, 0)  # D, 3, p, p -> p, p, 3, D
-    return (*parts[:-1], "kernel"), layer, (1, 0)  # outputs, inputs -> inputs, outputs
-
-
 def _build(config: CLIPConfig, tensor: Callable[[str, tuple[int, ...]], np.ndarray]) -> Params:
     """Fill the tree tensor by tensor, so that no more than one tensor is held twice."""
     params: Params = {}
     depth = {"vision_model": config.vision.layers, "text_model": config.text.layers}
-    for name, shape in checkpoint_shapes(config).items():
-        path, layer, axes = _leaf(name)
+    for name, shape in names.shapes(config).items():
+        path, layer, axes = names.leaf(name)
         value = tensor(name, shape)
         value = value if axes is None else value.transpose(axes)
         node = params
@@ -194,7 +143,7 @@ def _build(config: CLIPConfig, tensor: Callable[[str, tuple[int, ...]], np.ndarr
 
 def _take(params: Params, name: str) -> np.ndarray:
     """The tensor of a checkpoint name, in the checkpoint's layout."""
-    path, layer, axes = _leaf(name)
+    path, layer, axes = names.leaf(name)
     node: Any = params
     for part in path:
         node = node[part]
@@ -241,11 +190,6 @@ def _preprocessor(config: CLIPConfig) -> dict[str, Any]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(
-            f"{path.parent}: expected a CLIP checkpoint directory with config.json and {WEIGHTS}; "
-            f"{path.name} is missing."
-        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON ({error}). Copy the file again.") from error
     if not isinstance(value, dict):
@@ -253,41 +197,34 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_config(directory: Path) -> CLIPConfig:
-    preprocessor_file = directory / "preprocessor_config.json"
-    preprocessor = _read_json(preprocessor_file) if preprocessor_file.exists() else None
-    return CLIPConfig.from_hf(_read_json(directory / "config.json"), preprocessor, str(directory / "config.json"))
+def _read_config(files: Files) -> tuple[CLIPConfig, bool]:
+    """The architecture, and whether the checkpoint is in open_clip's layout: where both are, transformers' counts."""
+    path, other = files.find(CONFIG), files.find(OPEN_CLIP_CONFIG)
+    values = _read_json(path) if path else {}
+    if path and (values.get("model_type") == "clip" or not other):
+        preprocessor = files.find("preprocessor_config.json")
+        return CLIPConfig.from_hf(values, _read_json(preprocessor) if preprocessor else None, str(path)), False
+    if other:
+        return open_clip.read_config(_read_json(other), str(other)), True
+    raise files.missing(f"{CONFIG} (transformers' CLIPModel) or {OPEN_CLIP_CONFIG}")
 
 
-def _load_params(path: Path, config: CLIPConfig) -> Params:
-    if not path.exists():
-        raise UserError(f"{path.parent}: expected the weights in {path.name}, found no such file. Copy it there.")
-    try:
-        with safe_open(path, "np") as tensors:
-            names = list(tensors.keys())
-            _check_names(
-                path,
-                {name: tuple(tensors.get_slice(name).get_shape()) for name in names},
-                config,
-            )
-            return _build(config, lambda name, _: tensors.get_tensor(name))
-    except (SafetensorError, OSError) as error:
+def _read_params(files: Files, config: CLIPConfig, from_open_clip: bool) -> Params:
+    tensors = open_tensors(files, OPEN_CLIP_CANDIDATES if from_open_clip else CANDIDATES)
+    table = open_clip.entries(config, tensors.shapes) if from_open_clip else names.entries(config)
+    names.check(tensors.shapes, config, table, tensors.source)
+
+    def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        return table[name].take(_read_float(tensors, table[name].name)).reshape(shape)
+
+    return _build(config, tensor)
+
+
+def _read_float(tensors: Tensors, name: str) -> np.ndarray:
+    value = tensors.read(name)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
         raise UserError(
-            f"{path} cannot be read ({error}): truncated or not safetensors. Copy the file again."
-        ) from error
-
-
-def _check_names(path: Path, found: dict[str, tuple[int, ...]], config: CLIPConfig) -> None:
-    expected = checkpoint_shapes(config)
-    problems = [f"missing {name} {expected[name]}" for name in expected if name not in found]
-    problems += [f"unexpected {name} {found[name]}" for name in found if name not in expected and name not in IGNORED]
-    problems += [
-        f"{name} has shape {found[name]}, config.json says {expected[name]}"
-        for name in expected
-        if name in found and found[name] != expected[name]
-    ]
-    if problems:
-        raise UserError(
-            f"{path} does not hold the weights that config.json beside it describes: {'; '.join(problems)}. Use the "
-            "config.json and the weights of one checkpoint."
+            f"{tensors.source}: {name} holds {value.dtype} numbers, expected float16, bfloat16 or float32. Quantised "
+            "checkpoints are not supported: use the original."
         )
+    return value

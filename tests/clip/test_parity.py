@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from dear_jax.clip import text, vision, weights
+from dear_jax.clip import hub, text, vision, weights
 
 # Float32 rounding over up to 24 layers; measured errors are about 1e-6.
 RELATIVE = 1e-5
@@ -87,8 +87,7 @@ def relative_error(ours: np.ndarray, theirs: torch.Tensor) -> float:
 
 def load(model: transformers.CLIPModel, directory) -> tuple:
     model.save_pretrained(directory)
-    config = weights._read_config(directory)
-    return config, weights._load_params(directory / weights.WEIGHTS, config)
+    return weights.load_params(hub.locate(str(directory)))
 
 
 def prompts(config, count: int, seed: int = 0) -> np.ndarray:

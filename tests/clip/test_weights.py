@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from dear_jax.clip import text, vision, weights
+from dear_jax.clip import hub, text, vision, weights
 from dear_jax.clip.config import CLIPConfig
 from dear_jax.errors import UserError
 
@@ -21,8 +21,7 @@ def directory(tmp_path, clip_config, clip_params):
 
 
 def read(directory):
-    config = weights._read_config(directory)
-    return config, weights._load_params(directory / weights.WEIGHTS, config)
+    return weights.load_params(hub.locate(str(directory)))
 
 
 def test_round_trip(directory, clip_config, clip_params):
@@ -63,7 +62,7 @@ def test_every_wrong_name_is_listed_at_once(directory):
     for problem in (
         "missing logit_scale ()",
         "unexpected text_projection.bias (16,)",
-        "visual_projection.weight has shape (32, 16), config.json says (16, 32)",
+        "visual_projection.weight has shape (32, 16), the config says (16, 32)",
     ):
         assert problem in str(caught.value)
 
@@ -94,6 +93,35 @@ def test_impossible_architectures_are_refused(tower, key, value, message, clip_c
 def test_other_models_are_refused(directory):
     (directory / "config.json").write_text(json.dumps({"model_type": "siglip"}))
     with pytest.raises(UserError, match=r"expected a CLIP config .* found model_type 'siglip'"):
+        read(directory)
+
+
+def test_sizes_as_pairs_and_values_of_older_files(clip_config):
+    values = clip_config.to_hf()
+    values["vision_config"] |= {"image_size": [12, 12], "patch_size": [4, 4]}
+    values["text_config_dict"] = {"hidden_act": "gelu", "num_attention_heads": 2}
+    values["vision_config_dict"] = None
+    config = CLIPConfig.from_hf(values)
+    assert (config.image_size, config.patch_size) == (12, 4)
+    assert (config.text.activation, config.text.heads) == ("gelu", 2)
+    assert config.vision == clip_config.vision
+    values["vision_config"]["image_size"] = [12, 16]
+    with pytest.raises(UserError, match=r"vision_config.image_size is \[12, 16\], expected a square"):
+        CLIPConfig.from_hf(values)
+
+
+def test_a_checkpoint_in_both_layouts_is_read_in_that_of_transformers(directory, clip_params):
+    (directory / "open_clip_config.json").write_text("{}")
+    jax.tree.map(np.testing.assert_array_equal, read(directory)[1], clip_params)
+    (directory / "config.json").write_text(json.dumps({"architecture": "vit_base_patch16_clip_224"}))  # timm's own
+    with pytest.raises(UserError, match=r"open_clip_config.json: expected model_cfg"):
+        read(directory)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\xff"])
+def test_configs_that_are_not_json_objects(content, directory):
+    (directory / "config.json").write_text(content, encoding="latin-1")
+    with pytest.raises(UserError, match=r"config.json( is not valid JSON|: expected a JSON object)"):
         read(directory)
 
 
