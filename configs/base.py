@@ -21,7 +21,13 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.dataset = "world_compositions"  # a row of dear_jax/data/datasets.py
-    config.data.root = ""  # folder of the images; unused by the embedded world
+    config.data.source = "auto"  # coop | tfds | folder; auto: coop where data.root is given, else tfds
+    config.data.root = ""  # coop: the folder above the data sets' folders; tfds: its data_dir; folder: of the classes
+    config.data.splits = ""  # tfds: a folder with CoOp's split files (or ImageNet's classnames.txt), to use them there
+    config.data.split_seed = 0  # of train, val and test where a data set has no splits (one's own images)
+    config.data.skip_bad = False  # leave absent and unreadable images out and list them, instead of refusing them
+    config.data.exif = True  # turn images as their EXIF tag says; the tools of the CoOp family do not
+    config.data.cache_gb = 1.0  # GiB of memory for decoded training images; 0: decode them anew each epoch
     config.data.shots = 16  # training images per class
     config.data.template = ""  # prompt with one {} for the class name; empty: the data set's own
     config.data.crop_scale = (
