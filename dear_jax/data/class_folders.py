@@ -47,6 +47,6 @@ def check_filled(images: Mapping[str, Sequence[str]], where: Path) -> None:
     empty = [name for name, files in images.items() if not files]
     if empty:
         raise UserError(
-            f"{where}: {len(empty)} class folders hold no image: {', '.join(empty[:10])}. Add images, or take the folders "
-            "away."
+            f"{where}: {len(empty)} class folders hold no image: {', '.join(empty[:10])}. Add images, or take the "
+            "folders away."
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from dear_jax.data import coop, folder, listing, tfds_source, world
 from dear_jax.data.datasets import DatasetRow, find_row
+from dear_jax.data.prompts import prompts
 from dear_jax.data.sources import ImageDataset
 from dear_jax.errors import UserError
 
@@ -94,8 +95,12 @@ def read_dataset(
 
 
 def problems(dataset: ImageDataset) -> list[str]:
-    """What makes a data set unfit, beside files missing: classes without images in a split that the others are in."""
+    """What makes a data set unfit, beside files missing: names that collide, classes without images."""
     found = []
+    try:
+        prompts(dataset.class_names, dataset.template, dataset.distinct_names)
+    except UserError as error:
+        found.append(str(error))
     for split, counts in dataset.counts().items():
         empty = [dataset.class_names[label] for label, count in enumerate(counts) if not count]
         if split != "val" and 0 < len(empty) < len(counts):

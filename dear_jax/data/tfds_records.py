@@ -78,7 +78,7 @@ def _open(row: DatasetRow, folder: Path) -> Any:
 
     _check_versions(row, folder)
     try:
-        builder = tfds.builder(row.tfds, data_dir=str(folder), file_format=FORMAT)
+        builder = tfds.builder(row.tfds, data_dir=str(folder))
     except (AssertionError, ValueError) as error:  # also TFDS's DatasetNotFoundError
         if not _has_tensorflow():
             raise _needs_tensorflow(row, folder) from error
@@ -87,9 +87,7 @@ def _open(row: DatasetRow, folder: Path) -> Any:
             f"{_first_line(error)} Install the version of tensorflow-datasets that has it, or use CoOp's folders "
             "(--config.data.source=coop)."
         ) from error
-    if not builder.info.splits:
-        builder = _prepare(builder, row, folder)
-    return builder
+    return builder if builder.info.splits else _prepare(row, folder)
 
 
 def _check_versions(row: DatasetRow, folder: Path) -> None:
@@ -103,7 +101,7 @@ def _check_versions(row: DatasetRow, folder: Path) -> None:
         )
 
 
-def _prepare(builder: Any, row: DatasetRow, folder: Path) -> Any:
+def _prepare(row: DatasetRow, folder: Path) -> Any:
     import tensorflow_datasets as tfds
 
     if row.tfds.startswith("imagenet2012"):
@@ -111,13 +109,14 @@ def _prepare(builder: Any, row: DatasetRow, folder: Path) -> Any:
     if not _has_tensorflow():
         raise _needs_tensorflow(row, folder)
     try:
+        builder = tfds.builder(row.tfds, data_dir=str(folder), file_format=FORMAT)
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except Exception as error:  # of any kind: network, disk, checksums, missing programs such as ffmpeg
         raise UserError(
             f"TFDS could not prepare {row.tfds} in {folder}: {type(error).__name__}: {_first_line(error)} Mend that "
             "and start again, or use CoOp's folders (--config.data.source=coop)."
         ) from error
-    return tfds.builder(row.tfds, data_dir=str(folder), file_format=FORMAT)
+    return builder
 
 
 def _check_archives(row: DatasetRow, folder: Path) -> None:

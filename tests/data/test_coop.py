@@ -38,7 +38,7 @@ def test_every_layout(name, tmp_path, write_layout):
     assert len(dataset.class_names) == row.classes
     per_class = {split: set(counts) for split, counts in dataset.counts().items()}
     if row.layout in ("split file", "variants"):
-        assert per_class == {"train": {3}, "val": {1}, "test": {2}}
+        assert per_class == {"train": {2}, "val": {1}, "test": {1}}
     elif name == "imagenet":
         assert per_class == {"train": {1}, "val": {1}, "test": {1}}
     else:
@@ -60,8 +60,8 @@ def test_listed_images_keep_their_order_labels_and_names(tmp_path, write_layout)
     dataset = load("eurosat", tmp_path)
     assert dataset.class_names == tuple(f"name_{label}" for label in range(10))
     assert dataset.train.labels.tolist() == [label for _, label, _ in listing["train"]]
-    assert [dataset.train.load(index)[0, 0, 0] for index in range(30)] == list(range(30))
-    assert dataset.test.load(0)[0, 0, 0] == 40
+    assert [dataset.train.load(index)[0, 0, 0] for index in range(20)] == list(range(20))
+    assert dataset.test.load(0)[0, 0, 0] == 30
 
 
 def test_aircraft_takes_labels_from_the_variants_and_names_with_blanks(tmp_path, write_layout):
@@ -127,9 +127,9 @@ def test_published_splits(name, tmp_path, write_pictures):
 
 
 @pytest.mark.parametrize("name", LISTED)
-def test_without_its_split_file_nothing_is_drawn(name, tmp_path, write_layout):
+def test_without_its_split_file_nothing_is_drawn(name, tmp_path, write_pictures):
     row = DATASETS[name]
-    (write_layout(name, tmp_path) / row.split_file).unlink()
+    write_pictures(tmp_path / row.folder / row.image_folder[0], ["a/0.jpg", "a/1.jpg", "b/0.jpg", "b/1.jpg"])
     with pytest.raises(UserError) as caught:
         load(name, tmp_path)
     message = str(caught.value)
@@ -206,7 +206,7 @@ def test_roots_of_another_kind_are_told_apart(tmp_path, write_layout):
     with pytest.raises(UserError, match="and that does not exist"):
         load("dtd", tmp_path / "nowhere")
     (tmp_path / "caltech101" / "3.0.2").mkdir(parents=True)
-    with pytest.raises(UserError, match="It looks like a data_dir of TFDS: add --config.data.source=tfds"):
+    with pytest.raises(UserError, match="looks like a data_dir of TFDS"):
         load("caltech101", tmp_path)
 
 

@@ -1,5 +1,6 @@
 """Images of every kind: read right, or refused by name."""
 
+import contextlib
 import io
 
 import numpy as np
@@ -179,7 +180,5 @@ def test_any_cut_is_read_or_refused(count):
         for position in generator.integers(len(whole), size=count):
             damaged[position] = generator.integers(256)
         for data in (whole[: len(whole) * count // 60], bytes(damaged)):
-            try:
+            with contextlib.suppress(UserError):
                 assert images.decode(data, "x").dtype == np.uint8
-            except UserError:
-                pass
