@@ -12,34 +12,27 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.job = "train"  # train | evaluate | pretrain
     config.protocol = "base2new"  # base2new: train on the first half of the classes, test on both halves
-    config.seeds = (
-        1,
-        2,
-        3,
-    )  # all trained together in one program; each gives what a run of its own gives
+    config.seeds = (1, 2, 3)  # trained together in one program; each gives what a run of its own gives
     config.backbone = "embedded"  # the packaged tiny CLIP, a checkpoint's directory, or a hub name (openai/clip-...)
     config.image_size = config_dict.placeholder(int)  # pixels; position embeddings are resized; None: the backbone's
 
     config.data = ConfigDict()
     config.data.dataset = "world_compositions"  # a row of dear_jax/data/datasets.py
-    config.data.root = ""  # folder of the images; unused by the embedded world
+    config.data.source = "auto"  # coop | tfds | folder; auto: coop where data.root is given, else tfds
+    config.data.root = ""  # coop: the folder above the data sets' folders; tfds: its data_dir; folder: of the classes
+    config.data.splits = ""  # tfds: a folder with CoOp's split files (or ImageNet's classnames.txt), to use them there
+    config.data.split_seed = 0  # of train, val and test where a data set has no splits (one's own images)
+    config.data.skip_bad = False  # leave absent and unreadable images out and list them, instead of refusing them
+    config.data.exif = True  # turn images as their EXIF tag says; the tools of the CoOp family do not
+    config.data.cache_gb = 1.0  # GiB of memory for decoded training images; 0: decode them anew each epoch
     config.data.shots = 16  # training images per class
     config.data.template = ""  # prompt with one {} for the class name; empty: the data set's own
-    config.data.crop_scale = (
-        0.5,
-        1.0,
-    )  # area share of the random resized crop (MMRL; Dassl: 0.08, 1)
+    config.data.crop_scale = (0.5, 1.0)  # area share of the random resized crop (MMRL; Dassl: 0.08, 1)
     config.data.flip = True  # random horizontal flip in training
     config.data.workers = 0  # processes that prepare images; 0: threads of this process
 
     config.tokens = ConfigDict()  # METHOD.md section 2
-    config.tokens.attributes = (
-        "color",
-        "shape",
-        "texture",
-        "object",
-        "position",
-    )  # [P], one token each
+    config.tokens.attributes = ("color", "shape", "texture", "object", "position")  # [P], one token each
     config.tokens.text_count = 5  # learnable tokens of the text tower, K_t [D]
     config.tokens.vision_layer = config_dict.placeholder(
         int

@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from dear_jax import setup, sharding, train
 from dear_jax.adapt.model import Model, Settings
 from dear_jax.clip.weights import Backbone, cast, parameter_count
-from dear_jax.data import prompts
 from dear_jax.errors import UserError
 from dear_jax.step import Frozen
 
@@ -85,9 +84,10 @@ def describe_task(config: ConfigDict, task: setup.Task) -> dict[str, Any]:
             f"{len(classes.class_names)}, with {len(classes.test)} test images, "
             f"{per_class.min()} to {per_class.max()} each"
         )
-        texts = prompts.prompts(classes.class_names[:3], classes.template)
-        lengths = np.count_nonzero(classes.token_ids, axis=1)
-        rows[f"{name} prompts"] = "; ".join(f"{t!r} ({n} tokens)" for t, n in zip(texts, lengths, strict=False))
+        lengths = np.count_nonzero(classes.token_ids[:3], axis=1)
+        rows[f"{name} prompts"] = "; ".join(
+            f"{text!r} ({length} tokens)" for text, length in zip(classes.prompts, lengths, strict=False)
+        )
         rows[f"{name} context"] = f"{classes.token_ids.shape[1]} tokens, cut to the longest prompt"
     return rows
 

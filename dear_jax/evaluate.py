@@ -35,12 +35,12 @@ def run(config: ConfigDict, workdir: Path) -> None:
         if report_finished(files):
             return
         backbone, model = setup.load_model(config)
-        task = setup.load_task(config, backbone)
+        task = setup.load_task(config, backbone, files)
         mesh = sharding.make_mesh(1, config.eval.batch_size)
         params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
         evaluator = Evaluator(model, params, mesh, config.eval.batch_size, config.data.workers)
         accuracies = {name: evaluator(None, None, classes) for name, classes in task.classes.items()}
-        report(summarize(config, (), accuracies, config_sha256), files)
+        report(summarize(config, (), accuracies, config_sha256, task.data), files)
 
 
 class Accuracy(NamedTuple):
@@ -115,15 +115,17 @@ def summarize(
     variants: Sequence[str],
     accuracies: Mapping[str, Accuracy],
     config_sha256: str,
+    data: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of results.json: percent per class set, and the harmonic mean of base and new."""
+    """The content of results.json: percent per class set, the harmonic mean of base and new, and the data's notes."""
     results: dict[str, Any] = {
         "protocol": config.protocol,
-        "dataset": config.data.dataset,
+        "dataset": data["name"],
         "backbone": config.backbone,
         "shots": config.data.shots,
         "variants": {},
         "zero_shot": _with_harmonic_mean({name: a.zero_shot for name, a in accuracies.items()}),
+        "data": dict(data),
         "config_sha256": config_sha256,
         "version": __version__,
     }

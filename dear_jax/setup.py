@@ -5,6 +5,7 @@ The jobs call these functions; nothing below them reads a config.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,13 +18,16 @@ from dear_jax.adapt.tokens import make_structure
 from dear_jax.clip import tokenizer as tokenizers
 from dear_jax.clip.weights import Backbone, load_backbone
 from dear_jax.data import prompts, splits
-from dear_jax.data.datasets import load_dataset
+from dear_jax.data.loading import SOURCES, Places, load_dataset
+from dear_jax.data.skipping import Checked
 from dear_jax.data.sources import ImageDataset, ImageSplit
 from dear_jax.errors import UserError
 from dear_jax.roles import role_map as role_maps
+from dear_jax.workdir import Workdir
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 PROTOCOLS = ("base2new",)
+DRAWN_SPLITS = "splits.json"  # in the workdir, where splits had to be drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +35,7 @@ class ClassSet:
     """Classes that are told apart from each other, and their test images."""
 
     class_names: tuple[str, ...]
-    template: str
+    prompts: tuple[str, ...]  # what the text tower reads, one per class
     token_ids: np.ndarray  # int32 [C, T], cut to the longest prompt
     test: ImageSplit
 
@@ -42,6 +46,7 @@ class Task:
 
     train: tuple[ImageSplit, ...]  # one few-shot draw per seed
     classes: dict[str, ClassSet]  # the first is the one trained on
+    data: dict[str, Any]  # where images, names and splits come from, for results.json
 
     @property
     def trained_on(self) -> ClassSet:
@@ -73,7 +78,9 @@ def check(config: ConfigDict) -> None:
         "train.checkpoint_every": (config.train.checkpoint_every >= 0, "0 (once an epoch) or more"),
         "train.keep_checkpoints": (config.train.keep_checkpoints >= 1, "1 or more"),
         "eval.batch_size": (config.eval.batch_size >= 1, "1 or more"),
+        "data.source": (config.data.source in SOURCES, f"one of {', '.join(SOURCES)}"),
         "data.workers": (config.data.workers >= 0, "0 or more"),
+        "data.cache_gb": (config.data.cache_gb >= 0, "0 or more"),
         "compute.dtype": (config.compute.dtype in DTYPES, f"one of {', '.join(DTYPES)}"),
     }
     problems = [
@@ -160,27 +167,68 @@ def _mapped_roles(config: ConfigDict, backbone: Backbone, model: Model) -> role_
     return role_map.roles
 
 
-def load_task(config: ConfigDict, backbone: Backbone) -> Task:
+def load_task(config: ConfigDict, backbone: Backbone, files: Workdir | None = None) -> Task:
     """The few-shot draws and the class sets of the config's protocol and data set.
 
     Base-to-new (METHOD.md section 5): CoOp's draw over all classes, then the base half for training; base and new
-    are each classified among their own classes.
+    are each classified among their own classes. Splits that had to be drawn are kept in `files`, for a second start.
     """
-    dataset = load_dataset(config.data.dataset, config.data.root)
+    dataset = _load_dataset(config, files)
+    if not len(dataset.train):
+        raise UserError(f"{dataset.name} has test images only: base-to-new needs one to train on.")
     _report_short_classes(dataset, config.data.shots)
     halves = dict(zip(("base", "new"), splits.base_new(dataset.train.labels), strict=True))
-    train = []
-    for seed in config.seeds:
-        drawn, _ = splits.few_shot(dataset.train.labels, dataset.val.labels, config.data.shots, seed)
-        train.append(dataset.train.subset(drawn).keep_classes(halves["base"]))
+    drawn = [_draw_base(dataset, config.data.shots, seed, halves["base"]) for seed in config.seeds]
+    data = dict(dataset.notes)
+    if config.data.skip_bad:
+        dataset, drawn, data["skipped"] = _skip_bad(dataset, drawn)
+    train = tuple(dataset.train.subset(indices).keep_classes(halves["base"]) for indices in drawn)
     template = config.data.template or dataset.template
     classes = {name: _class_set(dataset.keep_classes(labels), template, backbone) for name, labels in halves.items()}
-    return Task(tuple(train), classes)
+    return Task(train, classes, data)
+
+
+def _load_dataset(config: ConfigDict, files: Workdir | None) -> ImageDataset:
+    places = places_of(config)
+    if files is None:
+        return load_dataset(config.data.dataset, places)
+    kept = files.read_json(DRAWN_SPLITS) if (files.path / DRAWN_SPLITS).exists() else None
+    dataset = load_dataset(config.data.dataset, places, kept)
+    if dataset.drawn_splits and kept is None:
+        files.write_json(DRAWN_SPLITS, dataset.drawn_splits)
+    return dataset
+
+
+def places_of(config: ConfigDict) -> Places:
+    """Where the config says that the images are."""
+    data = config.data
+    return Places(data.source, data.root, data.splits, data.split_seed, data.skip_bad, data.exif)
+
+
+def _draw_base(dataset: ImageDataset, shots: int, seed: int, base: Sequence[int]) -> np.ndarray:
+    drawn, _ = splits.few_shot(dataset.train.labels, dataset.val.labels, shots, seed)
+    return drawn[np.isin(dataset.train.labels[drawn], base)]
+
+
+def _skip_bad(
+    dataset: ImageDataset, drawn: Sequence[np.ndarray]
+) -> tuple[ImageDataset, list[np.ndarray], dict[str, Any]]:
+    """Without the images that cannot be read: the data set, the draws, and what was left out."""
+    print("Reading every image once, for config.data.skip_bad ...", flush=True)
+    train, test = Checked(dataset.train), Checked(dataset.test)
+    redrawn = [train.redraw(indices) for indices in drawn]
+    readable = dataclasses.replace(dataset, test=test.readable())
+    reasons = sorted({*train.bad.values(), *test.bad.values()})
+    if reasons:
+        print(
+            f"Left out {len(train.bad)} training and {len(test.bad)} test images; results.json lists them.", flush=True
+        )
+    return readable, redrawn, {"train": len(train.bad), "test": len(test.bad), "images": reasons}
 
 
 def _class_set(dataset: ImageDataset, template: str, backbone: Backbone) -> ClassSet:
-    token_ids = backbone.tokenizer(prompts.prompts(dataset.class_names, template))
-    return ClassSet(dataset.class_names, template, tokenizers.shorten(token_ids), dataset.test)
+    texts = prompts.prompts(dataset.class_names, template, dataset.distinct_names)
+    return ClassSet(dataset.class_names, tuple(texts), tokenizers.shorten(backbone.tokenizer(texts)), dataset.test)
 
 
 def _report_short_classes(dataset: ImageDataset, shots: int) -> None:

@@ -46,7 +46,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         if evaluate.report_finished(files):
             return
         backbone, model = setup.load_model(config)
-        task = setup.load_task(config, backbone)
+        task = setup.load_task(config, backbone, files)
         settings = setup.stack_settings([setup.make_settings(config, backbone, model)])
         _describe(config, backbone, task)
 
@@ -58,7 +58,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         print("Evaluating ...", flush=True)
         evaluator = Evaluator(model, params, mesh, config.eval.batch_size, config.data.workers)
         accuracies = {name: evaluator(state.adapter, settings, classes) for name, classes in task.classes.items()}
-        results = evaluate.summarize(config, (VARIANT,), accuracies, config_sha256)
+        results = evaluate.summarize(config, (VARIANT,), accuracies, config_sha256, task.data)
         evaluate.report(results, files)
 
 
@@ -110,7 +110,7 @@ def _describe(config: ConfigDict, backbone: Backbone, task: setup.Task) -> None:
     names = list(task.classes)
     sizes = ", ".join(f"{len(c.class_names)} {name} classes" for name, c in task.classes.items())
     print(
-        f"DeAR on {config.data.dataset} ({sizes}), backbone {backbone.name} ({backbone.fingerprint}): "
+        f"DeAR on {task.data['name']} ({sizes}), backbone {backbone.name} ({backbone.fingerprint}): "
         f"{len(task.train[0])} images of the {names[0]} classes for each of the seeds "
         f"{', '.join(map(str, config.seeds))}.",
         flush=True,
@@ -133,6 +133,7 @@ def make_batches(config: ConfigDict, model: Model, task: setup.Task) -> pipeline
         crop_scale=config.data.crop_scale,
         flip=config.data.flip,
         workers=config.data.workers,
+        cache_bytes=int(config.data.cache_gb * 2**30),
     )
 
 

@@ -1,12 +1,19 @@
-"""The data sets that a config can name: one table, one row each."""
+"""The data sets that a config can name: one table, one row each. `loading.py` loads them.
+
+Class and image counts are those of the splits that CoOp published and that CoCoOp, MaPLe, PromptSRC and MMRL
+read too; folders and files are those of its layout (github.com/KaiyangZhou/CoOp, DATASETS.md).
+"""
 
 import dataclasses
 import difflib
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 from dear_jax.data import world
-from dear_jax.data.sources import ImageDataset
 from dear_jax.errors import UserError
+
+A_PHOTO = "a photo of a {}."
+NO_RECIPE: Mapping[str, Mapping[str, Any]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,30 +22,122 @@ class DatasetRow:
 
     Attributes:
         template: its prompt, with one {} for the class name.
-        load: (name, root) -> the data set; `root` is the folder of the images.
+        classes: how many there are; 0: it depends.
+        images: how many train, val and test have; ImageNet's val is its test, its variants have test only.
+        names: where readable class names come from. In TFDS they are made from its labels, but for ImageNet's.
+        layout: how the CoOp layout tells its splits: split file | variants (FGVC's own lists) | wnids (a folder
+            per WordNet id) | indices (a folder per class number); empty for the embedded world and one's own.
+        folder: of the data set, below data.root.
+        image_folder: what the split paths are relative to, below `folder`; for wnids and indices, where the
+            class folders are: training images, then test images.
+        split_file: CoOp's, in `folder`.
+        tfds: name, config and version in tensorflow-datasets; empty where it has none.
+        tfds_splits: its train, val and test; without a test, all three are drawn from train.
+        tfds_path: the path in CoOp's split file of a record of TFDS, made of {name}, {label} (class name) and
+            {split}; empty where TFDS keeps no file names, so that CoOp's splits cannot be found again.
+        distinct_names: whether two classes of one name are a mistake; ImageNet has such pairs.
+        recipe: config keys that a protocol sets otherwise than configs/base.py (METHOD.md section 5).
     """
 
     template: str
-    load: Callable[[str, str], ImageDataset]
+    classes: int = 0
+    images: tuple[int, int, int] = (0, 0, 0)
+    names: str = ""
+    layout: str = ""
+    folder: str = ""
+    image_folder: tuple[str, ...] = ("",)
+    split_file: str = ""
+    tfds: str = ""
+    tfds_splits: tuple[str, str, str] = ("train", "", "test")
+    tfds_path: str = ""
+    distinct_names: bool = True
+    recipe: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=lambda: NO_RECIPE)
 
 
-def _load_world(name: str, root: str) -> ImageDataset:
-    del root  # rendered, not read
-    return world.load(name)
+def _listed(template: str, classes: int, images: tuple[int, int, int], folder: str, **rest: Any) -> DatasetRow:
+    """A data set whose fixed splits and class names are in one of CoOp's JSON files."""
+    return DatasetRow(template, classes, images, "its split file", "split file", folder, **rest)
 
 
+def _variant(classes: int, images: int, folder: str, image_folder: str, tfds: str, layout: str = "wnids") -> DatasetRow:
+    """A test set with ImageNet's classes or 200 of them."""
+    return DatasetRow(
+        A_PHOTO,
+        classes,
+        (0, 0, images),
+        names="classnames.txt",
+        layout=layout,
+        folder=folder,
+        image_folder=(image_folder,),
+        tfds=tfds,
+        tfds_splits=("", "", "test"),
+        distinct_names=False,
+    )
+
+
+# fmt: off
 DATASETS: dict[str, DatasetRow] = {
-    **{name: DatasetRow(world.TEMPLATE, _load_world) for name in world.TASKS},
+    **{name: DatasetRow(world.TEMPLATE, names="the words of the embedded world") for name in world.TASKS},
+    "folder": DatasetRow(A_PHOTO, names="the folders, or classnames.txt beside them"),  # images of one's own
+    "imagenet": DatasetRow(
+        A_PHOTO, 1000, (1281167, 50000, 50000), names="classnames.txt", layout="wnids", folder="imagenet",
+        image_folder=("images/train", "images/val"), tfds="imagenet2012:5.1.0",
+        tfds_splits=("train", "validation", "validation"), distinct_names=False,
+        recipe={"base2new": {"train.epochs": 5, "train.batch_size": 32}}),
+    "caltech101": _listed(
+        A_PHOTO, 100, (4128, 1649, 2465), "caltech-101", image_folder=("101_ObjectCategories",),
+        split_file="split_zhou_Caltech101.json", tfds="caltech101:3.0.2", tfds_path="{label}/{name}"),
+    "oxford_pets": _listed(
+        "a photo of a {}, a type of pet.", 37, (2944, 736, 3669), "oxford_pets", image_folder=("images",),
+        split_file="split_zhou_OxfordPets.json", tfds="oxford_iiit_pet:4.0.0", tfds_path="{name}"),
+    "stanford_cars": _listed(
+        A_PHOTO, 196, (6509, 1635, 8041), "stanford_cars",
+        split_file="split_zhou_StanfordCars.json", tfds="cars196:2.1.0", tfds_path="cars_{split}/{name}.jpg"),
+    "oxford_flowers": _listed(
+        "a photo of a {}, a type of flower.", 102, (4093, 1633, 2463), "oxford_flowers", image_folder=("jpg",),
+        split_file="split_zhou_OxfordFlowers.json", tfds="oxford_flowers102:2.1.1",
+        tfds_splits=("train", "validation", "test"), tfds_path="{name}"),
+    "food101": _listed(
+        "a photo of {}, a type of food.", 101, (50500, 20200, 30300), "food-101", image_folder=("images",),
+        split_file="split_zhou_Food101.json", tfds="food101:2.1.0",
+        tfds_splits=("train", "", "validation"), tfds_path="{name}.jpg"),
+    "fgvc_aircraft": DatasetRow(
+        "a photo of a {}, a type of aircraft.", 100, (3334, 3333, 3333), names="variants.txt", layout="variants",
+        folder="fgvc_aircraft", image_folder=("images",)),
+    "sun397": _listed(
+        A_PHOTO, 397, (15880, 3970, 19850), "sun397", image_folder=("SUN397",),
+        split_file="split_zhou_SUN397.json", tfds="sun397/standard-part1-120k:4.0.0", tfds_path="{name}"),
+    "dtd": _listed(
+        "{} texture.", 47, (2820, 1128, 1692), "dtd", image_folder=("images",),
+        split_file="split_zhou_DescribableTextures.json", tfds="dtd:3.0.1",
+        tfds_splits=("train", "validation", "test"), tfds_path="{name}"),
+    "eurosat": _listed(
+        "a centered satellite photo of {}.", 10, (13500, 5400, 8100), "eurosat", image_folder=("2750",),
+        split_file="split_zhou_EuroSAT.json", tfds="eurosat/rgb:2.0.0",
+        tfds_splits=("train", "", ""), tfds_path="{label}/{name}"),
+    "ucf101": _listed(
+        "a photo of a person doing {}.", 101, (7639, 1898, 3783), "ucf101", image_folder=("UCF-101-midframes",),
+        split_file="split_zhou_UCF101.json", tfds="ucf101/ucf101_1:2.0.0"),
+    "imagenetv2": _variant(
+        1000, 10000, "imagenetv2", "imagenetv2-matched-frequency-format-val",
+        "imagenet_v2/matched-frequency:3.0.0", layout="indices"),
+    "imagenet_sketch": _variant(1000, 50889, "imagenet-sketch", "images", "imagenet_sketch:1.0.0"),
+    "imagenet_a": _variant(200, 7500, "imagenet-adversarial", "imagenet-a", "imagenet_a:0.1.0"),
+    "imagenet_r": _variant(200, 30000, "imagenet-rendition", "imagenet-r", "imagenet_r:0.2.0"),
 }
+# fmt: on
 
 
-def load_dataset(name: str, root: str = "") -> ImageDataset:
-    """The data set `name`, a row of `DATASETS`, with its images below the folder `root`."""
+def find_row(name: str) -> DatasetRow:
+    """The row of a data set.
+
+    Raises:
+        UserError: there is none of that name; the nearest is told.
+    """
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.0)
         raise UserError(
             f"data.dataset: no data set is called {name!r}; there are {', '.join(DATASETS)}. "
-            f"The nearest name is {near[0]!r}."
+            f"The nearest name is {near[0]!r}. 'folder' stands for images of your own, in one folder per class."
         )
-    row = DATASETS[name]
-    return dataclasses.replace(row.load(name, root), template=row.template)
+    return DATASETS[name]

@@ -7,7 +7,8 @@ of their images or classes without loading any. Nothing that uses them knows whe
 
 import dataclasses
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +74,11 @@ class ImageDataset:
         train: where few-shot examples are drawn from.
         val: where few-shot validation examples are drawn from; may be empty.
         test: what accuracies are measured on.
+        distinct_names: whether two classes of the same name are a mistake (ImageNet has such pairs).
+        notes: where images, classes and splits come from, and whether results compare with published
+            ones; goes into results.json as it is.
+        missing: files that the splits list and that are not there, as paths.
+        drawn_splits: content of `splits.json` where the splits were drawn for this run, else empty.
     """
 
     name: str
@@ -81,6 +87,10 @@ class ImageDataset:
     train: ImageSplit
     val: ImageSplit
     test: ImageSplit
+    distinct_names: bool = True
+    notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    drawn_splits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for split_name in ("train", "val", "test"):
@@ -90,6 +100,13 @@ class ImageDataset:
                     f"{self.name} {split_name}: expected labels 0 to {len(self.class_names) - 1}, "
                     f"got {labels.min()} to {labels.max()}"
                 )
+
+    def counts(self) -> dict[str, list[int]]:
+        """Images of each class, per split: {"train": [of class 0, of class 1, ...], "val": ..., "test": ...}."""
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        return {
+            name: np.bincount(split.labels, minlength=len(self.class_names)).tolist() for name, split in splits.items()
+        }
 
     def keep_classes(self, labels: Sequence[int]) -> "ImageDataset":
         """The data set of the classes `labels` alone, relabelled: `labels[i]` becomes `i`."""

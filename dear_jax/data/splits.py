@@ -14,6 +14,7 @@ import numpy as np
 from dear_jax.errors import UserError
 
 MAX_VAL_SHOTS = 4  # CoOp draws min(shots, 4) validation images per class
+SHARES = (0.5, 0.2)  # of a class for train and val where a data set has no splits; the rest is for testing. CoOp's
 
 
 def few_shot(
@@ -54,11 +55,45 @@ def base_new(train_labels: Sequence[int] | np.ndarray) -> tuple[list[int], list[
     return labels[:middle], labels[middle:]
 
 
+def random_splits(
+    labels: Sequence[int] | np.ndarray,
+    seed: int,
+    class_names: Sequence[str],
+) -> dict[str, list[int]]:
+    """Draws train, val and test of a data set without splits: `SHARES` of each class, one image each at least.
+
+    Returns:
+        {"train": indices, "val": indices, "test": indices}, class after class.
+    """
+    by_label = _group(labels)
+    small = [class_names[label] for label, indices in by_label.items() if len(indices) < 2]
+    if small:
+        raise UserError(
+            f"{len(small)} classes have a single image, which cannot be split for training and testing: "
+            f"{', '.join(small[:10])}. Add images, or take these classes away."
+        )
+    generator = random.Random(seed)
+    drawn: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+    for label in sorted(by_label):
+        shuffled = generator.sample(by_label[label], len(by_label[label]))
+        train = max(1, round(len(shuffled) * SHARES[0]))
+        val = min(round(len(shuffled) * SHARES[1]), len(shuffled) - train - 1)
+        drawn["train"] += shuffled[:train]
+        drawn["val"] += shuffled[train : train + val]
+        drawn["test"] += shuffled[train + val :]
+    return drawn
+
+
 def _draw(labels: Sequence[int] | np.ndarray, shots: int, generator: random.Random) -> np.ndarray:
-    by_label: dict[int, list[int]] = {}  # a dict keeps the order of first appearance
-    for index, label in enumerate(np.asarray(labels, dtype=np.int64).tolist()):
-        by_label.setdefault(label, []).append(index)
     drawn: list[int] = []
-    for indices in by_label.values():
+    for indices in _group(labels).values():
         drawn += generator.sample(indices, shots) if len(indices) >= shots else indices
     return np.array(drawn, dtype=np.int64)
+
+
+def _group(labels: Sequence[int] | np.ndarray) -> dict[int, list[int]]:
+    """Label -> its indices; a dict keeps the order of first appearance."""
+    by_label: dict[int, list[int]] = {}
+    for index, label in enumerate(np.asarray(labels, dtype=np.int64).tolist()):
+        by_label.setdefault(label, []).append(index)
+    return by_label

@@ -14,6 +14,7 @@ from PIL import Image
 
 RATIO = (3 / 4, 4 / 3)  # width / height of a random crop
 TRIES = 10  # at a random crop that fits, before the central one is taken
+LONGEST = 32  # long side / short side of what is resized whole; a longer strip is cut to it first
 
 
 class Box(NamedTuple):
@@ -57,9 +58,10 @@ def resize_and_crop(image: np.ndarray, size: int) -> np.ndarray:
 
     An image of exactly this size comes back unchanged. The crop's offset is rounded half to even,
     as torchvision does; transformers rounds it down, one pixel away where 4n + 3 lines are to be
-    cut.
+    cut. Of a strip one pixel wide and thousands long, only the middle is resized.
     """
     _check(image)
+    image = _cut_strip(image)
     height, width = image.shape[:2]
     short = min(height, width)
     image = _resize(image, int(size * height / short), int(size * width / short))
@@ -85,6 +87,13 @@ def random_box(height: int, width: int, generator: np.random.Generator, scale: t
     box_width = min(width, round(height * RATIO[1]))
     box_height = min(height, round(width / RATIO[0]))
     return Box((height - box_height) // 2, (width - box_width) // 2, box_height, box_width)
+
+
+def _cut_strip(image: np.ndarray) -> np.ndarray:
+    """The middle of an image that is more than `LONGEST` times as long as wide; others as they are."""
+    longest = LONGEST * min(image.shape[:2])
+    cut = [max(0, side - longest) // 2 for side in image.shape[:2]]
+    return image[cut[0] : cut[0] + longest, cut[1] : cut[1] + longest]
 
 
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -79,7 +79,9 @@ def load_task(name: str, task: Task) -> ImageDataset:
         name=name,
         class_names=tuple(phrase(named) for named in classes),
         template=TEMPLATE,
-        **splits,
+        train=splits["train"],
+        val=splits["val"],
+        test=splits["test"],
     )
 
 

@@ -23,7 +23,8 @@ def results_markdown(results: Mapping[str, Any]) -> str:
             lines.append(_row([f"{title}, seed {seed}", *_cells(row, columns)]))
         spread = [f"**{variant['mean'][c]:.2f}** ± {variant['std'][c]:.2f}" for c in columns]
         lines.append(_row([f"{title}, mean ± std", *spread]))
-    return "\n".join(lines) + "\n"
+    remark = results["data"]["remark"]
+    return "\n".join([*lines, *(["", remark] if remark else [])]) + "\n"
 
 
 def _cells(row: Mapping[str, float], columns: Sequence[str]) -> list[str]:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from dear_jax.data import splits, world
-from dear_jax.data.datasets import DATASETS, load_dataset
+from dear_jax.data.datasets import DATASETS
+from dear_jax.data.loading import load_dataset
 from dear_jax.data.prompts import prompts
 from dear_jax.errors import UserError
 

@@ -8,6 +8,7 @@ RESULTS = {
     "dataset": "pets",
     "backbone": "embedded",
     "shots": 16,
+    "data": {"remark": ""},
     "zero_shot": ZERO_SHOT,
     "variants": {
         "default": {
@@ -30,6 +31,11 @@ def test_one_run():
         "| DeAR, seed 2 | 82.00 | 63.00 | 71.30 |",
         "| DeAR, mean ± std | **81.00** ± 1.00 | **62.00** ± 1.00 | **70.24** ± 1.05 |",
     ]
+
+
+def test_a_remark_on_the_data_stands_below():
+    table = tables.results_markdown(RESULTS | {"data": {"remark": "Not comparable."}})
+    assert table.endswith("| **70.24** ± 1.05 |\n\nNot comparable.\n")
 
 
 def test_zero_shot_alone():

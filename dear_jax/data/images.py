@@ -1,0 +1,133 @@
+"""Encoded images, of any kind that people have, to uint8 [H, W, 3]: read right, or refused by name.
+
+In: a file or its bytes, and how messages call it. Out: RGB. What is transparent becomes white, what is
+rotated by its EXIF tag is turned, 16 bits become 8, CMYK and palettes become RGB, of an animation the
+first picture counts. An image that cannot be read whole is a `UserError` that names it.
+"""
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dear_jax.errors import UserError
+
+MAX_PIXELS = 2**28  # 268 megapixels: 800 MB as RGB; more is refused
+LARGE_PIXELS = 2**24  # 17 megapixels: what is larger is shrunk by a whole number right away, to spare memory
+SKIP_HINT = "Replace it, or leave such images out by --config.data.skip_bad=true."
+
+# Pillow warns from 89 and refuses from 179 megapixels, whatever the format; `_check_size` stands in its place.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclasses.dataclass(frozen=True)
+class FileLoader:
+    """Index -> image, for a split whose images are files.
+
+    Attributes:
+        folder: what the paths are relative to.
+        paths: one per image.
+        exif: whether to turn images as their EXIF tag says.
+    """
+
+    folder: Path
+    paths: tuple[str, ...]
+    exif: bool = True
+
+    def __call__(self, index: int) -> np.ndarray:
+        """The image, uint8 [H, W, 3]."""
+        return read(self.folder / self.paths[index], self.exif)
+
+
+def read(path: Path, exif: bool = True) -> np.ndarray:
+    """The image of a file, uint8 [H, W, 3]."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"The image {path} cannot be read: {error.strerror}. {SKIP_HINT}") from error
+    return decode(data, str(path), exif)
+
+
+def decode(data: bytes, name: str, exif: bool = True) -> np.ndarray:
+    """The image that an encoded file holds, uint8 [H, W, 3].
+
+    Args:
+        data: the file's content.
+        name: its path, or what else leads a user to it.
+        exif: whether to turn it as its EXIF tag says; the older tools of this field do not.
+    """
+    if not data:
+        raise UserError(f"The image {name} is empty: 0 bytes. {SKIP_HINT}")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            _check_size(image, name)
+            shrunk = _shrink(image)
+            turned = ImageOps.exif_transpose(shrunk) if exif else shrunk
+            return np.asarray(_to_rgb(turned))
+    except UserError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UserError(f"The file {name} ({len(data)} bytes) is no image that Pillow knows. {SKIP_HINT}") from error
+    # Pillow's decoders answer damaged files with these; MemoryError and bugs of ours are not among them.
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise UserError(f"The image {name} cannot be read whole: {error}. {SKIP_HINT}") from error
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UserError(
+            f"The image {name} has {width} x {height} pixels; at most {MAX_PIXELS} in all are read. Shrink it, or "
+            "leave such images out by --config.data.skip_bad=true."
+        )
+
+
+def _shrink(image: Image.Image) -> Image.Image:
+    """An image of at most `LARGE_PIXELS`, each pixel the mean of n x n of the file.
+
+    A JPEG decoder does it while it decodes (powers of two); others need the whole image first. Far above the
+    few hundred pixels of a CLIP's input, so no evaluation tells the difference.
+    """
+    width, height = image.size
+    if width * height <= LARGE_PIXELS:
+        return image
+    if image.format in ("JPEG", "MPO"):
+        image.draft(None, (max(1, width // 2), max(1, height // 2)))
+        width, height = image.size
+    factor = 1
+    while (width // factor) * (height // factor) > LARGE_PIXELS:
+        factor += 1
+    if factor == 1:
+        return image
+    steps = (min(factor, width), min(factor, height))
+    exif = image.getexif()
+    reduced = _eight_bits(image).reduce(steps)
+    reduced.getexif().update(exif)
+    return reduced
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image = _eight_bits(image)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        background = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(background, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Modes that `reduce` and `convert` handle: palettes dissolved, 16-bit grey scaled where `convert` would clip."""
+    if image.mode in ("P", "1"):
+        return image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    low, high = values.min(), values.max()
+    if image.mode == "F" or low < 0 or high > 65535:
+        raise ValueError(f"its values go from {low:g} to {high:g}, where 0 to 255 or 0 to 65535 are understood")
+    wide = image.mode != "I" or high > 255
+    grey = Image.fromarray((values / 257 if wide else values).round().astype(np.uint8))
+    grey.getexif().update(image.getexif())
+    return grey

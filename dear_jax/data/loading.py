@@ -1,0 +1,161 @@
+"""From a data set's name and where its files are to an `ImageDataset`, whatever the source.
+
+`load_dataset` refuses what is missing or empty. `read_dataset` and `problems` are its two halves, for who wants
+to hear of everything that is wrong at once.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from dear_jax.data import coop, folder, listing, tfds_source, world
+from dear_jax.data.datasets import DatasetRow, find_row
+from dear_jax.data.prompts import prompts
+from dear_jax.data.sources import ImageDataset
+from dear_jax.errors import UserError
+
+SOURCES = ("auto", "coop", "tfds", "folder")
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where the files of a data set are, and how they are read: the keys of config.data.
+
+    Attributes:
+        source: one of `SOURCES`; auto: coop when a root is given, else tfds.
+        root: coop: the folder above the data sets' folders; tfds: its data_dir; folder: that of the classes.
+        splits: tfds: a folder with CoOp's split files, to find these splits there.
+        split_seed: of splits that have to be drawn.
+        skip_bad: whether images that are absent or unreadable are left out later, not refused.
+        exif: whether to turn images as their EXIF tag says.
+    """
+
+    source: str = "auto"
+    root: str = ""
+    splits: str = ""
+    split_seed: int = 0
+    skip_bad: bool = False
+    exif: bool = True
+
+
+def load_dataset(
+    name: str,
+    places: Places | None = None,
+    drawn_splits: Mapping[str, Any] | None = None,
+) -> ImageDataset:
+    """A data set that is whole: all files there, no class empty.
+
+    Args:
+        name: a row of `datasets.DATASETS`; with the source `folder`, it only chooses the template.
+        places: where its files are.
+        drawn_splits: those that an earlier start of the same run drew.
+    """
+    places = places or Places()
+    dataset = read_dataset(name, places, drawn_splits)
+    if not places.skip_bad:
+        listing.check_present(dataset.missing, f"{dataset.name} ({dataset.notes['splits']})")
+    found = problems(dataset)
+    if found:
+        raise UserError(" ".join(found))
+    return dataset
+
+
+def read_dataset(
+    name: str,
+    places: Places,
+    drawn_splits: Mapping[str, Any] | None = None,
+) -> ImageDataset:
+    """The data set as it is; `missing` lists the absent files, `problems` says what else is wrong."""
+    row = find_row(name)
+    if places.source not in SOURCES:
+        raise UserError(f"data.source: expected one of {', '.join(SOURCES)}, found {places.source!r}.")
+    if places.source == "folder" or name == "folder":
+        dataset = folder.load(
+            places.root,
+            template=row.template,
+            split_seed=places.split_seed,
+            earlier=drawn_splits,
+            exif=places.exif,
+        )
+        return _describe(dataset, row, name)
+    if name in world.TASKS:
+        dataset = dataclasses.replace(world.load(name), notes={"source": "world", "splits": "scenes drawn by index"})
+    elif places.source == "coop" or (places.source == "auto" and places.root):
+        dataset = coop.load(name, row, places.root, places.exif)
+    else:
+        dataset = tfds_source.load(
+            name,
+            row,
+            places.root,
+            splits_folder=places.splits,
+            split_seed=places.split_seed,
+            exif=places.exif,
+        )
+    return _describe(dataset, row, name)
+
+
+def problems(dataset: ImageDataset) -> list[str]:
+    """What makes a data set unfit, beside files missing: names that collide, classes without images."""
+    found = []
+    try:
+        prompts(dataset.class_names, dataset.template, dataset.distinct_names)
+    except UserError as error:
+        found.append(str(error))
+    for split, counts in dataset.counts().items():
+        empty = [dataset.class_names[label] for label, count in enumerate(counts) if not count]
+        if split != "val" and 0 < len(empty) < len(counts):
+            found.append(
+                f"{dataset.name}: {len(empty)} classes have no {split} image: {', '.join(empty[:10])}. Add images, or "
+                "take these classes away."
+            )
+    if not len(dataset.test):
+        found.append(f"{dataset.name}: there is no test image.")
+    return found
+
+
+def _describe(dataset: ImageDataset, row: DatasetRow, name: str) -> ImageDataset:
+    """Add to the notes what every source has, and whether results compare with published ones."""
+    images = {split: sum(counts) for split, counts in dataset.counts().items()}
+    why = _why_not_comparable(dataset, row, images)
+    notes = {
+        "name": dataset.name,
+        **dataset.notes,
+        "images": images,
+        "comparable": not why,
+        "remark": "" if dataset.notes["source"] == "world" else why or _remark(dataset, name),
+        "class_names": list(dataset.class_names),
+    }
+    return dataclasses.replace(dataset, notes=notes, distinct_names=row.distinct_names)
+
+
+def _why_not_comparable(dataset: ImageDataset, row: DatasetRow, images: Mapping[str, int]) -> str:
+    """Why results must not stand beside published ones; empty if they may."""
+    source = dataset.notes["source"]
+    if source == "world":
+        return "The embedded world is this project's own."
+    if source == "folder":
+        return "These images and splits are the user's own."
+    if source == "tfds" and row.tfds_path and row.split_file not in dataset.notes["splits"]:
+        return (
+            "Not comparable with published tables: splits, and base and new by class order, are TFDS's. Give CoOp's "
+            "split files by config.data.splits."
+        )
+    if source == "tfds" and row.layout == "split file" and not row.tfds_path:
+        return (
+            "Not comparable with published tables: splits, and base and new by class order, are TFDS's, which keeps no "
+            "file names of this data set; use CoOp's folders."
+        )
+    if tuple(images.values()) != row.images:
+        return (
+            f"Not comparable with published tables: those have {row.images[0]} train, {row.images[1]} val and "
+            f"{row.images[2]} test images."
+        )
+    return ""
+
+
+def _remark(dataset: ImageDataset, name: str) -> str:
+    if name == "imagenet":
+        return "Few-shot draws take sorted files; CoOp's tools take them as the file system lists them."
+    if name == "sun397" and dataset.notes["source"] == "tfds":
+        return "TFDS shrinks these images to 120,000 pixels and compresses them again."
+    return ""
