@@ -44,9 +44,11 @@ def run(config: ConfigDict) -> None:
     if backbone is not None:
         _print("Backbone", describe_backbone(backbone))
     settings = attempt(setup.make_settings, config, backbone, model)
+    if backbone is None:
+        attempt(setup.open_dataset, config)  # its problems come out all the same
     task = attempt(setup.load_task, config, backbone)
     if task is not None:
-        _print("Data", describe_task(config, task))
+        _print("Data", describe_task(task))
     work = attempt(describe_work, config, backbone, model, task, settings)
     if work is not None:
         _print("Work", work)
@@ -70,11 +72,14 @@ def describe_backbone(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def describe_task(config: ConfigDict, task: setup.Task) -> dict[str, Any]:
+def describe_task(task: setup.Task) -> dict[str, Any]:
     """Images, classes and the first prompts with their lengths."""
     counts = [np.bincount(split.labels, minlength=len(task.trained_on.class_names)) for split in task.train]
+    data = task.data
     rows: dict[str, Any] = {
-        "data set": config.data.dataset,
+        "data set": f"{data['name']}, source {data['source']}, splits: {data['splits']}",
+        "images": ", ".join(f"{count} {split}" for split, count in data["images"].items()),
+        "comparable": f"{'yes' if data['comparable'] else 'not'} with published tables. {data['remark']}".strip(),
         "training images": f"{len(task.train[0])} per seed, {min(c.min() for c in counts)} to "
         f"{max(c.max() for c in counts)} per class",
     }

@@ -173,7 +173,7 @@ def load_task(config: ConfigDict, backbone: Backbone, files: Workdir | None = No
     Base-to-new (METHOD.md section 5): CoOp's draw over all classes, then the base half for training; base and new
     are each classified among their own classes. Splits that had to be drawn are kept in `files`, for a second start.
     """
-    dataset = _load_dataset(config, files)
+    dataset = open_dataset(config, files)
     if not len(dataset.train):
         raise UserError(f"{dataset.name} has test images only: base-to-new needs one to train on.")
     _report_short_classes(dataset, config.data.shots)
@@ -188,7 +188,8 @@ def load_task(config: ConfigDict, backbone: Backbone, files: Workdir | None = No
     return Task(train, classes, data)
 
 
-def _load_dataset(config: ConfigDict, files: Workdir | None) -> ImageDataset:
+def open_dataset(config: ConfigDict, files: Workdir | None = None) -> ImageDataset:
+    """The data set that the config names; splits that had to be drawn are kept in `files`, for a second start."""
     places = places_of(config)
     if files is None:
         return load_dataset(config.data.dataset, places)

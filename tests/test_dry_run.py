@@ -28,6 +28,15 @@ def test_the_default(capsys, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_data_are_looked_at_without_a_backbone(capsys, tmp_path):
+    flags = ["--config.backbone=absent/absent/absent", f"--config.data.root={tmp_path}"]
+    assert main.main([f"{CONFIG}:oxford_pets", "--dry_run", *flags]) == 2
+    message = capsys.readouterr().err
+    assert "1. config.backbone is 'absent/absent/absent'" in message
+    assert "2. " in message
+    assert "oxford_pets" in message.split("2. ")[1]
+
+
 def test_all_problems_at_once(capsys):
     flags = ["--config.tokens.beta=3", "--config.mask.pattern=rolls", "--config.data.template=none"]
     assert main.main([CONFIG, "--dry_run", *flags]) == 2
