@@ -5,19 +5,15 @@ from top to bottom.
 """
 
 import functools
-import signal
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from dear_jax import evaluate, setup, sharding, step
 from dear_jax import optimizer as optimizers
@@ -26,12 +22,11 @@ from dear_jax.adapt.model import Model, Settings
 from dear_jax.checkpoint import Checkpointer
 from dear_jax.clip.weights import Backbone, cast
 from dear_jax.data import pipeline
-from dear_jax.errors import UserError
 from dear_jax.evaluate import Evaluator
-from dear_jax.step import Frozen, Metrics, TrainState
+from dear_jax.interruption import Interruption
+from dear_jax.progress import VARIANT, ProgressLog
+from dear_jax.step import Frozen, TrainState
 from dear_jax.workdir import Workdir
-
-VARIANT = "default"  # the name of the one variant of a plain run
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -91,8 +86,8 @@ def train(
         files.trim_metrics(first_step)
 
         every = config.train.checkpoint_every or epoch_steps
-        log = _Log(config, files, len(batches), epoch_steps, first_step)
-        with log, _Interruption() as interruption:
+        log = ProgressLog(config, files, len(batches), epoch_steps, first_step)
+        with log, Interruption() as interruption:
             for number, batch in enumerate(batches, start=first_step + 1):
                 batch = sharding.place(batch, mesh, sharding.RUN_IMAGES)
                 state, step_metrics = update(state, frozen, batch["image"], batch["label"], settings)
@@ -174,108 +169,3 @@ def initial_state(
 
     states = step.over_runs(lambda adapter: step.create_state(adapter, optimizer), (0,), (0,))
     return sharding.place(states(jax.tree.map(stack, *adapters)), mesh, sharding.RUNS)
-
-
-class _Log:
-    """Progress on screen and in metrics.jsonl. Values are read one step late, so that the device never waits."""
-
-    def __init__(self, config: ConfigDict, files: Workdir, steps: int, epoch_steps: int, first_step: int):
-        self.seeds, self.every = config.seeds, config.train.log_every
-        self.images_per_step = len(config.seeds) * config.train.batch_size
-        self.files, self.epoch_steps, self.first_step = files, epoch_steps, first_step
-        self._pending: tuple[int, Metrics] | None = None
-        self._rows: list[dict[str, np.ndarray]] = []
-        self._row_start = self._start = time.perf_counter()
-        self._bar = tqdm(total=steps, initial=first_step, desc="Training", unit="step", mininterval=1.0)
-
-    def __enter__(self) -> "_Log":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()
-
-    def add(self, number: int, step_metrics: Metrics) -> None:
-        """Take the metrics `[S, V]` of step `number`; record those of the step before."""
-        previous, self._pending = self._pending, (number, step_metrics)
-        if previous is not None:
-            self._record(*previous)
-
-    def flush(self) -> None:
-        """Wait for the last step and write its row."""
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            self._record(*pending)
-            self._write(pending[0])
-
-    def _record(self, number: int, step_metrics: Metrics) -> None:
-        values = {name: np.asarray(value) for name, value in step_metrics._asdict().items()}
-        _check_finite(number, values, self.seeds)
-        self._rows.append(values)
-        self._bar.update()
-        self._bar.set_postfix(
-            loss=f"{values['loss'].mean():.3f}",
-            accuracy=f"{np.mean([row['accuracy'].mean() for row in self._rows]):.2f}",
-            images_per_s=f"{self._rate():.0f}",
-            refresh=False,
-        )
-        if number % self.every == 0:
-            self._write(number)
-
-    def _rate(self) -> float:
-        """Images of all seeds per second since the last row."""
-        return len(self._rows) * self.images_per_step / (time.perf_counter() - self._row_start)
-
-    def _write(self, number: int) -> None:
-        """A row of means since the last row, per variant a list over seeds."""
-        if not self._rows:
-            return
-        row: dict[str, Any] = {
-            "step": number,
-            "epoch": round(number / self.epoch_steps, 4),
-            "seconds": round(time.perf_counter() - self._start, 3),
-            "images_per_second": round(self._rate(), 1),
-        }
-        for name in self._rows[0]:
-            mean = np.mean([values[name] for values in self._rows], axis=0)
-            row[name] = {VARIANT: [round(float(value), 6) for value in mean[:, 0]]}
-        self.files.append_metrics(row)
-        self._rows, self._row_start = [], time.perf_counter()
-
-
-def _check_finite(number: int, values: dict[str, np.ndarray], seeds: Sequence[int]) -> None:
-    bad = ~(np.isfinite(values["loss"]) & np.isfinite(values["gradient_norm"]))
-    if bad.any():
-        index = int(np.argwhere(bad)[0][0])
-        raise UserError(
-            f"Step {number}, seed {seeds[index]}: the loss is {values['loss'][index].ravel()[0]} and the gradient norm "
-            f"{values['gradient_norm'][index].ravel()[0]}. The run stops; its last checkpoint is good. Lower "
-            "config.optimizer.learning_rate or the loss weights, or look for bad images."
-        )
-
-
-class _Interruption:
-    """Turns SIGTERM and Ctrl-C into a request that the loop can answer between two steps."""
-
-    def __init__(self) -> None:
-        self.requested = 0
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> "_Interruption":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        if self.requested:  # asked twice: at once
-            raise KeyboardInterrupt
-        self.requested = number
-
-    def leave(self, step_number: int, workdir: Path) -> None:
-        """Exit with the shell's code of the signal."""
-        name = signal.Signals(self.requested).name
-        print(f"\n{name}: saved step {step_number}. The same config with --workdir={workdir} goes on from here.")
-        raise SystemExit(128 + self.requested)

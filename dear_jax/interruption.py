@@ -1,0 +1,33 @@
+"""SIGTERM and Ctrl-C, answered between two steps: preempted machines and impatient people lose nothing."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+
+class Interruption:
+    """Turns SIGTERM and Ctrl-C into a request that the loop can answer between two steps."""
+
+    def __init__(self) -> None:
+        self.requested = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.requested:  # asked twice: at once
+            raise KeyboardInterrupt
+        self.requested = number
+
+    def leave(self, step_number: int, workdir: Path) -> None:
+        """Exit with the shell's code of the signal."""
+        name = signal.Signals(self.requested).name
+        print(f"\n{name}: saved step {step_number}. The same config with --workdir={workdir} goes on from here.")
+        raise SystemExit(128 + self.requested)
