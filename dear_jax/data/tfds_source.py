@@ -90,7 +90,8 @@ def _folders(row: DatasetRow, splits_folder: str) -> tuple[Path, ...]:
     if not splits_folder:
         raise UserError(
             "TFDS knows ImageNet's classes by WordNet ids such as n01440764, which say nothing to a text encoder: put "
-            f"CoOp's classnames.txt (see {coop.PUBLISHED_AT}) into a folder and give that by --config.data.splits."
+            f"CoOp's classnames.txt (see {coop.PUBLISHED_AT}) into a folder and give that by --config.data.splits; or "
+            "give CoOp's folders by --config.data.root and --config.data.source=coop."
         )
     folder = Path(splits_folder).expanduser()
     return (folder, folder / row.folder, folder / DATASETS["imagenet"].folder)
@@ -193,7 +194,7 @@ def _kept_places(part: int, source: Records, kept: Sequence[int]) -> tuple[np.nd
     position[list(kept)] = np.arange(len(kept))
     labels = position[source.labels]
     indices = np.flatnonzero(labels >= 0)
-    return labels[indices], _as_places([(part, index) for index in indices.tolist()])
+    return labels[indices], np.column_stack([np.full_like(indices, part), indices])
 
 
 def _as_places(places: Sequence[tuple[int, int]]) -> np.ndarray[Any, Any]:

@@ -35,3 +35,9 @@ def test_colliding_names_are_refused_by_name(twin):
 def test_empty_names_are_refused(name):
     with pytest.raises(UserError, match="Class 1 has an empty name"):
         prompts(["cat", name], "a {}")
+
+
+def test_imagenet_may_have_a_name_twice():
+    assert prompts(["sunglasses", "sunglasses"], "a {}", distinct=False) == ["a sunglasses", "a sunglasses"]
+    with pytest.raises(UserError, match="Class 1 has an empty name"):
+        prompts(["cat", ""], "a {}", distinct=False)

@@ -92,3 +92,18 @@ def test_base_takes_the_lowest_labels_and_the_odd_one():
 def test_base_new_needs_two_classes(labels):
     with pytest.raises(UserError, match="at least two classes"):
         splits.base_new(labels)
+
+
+def test_random_splits_are_of_each_class_and_of_the_seed():
+    labels = [1] * 10 + [0] * 3 + [2] * 2
+    drawn = splits.random_splits(labels, 0, ("a", "b", "c"))
+    assert sorted(index for indices in drawn.values() for index in indices) == list(range(15))
+    shares = {name: np.bincount(np.array(labels)[indices]).tolist() for name, indices in drawn.items()}
+    assert shares == {"train": [2, 5, 1], "val": [0, 2], "test": [1, 3, 1]}
+    assert splits.random_splits(labels, 0, ("a", "b", "c")) == drawn
+    assert splits.random_splits(labels, 1, ("a", "b", "c")) != drawn
+
+
+def test_a_class_of_one_image_cannot_be_split():
+    with pytest.raises(UserError, match=r"1 classes have a single image.*: b"):
+        splits.random_splits([0, 0, 1], 0, ("a", "b"))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dear_jax.data import tfds_records
+from dear_jax.data import pipeline, tfds_records
 from dear_jax.data.datasets import DATASETS
 from dear_jax.data.loading import Places, load_dataset, read_dataset
 from dear_jax.data.tfds_names import readable
@@ -175,6 +175,16 @@ def test_tfds_splits_and_the_kept_index(data_dir):
     assert (data_dir / "dtd" / "3.0.1" / "dear_jax_index_train.npz").exists()
     again = load_dataset("dtd", Places("tfds", str(data_dir)))
     np.testing.assert_array_equal(again.train.labels, dataset.train.labels)
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_pipeline_reads_records_from_threads_and_processes(workers, data_dir):
+    dataset = load_dataset("dtd", Places("tfds", str(data_dir)))
+    expected = brightness(dataset.test)  # the files are open when the workers start
+    batches = pipeline.eval_batches(dataset.test, 10, 8, workers)
+    found = np.concatenate([batch["image"][batch["valid"]] for batch in batches])
+    assert found[:, 0, 0, 0].tolist() == expected
 
 
 @needs_tensorflow

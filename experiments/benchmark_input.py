@@ -1,0 +1,147 @@
+"""Does the input pipeline keep up with the train step? Images per second of both, on this machine.
+
+    python experiments/benchmark_input.py --config=configs/base2new.py --photos=500x375
+    python experiments/benchmark_input.py --config=configs/base2new.py:oxford_pets --config.data.root=DATA
+
+takes the config and the flags of `dear_jax.main`. `--photos=WIDTHxHEIGHT` makes JPEG files of that size, 20 classes of
+40, and trains on those, for machines without a data set. Prints the pipeline's rate for the first epoch, in
+which every image is decoded, and for later ones, which find images in memory up to `data.cache_gb`; and the rate at
+which the compiled train step takes images when they are all there.
+"""
+
+import dataclasses
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from dear_jax import main as command_line
+from dear_jax import setup, sharding, train
+from dear_jax.adapt.model import Model
+from dear_jax.clip.weights import Backbone, cast
+from dear_jax.data import pipeline
+from dear_jax.step import Frozen
+
+SECONDS = 10  # of each measurement
+EPOCHS = 1000  # more than the input gives in that time
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure, and print a Markdown table."""
+    photos = [argument.removeprefix("--photos=") for argument in arguments if argument.startswith("--photos=")]
+    rest = [argument for argument in arguments if not argument.startswith("--photos=")]
+    with tempfile.TemporaryDirectory() as folder:
+        if photos:
+            make_photos(Path(folder), *map(int, photos[0].split("x")))
+            rest += ["--config.data.source=folder", f"--config.data.root={folder}"]
+        config = command_line.parse(rest)[0]
+        print(table(config))
+
+
+def make_photos(folder: Path, width: int, height: int, classes: int = 20, per_class: int = 40) -> None:
+    """JPEG files of smooth noise, which are about as large as photos are."""
+    generator = np.random.default_rng(0)
+    for label in range(classes):
+        (folder / f"class {label}").mkdir()
+        for number in range(per_class):
+            coarse = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+            image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+            image.save(folder / f"class {label}" / f"{number}.jpg", quality=90)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """Images in seconds."""
+
+    images: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.images / self.seconds:,.0f}"
+
+
+def table(config: ConfigDict) -> str:
+    """The three rates, and what they mean for a run."""
+    backbone, model = setup.load_model(config)
+    task = setup.load_task(config, backbone)
+    images = len(config.seeds) * config.train.batch_size
+    first, later = input_rates(config, model, task)
+    step = step_rate(config, backbone, model, task)
+    share = (later.images / later.seconds) / (step.images / step.seconds)
+    return "\n".join(
+        [
+            f"{backbone.name}, {len(config.seeds)} seeds x batch {config.train.batch_size} = {images} images a step, "
+            f"{jax.devices()[0].device_kind}, {config.data.workers or pipeline.THREADS} "
+            f"{'processes' if config.data.workers else 'threads'} prepare images, cache {config.data.cache_gb} GiB:",
+            "",
+            "| | images/s |",
+            "| --- | ---: |",
+            f"| input, first epoch | {first} |",
+            f"| input, later epochs | {later} |",
+            f"| train step, no input | {step} |",
+            "",
+            f"In later epochs the input gives {share:.2f} times what the step takes.",
+        ]
+    )
+
+
+def input_rates(config: ConfigDict, model: Model, task: setup.Task) -> tuple[Rate, Rate]:
+    """Of the first epoch, and of those after it."""
+    longer = config.copy_and_resolve_references()
+    longer.train.epochs = EPOCHS
+    batches = train.make_batches(longer, model, task)
+    images = len(config.seeds) * config.train.batch_size
+    first = _time(itertools.islice(batches, len(batches) // EPOCHS), images, seconds=np.inf)
+    later = _time(batches, images, SECONDS)
+    batches.close()
+    return first, later
+
+
+def step_rate(config: ConfigDict, backbone: Backbone, model: Model, task: setup.Task) -> Rate:
+    """Of the compiled train step on one batch over and over, after its compilation."""
+    mesh = sharding.make_mesh(len(config.seeds), config.train.batch_size)
+    params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
+    settings = setup.stack_settings([setup.make_settings(config, backbone, model)])
+    settings = sharding.place(settings, mesh, sharding.REPLICATED)
+    optimizer = train.make_optimizer(config, 1)
+    frozen = Frozen(params, jax.jit(model.encode_prompts)(params, task.trained_on.token_ids))
+    update = train.compile_step(model, optimizer, mesh)
+    state = train.initial_state(config.seeds, 1, backbone, model, optimizer, mesh)
+    shape = (len(config.seeds), config.train.batch_size)
+    batch = {
+        "image": np.zeros((*shape, model.config.image_size, model.config.image_size, 3), np.uint8),
+        "label": np.zeros(shape, np.int32),
+    }
+    batch = sharding.place(batch, mesh, sharding.RUN_IMAGES)
+
+    def steps() -> Any:
+        nonlocal state
+        while True:
+            state, _ = update(state, frozen, batch["image"], batch["label"], settings)
+            jax.block_until_ready(state)
+            yield
+
+    runs = steps()
+    next(runs)  # compiles
+    return _time(runs, shape[0] * shape[1], SECONDS)
+
+
+def _time(batches: Any, images: int, seconds: float) -> Rate:
+    start, count = time.perf_counter(), 0
+    for _ in batches:
+        count += 1
+        if time.perf_counter() - start > seconds:
+            break
+    return Rate(count * images, time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
