@@ -28,6 +28,9 @@ SETTINGS = (
     "data",
     "settings",
 )
+ACCURACY_NOTE = (
+    " Accuracy without it: zero-shot, in percent, when the head gives only its mean; in brackets the change."
+)
 
 
 def write(
@@ -70,6 +73,7 @@ def render(
         map=overview.role_map_table(heads, styles),
         legend=overview.legend(heads, styles),
         histogram=overview.histogram(heads, role_map["thresholds"], styles),
+        accuracy_note="" if ablation is None else ACCURACY_NOTE,
         ablation=overview.ablation_section(ablation, heads, styles),
         role_options="".join(f'<option value="{escape(s.role)}">{escape(s.name)}</option>' for s in styles.values()),
         layer_options="".join(f"<option>{layer}</option>" for layer in sorted({head.layer for head in heads})),

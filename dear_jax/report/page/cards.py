@@ -38,11 +38,11 @@ def clusters(role_map: Mapping[str, Any]) -> str:
 def _facts(head: Head) -> str:
     facts = {
         "Concept Entropy": f"{head.entropy:.2f} bits",
-        "Main concept": f"{head.concept}, {100 * head.share:.0f} % of the descriptions",
+        "Main concept": f"{head.concept}, share {100 * head.share:.0f} %",
         "Variance explained": f"{100 * head.explained:.0f} %",
     }
     if head.accuracy is not None and head.change is not None:
-        facts["Accuracy without it"] = f"{head.accuracy:.1f} % ({signed(head.change)})"
+        facts["Accuracy without it"] = f"{head.accuracy:.2f} % ({signed(head.change)})"
     items = "".join(f"<div><dt>{key}</dt><dd>{escape(value)}</dd></div>" for key, value in facts.items())
     return f'<dl class="facts">{items}</dl>'
 

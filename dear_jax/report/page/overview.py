@@ -25,7 +25,7 @@ def badge(role: str, styles: Styles) -> str:
 
 def signed(number: float) -> str:
     """A change, with its sign."""
-    return f"{number:+z.1f}".replace("-", "\N{MINUS SIGN}")
+    return f"{number:+z.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def role_map_table(heads: Sequence[Head], styles: Styles) -> str:
@@ -119,7 +119,7 @@ def ablation_section(ablation: Mapping[str, Any] | None, heads: Sequence[Head], 
     rows = "".join(
         f'<tr><th scope="row">{badge(role, styles)} {escape(style.name)}</th>'
         f'<td class="number">{sum(head.role == role for head in heads)}</td>'
-        f'<td class="number">{ablation["roles"][role]:.1f}</td>'
+        f'<td class="number">{ablation["roles"][role]:.2f}</td>'
         f'<td class="number">{signed(ablation["roles"][role] - ablation["accuracy"])}</td></tr>'
         for role, style in styles.items()
         if role in ablation["roles"]
@@ -127,7 +127,7 @@ def ablation_section(ablation: Mapping[str, Any] | None, heads: Sequence[Head], 
     return (
         '<section aria-labelledby="ablation-title"><h2 id="ablation-title">Without the heads of a role</h2>'
         '<p class="note">Zero-shot accuracy in percent when every head of the role gives only its mean contribution. '
-        f"With all heads: {ablation['accuracy']:.1f}.</p>"
+        f"With all heads: {ablation['accuracy']:.2f}.</p>"
         '<table class="ablation"><thead><tr><th scope="col">Role</th><th scope="col" class="number">Heads</th>'
         '<th scope="col" class="number">Accuracy</th><th scope="col" class="number">Change</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></section>"

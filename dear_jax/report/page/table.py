@@ -32,7 +32,7 @@ def rows(heads: Sequence[Head], styles: Mapping[str, RoleStyle]) -> str:
 
 def accuracy(head: Head) -> str:
     """Accuracy without a head and what that changes, empty where it was not measured."""
-    return "" if head.accuracy is None or head.change is None else f"{head.accuracy:.1f} ({signed(head.change)})"
+    return "" if head.accuracy is None or head.change is None else f"{head.accuracy:.2f} ({signed(head.change)})"
 
 
 def _is_shown(key: str, heads: Sequence[Head]) -> bool:
