@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dear_jax import losses
+from dear_jax import losses, setup_roles
 from dear_jax.adapt import mask
 from dear_jax.adapt.model import Model, Settings
 from dear_jax.adapt.tokens import make_structure
@@ -20,7 +20,6 @@ from dear_jax.data import prompts, splits
 from dear_jax.data.datasets import load_dataset
 from dear_jax.data.sources import ImageDataset, ImageSplit
 from dear_jax.errors import UserError
-from dear_jax.roles import role_map as role_maps
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 PROTOCOLS = ("base2new",)
@@ -83,6 +82,7 @@ def check(config: ConfigDict) -> None:
     ]
     if problems:
         raise UserError("; ".join(problems) + ".")
+    setup_roles.role_options(config).check()
 
 
 def _are_seeds(seeds: Sequence[int]) -> bool:
@@ -135,29 +135,11 @@ def _head_mask(config: ConfigDict, backbone: Backbone, model: Model) -> np.ndarr
         length = originals + structure.count
         return mask.load(config.mask.file, (layers, tower.heads, length, length))
     if config.mask.pattern == "roles":
-        roles = _mapped_roles(config, backbone, model)
+        roles = setup_roles.mapped_roles(config, backbone, model)
     else:
         roles = mask.pattern_roles(config.mask.pattern, layers, tower.heads, structure.attributes, config.mask.seed)
     roles = mask.set_heads(roles, config.mask.set, structure.vision_layer, structure.attributes)
     return mask.build(roles, structure.attributes, originals, config.mask.own_token_alone)
-
-
-def _mapped_roles(config: ConfigDict, backbone: Backbone, model: Model) -> role_maps.Roles:
-    if not config.mask.role_map:
-        raise UserError(
-            "config.mask.pattern is 'roles' and config.mask.role_map is empty: give the path of a role map, or use the "
-            "pattern random, open or isolated."
-        )
-    role_map = role_maps.load(config.mask.role_map)
-    role_maps.check(
-        role_map,
-        fingerprint=backbone.fingerprint,
-        first_layer=model.structure.vision_layer,
-        layers=model.config.vision.layers - model.structure.vision_layer + 1,
-        heads=model.config.vision.heads,
-        attributes=model.structure.attributes,
-    )
-    return role_map.roles
 
 
 def load_task(config: ConfigDict, backbone: Backbone) -> Task:

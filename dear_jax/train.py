@@ -117,7 +117,7 @@ def _describe(config: ConfigDict, backbone: Backbone, task: setup.Task) -> None:
     )
     if config.mask.pattern == "random" and not config.mask.file:
         print(
-            "The head mask is random (config.mask.pattern): it shows that the program works, not what the heads do.",
+            "The head mask is random (config.mask.pattern): it knows nothing of what the heads do.",
             flush=True,
         )
 

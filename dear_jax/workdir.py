@@ -21,7 +21,9 @@ from ml_collections import ConfigDict
 from dear_jax.errors import UserError
 
 # A second start may change these keys: they change neither the adapter nor the results.
-FREE_KEYS = frozenset({"data.workers", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every"})
+FREE_KEYS = frozenset(
+    {"data.workers", "roles.cache", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every"}
+)
 
 
 class Workdir:
