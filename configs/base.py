@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, config_dict
 def get_config() -> ConfigDict:
     """All keys with their defaults: few-shot training of DeAR on the embedded CLIP and world."""
     config = ConfigDict()
-    config.job = "train"  # train | evaluate | pretrain
+    config.job = "train"  # train | evaluate | pretrain | find_roles
     config.protocol = "base2new"  # base2new: train on the first half of the classes, test on both halves
     config.seeds = (1, 2, 3)  # trained together in one program; each gives what a run of its own gives
     config.backbone = "embedded"  # the packaged tiny CLIP, a checkpoint's directory, or a hub name (openai/clip-...)
@@ -44,12 +44,32 @@ def get_config() -> ConfigDict:
     config.tokens.shared_projection = True  # one attribute projection for all attributes, or one each [D]
 
     config.mask = ConfigDict()  # METHOD.md section 3
-    config.mask.pattern = "random"  # roles | random | open | isolated
+    config.mask.pattern = "roles"  # roles | random | open | isolated
     config.mask.seed = 0  # of the pattern `random`
-    config.mask.role_map = ""  # path of a role map (JSON) for the pattern `roles`
+    config.mask.role_map = ""  # path of a role map (JSON); empty: the shipped one if it fits, else one made first
     config.mask.file = ""  # a boolean NumPy file [L-J+1, heads, T, T] of one's own; replaces the pattern
     config.mask.own_token_alone = True  # in an attribute head its token sees no other attribute token [D]
     config.mask.set = ""  # single heads, e.g. "9.0=generalization,10.*=mixed,11.3=attribute:color"
+
+    config.roles = ConfigDict()  # how role maps are made; METHOD.md section 1
+    config.roles.images = 10000  # training images looked at; 0: all
+    config.roles.seed = 0  # of the draw of images
+    config.roles.batch_size = 50  # images decomposed at a time
+    config.roles.bank = ""  # text file, a description per line; empty: the project's own
+    config.roles.anchors = ""  # JSON file {"NAME": ["phrase", ...]} that names clusters; empty: the project's own
+    config.roles.descriptions = 20  # N, picked for each head [D]
+    config.roles.rank = 80  # of a head's contributions, at most the joint size d [D]
+    config.roles.sentence_encoder = "auto"  # auto | text_tower | lexicon | a sentence-transformers model or its folder
+    config.roles.min_cluster_size = 5  # of HDBSCAN, descriptions [D]
+    config.roles.min_samples = 3  # of HDBSCAN: the larger, the more noise [D]
+    config.roles.noise = "nearest"  # descriptions in no cluster go to the nearest centroid, or: drop [D]
+    config.roles.name_similarity = 0.3  # least cosine of a cluster and a concept to be named so [D]
+    config.roles.weight = "count"  # a description's vote in the entropy: count | variance (what it explains) [D]
+    config.roles.thresholds = "quantile"  # what low and high are: quantile of all heads' entropies | bits [D]
+    config.roles.low = 1 / 3  # at most this entropy: a specialist [D]
+    config.roles.high = 2 / 3  # at least this entropy: a generalization head [D]
+    config.roles.cache = "runs/role_maps"  # folder of the role maps that training jobs make
+    config.roles.top_images = 8  # images shown per head in the report
 
     config.fusion = ConfigDict()  # METHOD.md section 4
     config.fusion.class_start = 0.5  # alpha of the class path at the start, in (0, 1) [D]

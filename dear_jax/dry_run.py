@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dear_jax import setup, sharding, train
+from dear_jax import setup, setup_data, setup_roles, sharding, train
 from dear_jax.adapt.model import Model, Settings
 from dear_jax.clip.weights import Backbone, cast, parameter_count
 from dear_jax.errors import UserError
@@ -43,10 +43,10 @@ def run(config: ConfigDict) -> None:
     backbone, model = loaded or (None, None)
     if backbone is not None:
         _print("Backbone", describe_backbone(backbone))
-    settings = attempt(setup.make_settings, config, backbone, model)
+    settings = attempt(describe_settings, config, backbone, model)
     if backbone is None:
-        attempt(setup.open_dataset, config)  # its problems come out all the same
-    task = attempt(setup.load_task, config, backbone)
+        attempt(setup_data.open_dataset, config)  # its problems come out all the same
+    task = attempt(setup_data.load_task, config, backbone)
     if task is not None:
         _print("Data", describe_task(task))
     work = attempt(describe_work, config, backbone, model, task, settings)
@@ -56,6 +56,20 @@ def run(config: ConfigDict) -> None:
         found = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise UserError(f"{found} found.\n" + "\n".join(f"  {n}. {p}" for n, p in enumerate(problems, start=1)))
     print("No problem found.")
+
+
+def describe_settings(config: ConfigDict, backbone: Backbone, model: Model) -> Settings:
+    """The run's settings; a role map that the run would make first is named, and another mask stands in for it."""
+    if config.mask.pattern == "roles" and not config.mask.role_map and not config.mask.file:
+        path = setup_roles.find_role_map(config, backbone, model)
+        if path is None:
+            path = setup_roles.role_map_path(config, backbone, model)
+            _print("Role map", {str(path): f"to be made from the training images of {config.data.dataset}"})
+            config = config.copy_and_resolve_references()
+            config.mask.pattern = "isolated"
+        else:
+            _print("Role map", {str(path): "found"})
+    return setup.make_settings(config, backbone, model)
 
 
 def describe_backbone(backbone: Backbone) -> dict[str, Any]:
@@ -72,7 +86,7 @@ def describe_backbone(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def describe_task(task: setup.Task) -> dict[str, Any]:
+def describe_task(task: setup_data.Task) -> dict[str, Any]:
     """Images, classes and the first prompts with their lengths."""
     counts = [np.bincount(split.labels, minlength=len(task.trained_on.class_names)) for split in task.train]
     data = task.data
@@ -98,7 +112,7 @@ def describe_task(task: setup.Task) -> dict[str, Any]:
 
 
 def describe_work(
-    config: ConfigDict, backbone: Backbone, model: Model, task: setup.Task, settings: Settings
+    config: ConfigDict, backbone: Backbone, model: Model, task: setup_data.Task, settings: Settings
 ) -> dict[str, Any]:
     """Steps, trainable parameters, and the memory of one step by XLA's analysis of the compiled program."""
     batches = train.make_batches(config, model, task)

@@ -12,14 +12,14 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
-from dear_jax import __version__, metrics, setup, sharding, step
+from dear_jax import __version__, metrics, setup, setup_data, sharding, step
 from dear_jax.adapt.model import Model, Settings
 from dear_jax.adapt.tokens import Adapter
 from dear_jax.clip.layers import Params
 from dear_jax.clip.weights import cast
 from dear_jax.data import pipeline
 from dear_jax.report import tables
-from dear_jax.setup import ClassSet
+from dear_jax.setup_data import ClassSet
 from dear_jax.workdir import Workdir
 
 
@@ -35,7 +35,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         if report_finished(files):
             return
         backbone, model = setup.load_model(config)
-        task = setup.load_task(config, backbone, files)
+        task = setup_data.load_task(config, backbone, files)
         mesh = sharding.make_mesh(1, config.eval.batch_size)
         params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
         evaluator = Evaluator(model, params, mesh, config.eval.batch_size, config.data.workers)

@@ -184,7 +184,9 @@ def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 
 def _fresh(config: ConfigDict) -> Path:
     """A folder under `runs/` that is not there yet, named after the run and the time."""
-    parts = [config.job] if config.job == "pretrain" else [config.protocol, config.data.dataset]
+    parts = {"pretrain": ["pretrain"], "find_roles": ["find_roles", config.data.dataset]}.get(
+        config.job, [config.protocol, config.data.dataset]
+    )
     name = "-".join([*parts, datetime.datetime.now().strftime("%Y%m%d-%H%M%S")])
     folders = (Path("runs") / (name + suffix) for suffix in ["", *(f"-{n}" for n in range(2, 100))])
     return next(folder for folder in folders if not folder.exists())
@@ -235,7 +237,18 @@ def _pretrain(config: ConfigDict, workdir: Path) -> None:
     pretrain.run(config, workdir)
 
 
-JOBS: Mapping[str, Any] = {"train": _train, "evaluate": _evaluate, "pretrain": _pretrain}
+def _find_roles(config: ConfigDict, workdir: Path) -> None:
+    from dear_jax.roles import find
+
+    find.run(config, workdir)
+
+
+JOBS: Mapping[str, Any] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "pretrain": _pretrain,
+    "find_roles": _find_roles,
+}
 
 if __name__ == "__main__":
     cli()

@@ -15,7 +15,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from dear_jax import evaluate, setup, sharding, step
+from dear_jax import evaluate, setup, setup_data, sharding, step
 from dear_jax import optimizer as optimizers
 from dear_jax.adapt import tokens
 from dear_jax.adapt.model import Model, Settings
@@ -41,7 +41,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         if evaluate.report_finished(files):
             return
         backbone, model = setup.load_model(config)
-        task = setup.load_task(config, backbone, files)
+        task = setup_data.load_task(config, backbone, files)
         settings = setup.stack_settings([setup.make_settings(config, backbone, model)])
         _describe(config, backbone, task)
 
@@ -62,7 +62,7 @@ def train(
     files: Workdir,
     backbone: Backbone,
     model: Model,
-    task: setup.Task,
+    task: setup_data.Task,
     params: Any,
     settings: Settings,
     mesh: Mesh,
@@ -101,7 +101,7 @@ def train(
     return state
 
 
-def _describe(config: ConfigDict, backbone: Backbone, task: setup.Task) -> None:
+def _describe(config: ConfigDict, backbone: Backbone, task: setup_data.Task) -> None:
     names = list(task.classes)
     sizes = ", ".join(f"{len(c.class_names)} {name} classes" for name, c in task.classes.items())
     print(
@@ -112,12 +112,12 @@ def _describe(config: ConfigDict, backbone: Backbone, task: setup.Task) -> None:
     )
     if config.mask.pattern == "random" and not config.mask.file:
         print(
-            "The head mask is random (config.mask.pattern): it shows that the program works, not what the heads do.",
+            "The head mask is random (config.mask.pattern): it knows nothing of what the heads do.",
             flush=True,
         )
 
 
-def make_batches(config: ConfigDict, model: Model, task: setup.Task) -> pipeline.TrainBatches:
+def make_batches(config: ConfigDict, model: Model, task: setup_data.Task) -> pipeline.TrainBatches:
     """The batches of the whole run."""
     return pipeline.train_batches(
         task.train,

@@ -22,7 +22,14 @@ from dear_jax.errors import UserError
 
 # A second start may change these keys: they change neither the adapter nor the results.
 FREE_KEYS = frozenset(
-    {"data.cache_gb", "data.workers", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every"}
+    {
+        "data.cache_gb",
+        "data.workers",
+        "roles.cache",
+        "train.checkpoint_every",
+        "train.keep_checkpoints",
+        "train.log_every",
+    }
 )
 
 

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from dear_jax import main as command_line
-from dear_jax import setup, sharding, train
+from dear_jax import setup, setup_data, sharding, train
 from dear_jax.adapt.model import Model
 from dear_jax.clip.weights import Backbone, cast
 from dear_jax.data import pipeline
@@ -71,7 +71,7 @@ class Rate:
 def table(config: ConfigDict) -> str:
     """The three rates, and what they mean for a run."""
     backbone, model = setup.load_model(config)
-    task = setup.load_task(config, backbone)
+    task = setup_data.load_task(config, backbone)
     images = len(config.seeds) * config.train.batch_size
     first, later = input_rates(config, model, task)
     step = step_rate(config, backbone, model, task)
@@ -93,7 +93,7 @@ def table(config: ConfigDict) -> str:
     )
 
 
-def input_rates(config: ConfigDict, model: Model, task: setup.Task) -> tuple[Rate, Rate]:
+def input_rates(config: ConfigDict, model: Model, task: setup_data.Task) -> tuple[Rate, Rate]:
     """Of the first epoch, and of those after it."""
     longer = config.copy_and_resolve_references()
     longer.train.epochs = EPOCHS
@@ -105,7 +105,7 @@ def input_rates(config: ConfigDict, model: Model, task: setup.Task) -> tuple[Rat
     return first, later
 
 
-def step_rate(config: ConfigDict, backbone: Backbone, model: Model, task: setup.Task) -> Rate:
+def step_rate(config: ConfigDict, backbone: Backbone, model: Model, task: setup_data.Task) -> Rate:
     """Of the compiled train step on one batch over and over, after its compilation."""
     mesh = sharding.make_mesh(len(config.seeds), config.train.batch_size)
     params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)

@@ -236,7 +236,7 @@ def test_the_other_choice_of_every_decision_trains(tmp_path):
         (["--config.data.dataset=world_object"], "there are world_objects, world_compositions,"),
         (["--config.mask.set=1.0=mixed"], "the masked layers are"),
         (["--config.mask.set=7.9=mixed"], "the masked heads are 0 to 7"),
-        (["--config.mask.pattern=roles"], "give the path of a role map"),
+        (["--config.roles.weight=votes"], "config.roles.weight is 'votes', expected one of count, variance"),
         (["--config.mask.pattern=rows"], "expected one of roles, random, open, isolated"),
         (["--config.mask.pattern=roles", "--config.mask.role_map=absent.json"], "absent.json cannot be read"),
         (["--config.mask.file=absent.npy"], "absent.npy cannot be read"),

@@ -38,12 +38,14 @@ class Task:
         classes: how many of all combinations are drawn as classes; 0 takes all, in the vocabulary's order.
         shift: how its pictures differ from those of pretraining.
         class_seed: of the draw of classes, and of its scenes.
+        train_per_class: training scenes of each class.
     """
 
     attributes: tuple[str, ...]
     classes: int = 0
     shift: Shift = NO_SHIFT
     class_seed: int = 0
+    train_per_class: int = TRAIN_PER_CLASS
 
 
 COMPOSITIONS = Task(("texture", "color", "shape"), classes=40, shift=SHIFT)
@@ -55,6 +57,8 @@ TASKS: dict[str, Task] = {
     "world_compositions_2": replace(COMPOSITIONS, class_seed=2),
     "world_compositions_3": replace(COMPOSITIONS, class_seed=3),
     "world_compositions_4": replace(COMPOSITIONS, class_seed=4),
+    # Pictures like those of pretraining, all attributes even and independent: what head roles are found on.
+    "world_scenes": Task(("texture", "color", "shape"), train_per_class=12),
 }
 
 
@@ -67,7 +71,7 @@ def load_task(name: str, task: Task) -> ImageDataset:
     """A data set of any task; scenes depend on its name, the split and the class seed, not on its shift."""
     classes = draw_classes(task)
     per_class = {
-        "train": TRAIN_PER_CLASS,
+        "train": task.train_per_class,
         "val": VAL_PER_CLASS,
         "test": math.ceil(TEST_SCENES / len(classes)),
     }

@@ -15,6 +15,7 @@ from dear_jax.errors import UserError
 GENERALIZATION = "generalization"
 MIXED = "mixed"
 OTHER = "other"
+EMBEDDED = Path(__file__).parent / "maps" / "embedded.json"  # of the embedded CLIP
 FORMAT = "dear_jax role map, version 1"
 
 Roles = tuple[tuple[str, ...], ...]  # [layer J..L][head]
@@ -41,13 +42,49 @@ class RoleMap:
     roles: Roles
     details: dict[str, Any] = dataclasses.field(default_factory=dict)  # entropies, descriptions, settings ...
 
-    def save(self, path: str | Path) -> None:
-        """Write the map as JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """The content of the file, in JSON's own types."""
         fields = {name: getattr(self, name) for name in _FIELDS}
-        Path(path).write_text(json.dumps({"format": FORMAT} | fields | self.details, indent=1) + "\n")
+        values: dict[str, Any] = json.loads(json.dumps({"format": FORMAT} | fields | self.details))
+        return values
+
+    def save(self, path: str | Path) -> None:
+        """Write the map as JSON, whole or not at all."""
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+        temporary.replace(path)
 
 
 _FIELDS = ("backbone", "fingerprint", "first_layer", "attributes", "roles")
+
+
+def assign(
+    entropy: Sequence[Sequence[float]],
+    dominant: Sequence[Sequence[str]],
+    low: float,
+    high: float,
+    attributes: Sequence[str],
+) -> Roles:
+    """Roles by Concept Entropy: specialists at `low` bits and below, generalization heads at `high` and above.
+
+    Args:
+        entropy: bits of each head, `[layers][heads]`.
+        dominant: name of each head's largest cluster.
+        low: bits.
+        high: bits. Where `low` and `high` are the same and so is a head's entropy, it is mixed.
+        attributes: what a specialist may be of; one of anything else is `other`.
+    """
+
+    def role(bits: float, name: str) -> str:
+        if bits <= low and bits < high:
+            return attribute_role(name) if name in attributes else OTHER
+        return GENERALIZATION if bits >= high and bits > low else MIXED
+
+    return tuple(
+        tuple(role(bits, name) for bits, name in zip(*rows, strict=True))
+        for rows in zip(entropy, dominant, strict=True)
+    )
 
 
 def load(path: str | Path) -> RoleMap:
@@ -97,20 +134,29 @@ def _read_roles(rows: Any, attributes: Sequence[str], path: str | Path) -> Roles
     return tuple(tuple(row) for row in rows)
 
 
-def check(
-    role_map: RoleMap,
-    *,
-    fingerprint: str,
-    first_layer: int,
-    layers: int,
-    heads: int,
-    attributes: Sequence[str],
-) -> None:
-    """Refuse a map that was made for another backbone, layer range or attribute list.
+def check(role_map: RoleMap, **wanted: Any) -> None:
+    """Refuse a map that was made for another backbone, layer range or attribute list; keywords as in `differences`.
 
     Raises:
         UserError: every difference is named.
     """
+    found = differences(role_map, **wanted)
+    if found:
+        raise UserError(
+            f"The role map of {role_map.backbone!r} does not fit this run: {'; '.join(found)}. Use a map made "
+            "for this backbone, these layers and these attributes, or another config.mask.pattern."
+        )
+
+
+def fits(role_map: RoleMap, **wanted: Any) -> bool:
+    """Whether there is no difference."""
+    return not differences(role_map, **wanted)
+
+
+def differences(
+    role_map: RoleMap, *, fingerprint: str, first_layer: int, layers: int, heads: int, attributes: Sequence[str]
+) -> list[str]:
+    """Where a map differs from what a run needs, in words."""
     expected = {
         "fingerprint": fingerprint,
         "first_layer": first_layer,
@@ -125,11 +171,4 @@ def check(
         "heads": len(role_map.roles[0]),
         "attributes": role_map.attributes,
     }
-    differences = [
-        f"{key} is {found[key]!r}, expected {expected[key]!r}" for key in expected if found[key] != expected[key]
-    ]
-    if differences:
-        raise UserError(
-            f"The role map of {role_map.backbone!r} does not fit this run: {'; '.join(differences)}. Use a map made "
-            "for this backbone, these layers and these attributes, or another config.mask.pattern."
-        )
+    return [f"{key} is {found[key]!r}, expected {expected[key]!r}" for key in expected if found[key] != expected[key]]

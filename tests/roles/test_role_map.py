@@ -69,3 +69,12 @@ def test_absent_truncated_and_incomplete_files_are_refused(tmp_path):
     path.write_text(json.dumps({"format": role_maps.FORMAT, "roles": [["mixed"]]}))
     with pytest.raises(UserError, match="lacks backbone, fingerprint, first_layer, attributes"):
         role_maps.load(path)
+
+
+def test_roles_follow_the_thresholds():
+    entropy = [[0.2, 1.0], [2.0, 0.5]]
+    dominant = [["color", "color"], ["shape", "background"]]
+    roles = role_maps.assign(entropy, dominant, 0.5, 2.0, ("color", "shape"))
+    assert roles == (("attribute:color", MIXED), ("generalization", "other"))
+    same = role_maps.assign([[1.0, 1.0]], [["color", "shape"]], 1.0, 1.0, ("color", "shape"))
+    assert same == ((MIXED, MIXED),)

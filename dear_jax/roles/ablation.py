@@ -1,0 +1,64 @@
+"""Zero-shot accuracy when the direct contributions of some heads are replaced by their means (`decompose.ablate`)."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from dear_jax.clip import vision
+from dear_jax.clip.weights import Backbone
+from dear_jax.data import pipeline, prompts
+from dear_jax.data.sources import ImageSplit
+from dear_jax.roles import sentences
+from dear_jax.roles.decompose import ablate, decompose
+from dear_jax.roles.role_map import Roles
+
+
+def means(contributions: Float[np.ndarray, "N n H d"]) -> Float[np.ndarray, "n H d"]:
+    """Mean contribution of each head, in float64 sums."""
+    return np.asarray(np.mean(contributions, axis=0, dtype=np.float64), np.float32)
+
+
+def each_head(roles: Roles) -> Bool[np.ndarray, "1+heads n H"]:
+    """The empty set, then each head alone."""
+    shape = (len(roles), len(roles[0]))
+    count = shape[0] * shape[1]
+    return np.concatenate([np.zeros((1, count), bool), np.eye(count, dtype=bool)]).reshape(-1, *shape)
+
+
+def each_role(roles: Roles, kinds: Sequence[str]) -> Bool[np.ndarray, "kinds n H"]:
+    """All heads of each role."""
+    return np.array([[[role == kind for role in row] for row in roles] for kind in kinds])
+
+
+def accuracies(
+    backbone: Backbone,
+    split: ImageSplit,
+    class_names: Sequence[str],
+    template: str,
+    *,
+    first_layer: int,
+    means: Float[np.ndarray, "n H d"],
+    ablated: Bool[np.ndarray, "S n H"],
+    batch_size: int,
+    workers: int = 0,
+) -> list[float]:
+    """Top-1 in percent under the ablation of each of the S sets of heads; each image is decomposed once."""
+    config = backbone.config
+    classes = sentences.encode_texts(backbone, prompts.prompts(class_names, template))
+    params = jax.device_put(backbone.params)
+
+    @jax.jit
+    def count(params: dict, batch: dict[str, Array]) -> Array:
+        parts = decompose(params, config, vision.normalize(batch["image"], config), first_layer)
+        changed = ablate(parts.total(), parts.heads, jnp.asarray(means), jnp.asarray(ablated))
+        predicted = jnp.argmax(jnp.einsum("bsd,cd->bsc", changed, jnp.asarray(classes)), axis=-1)
+        return ((predicted == batch["label"][:, None]) & batch["valid"][:, None]).sum(0)
+
+    correct = sum(
+        np.asarray(count(params, batch))
+        for batch in pipeline.eval_batches(split, batch_size, config.image_size, workers)
+    )
+    return [100.0 * float(value) / len(split) for value in np.asarray(correct)]

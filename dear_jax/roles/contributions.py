@@ -1,0 +1,118 @@
+"""The contributions of all heads to all images, in a memory-mapped file that an interrupted run goes on with.
+
+`FOLDER/contributions.npy` is float16 `[N, n, H, d]` (layers J..L); `progress.json` beside it says what it was made of
+and how many images are in it. Memory does not grow with the number of images.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from numpy.lib.format import open_memmap
+from tqdm import tqdm
+
+from dear_jax.clip import vision
+from dear_jax.clip.weights import Backbone
+from dear_jax.data import pipeline
+from dear_jax.data.sources import ImageSplit
+from dear_jax.errors import UserError
+from dear_jax.roles.decompose import decompose
+
+ARRAY, PROGRESS = "contributions.npy", "progress.json"
+
+
+def stream(
+    backbone: Backbone, split: ImageSplit, first_layer: int, *, folder: Path, batch_size: int, workers: int = 0
+) -> Float[np.ndarray, "N n H d"]:
+    """Decompose every image of the split, or those that an earlier start has left to do; float16, memory-mapped.
+
+    Raises:
+        UserError: no space, or an image whose contributions are not finite.
+    """
+    tower = backbone.config.vision
+    shape = (len(split), tower.layers - first_layer + 1, tower.heads, backbone.config.embed_dim)
+    identity = {"fingerprint": backbone.fingerprint, "first_layer": first_layer, "images": _identify(split)}
+    folder.mkdir(parents=True, exist_ok=True)
+    array, done = _open(folder, shape, identity)
+    if done == len(split):
+        return array
+    if done:
+        print(f"Going on after the first {done} of {len(split)} images in {folder}.", flush=True)
+    compute = compile_heads(backbone, first_layer)
+    rest = split.subset(range(done, len(split)))
+    for batch in tqdm(
+        pipeline.eval_batches(rest, batch_size, backbone.config.image_size, workers),
+        desc="Decomposing",
+        total=-(-len(rest) // batch_size),
+        unit="batch",
+        mininterval=1.0,
+    ):
+        heads = compute(batch["image"])[batch["valid"]]
+        _check_finite(heads, done)
+        array[done : done + len(heads)] = heads
+        done += len(heads)
+        array.flush()
+        _write_progress(folder, identity, done)
+    return array
+
+
+def compile_heads(backbone: Backbone, first_layer: int) -> Callable[[np.ndarray], Float[np.ndarray, "B n H d"]]:
+    """Images uint8 to the contributions of the heads of layers first_layer..L, float32."""
+    params = jax.device_put(backbone.params)
+
+    @jax.jit
+    def heads(params: dict, images: jax.Array) -> jax.Array:
+        pixels = vision.normalize(images, backbone.config)
+        return decompose(params, backbone.config, pixels, first_layer).heads
+
+    one = functools.partial(heads, params)
+    return lambda images: np.asarray(one(images))
+
+
+def _identify(split: ImageSplit) -> str:
+    """Names the images by their number, labels and first and last picture: another split goes elsewhere."""
+    digest = hashlib.sha256(split.labels.tobytes())
+    for index in {0, len(split) - 1}:
+        digest.update(np.ascontiguousarray(split.load(index)).tobytes())
+    return f"{len(split)}-{digest.hexdigest()[:16]}"
+
+
+def _open(folder: Path, shape: tuple[int, ...], identity: dict) -> tuple[np.memmap, int]:
+    """The file of an earlier start with its number of images, or a new one."""
+    try:
+        progress = json.loads((folder / PROGRESS).read_text())
+        array = open_memmap(folder / ARRAY, mode="r+")
+        if progress["made_of"] == identity and array.shape == shape and 0 <= progress["done"] <= shape[0]:
+            return array, progress["done"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # absent or damaged: begin anew
+    (folder / PROGRESS).unlink(missing_ok=True)
+    try:
+        return open_memmap(folder / ARRAY, mode="w+", dtype=np.float16, shape=shape), 0
+    except OSError as error:
+        size = 2 * np.prod(shape, dtype=np.int64) / 2**20
+        raise UserError(
+            f"{folder / ARRAY}: cannot make a file of {size:,.0f} MiB ({error.strerror}). Use another folder, or fewer "
+            "images (config.roles.images)."
+        ) from error
+
+
+def _write_progress(folder: Path, identity: dict, done: int) -> None:
+    temporary = folder / f".{PROGRESS}"
+    temporary.write_text(json.dumps({"made_of": identity, "done": done}))
+    temporary.replace(folder / PROGRESS)
+
+
+def _check_finite(heads: np.ndarray, first: int) -> None:
+    limit = float(np.finfo(np.float16).max)
+    bad = ~(np.abs(heads) <= limit).all((1, 2, 3))
+    if bad.any():
+        raise UserError(
+            f"Image {first + int(np.argmax(bad))} gives head contributions that are not finite numbers of at most "
+            f"{limit:.0f} in size. Look for damaged weights of the backbone, or for that image."
+        )

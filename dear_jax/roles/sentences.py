@@ -1,0 +1,111 @@
+"""What descriptions mean, as unit vectors: by a sentence encoder, the backbone's own text tower, or a lexicon.
+
+All vectors are taken relative to the mean over the bank: what every description shares tells no concepts apart, and in
+CLIP's text space it is most of each vector.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from dear_jax.clip import text
+from dear_jax.clip import tokenizer as tokenizers
+from dear_jax.clip.weights import EMBEDDED, Backbone
+from dear_jax.data.scenes import ATTRIBUTES, NAMES
+from dear_jax.errors import UserError
+from dear_jax.roles.bank import Anchors
+
+TEXT_TOWER = "text_tower"
+LEXICON = "lexicon"  # of the embedded world: which attributes a phrase names, and their values
+VALUE_LENGTH = 0.5  # of the part that tells values of one attribute apart, beside 1 for the attribute
+SBERT = "sentence-transformers/all-MiniLM-L6-v2"
+BATCH = 500  # texts at a time
+
+Encode = Callable[[Sequence[str]], Float[np.ndarray, "M e"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class SentenceEncoder:
+    """Texts to vectors, and what to call it in the role map."""
+
+    name: str
+    encode: Encode
+
+
+def choose(name: str, backbone: Backbone) -> SentenceEncoder:
+    """The encoder of `config.roles.sentence_encoder`.
+
+    `auto` is the lexicon for the embedded CLIP, whose words are all known; else SBERT's all-MiniLM-L6-v2 where
+    sentence-transformers is installed and the model is there or can be fetched, else the text tower, and says so.
+    `lexicon` and `text_tower` are those; any other name is a model of sentence-transformers.
+
+    Raises:
+        UserError: a model that was asked for by name cannot be had.
+    """
+    own = SentenceEncoder(f"text tower of {backbone.name}", lambda texts: encode_texts(backbone, texts))
+    if name == TEXT_TOWER:
+        return own
+    if name == LEXICON or (name == "auto" and backbone.name in EMBEDDED):
+        return SentenceEncoder("lexicon of the embedded world", encode_by_lexicon)
+    try:
+        return _sentence_transformer(SBERT if name == "auto" else name)
+    except Exception as error:  # the library raises whatever its parts raise
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        if name != "auto":
+            raise UserError(
+                f"config.roles.sentence_encoder is {name!r}, which sentence-transformers cannot load ({reason}). "
+                "Install it with pip install -e '.[roles]', give the folder of a model, or use text_tower."
+            ) from error
+        print(f"Sentence encoder: {own.name}, because {SBERT} cannot be loaded ({reason}).", flush=True)
+        return own
+
+
+def embed(encoder: SentenceEncoder, texts: Sequence[str], bank: Sequence[str]) -> Float[np.ndarray, "M e"]:
+    """Unit vectors relative to the mean over the bank."""
+    return _unit(_unit(encoder.encode(texts)) - _unit(encoder.encode(bank)).mean(0, keepdims=True))
+
+
+def embed_concepts(encoder: SentenceEncoder, anchors: Anchors, bank: Sequence[str]) -> dict[str, np.ndarray]:
+    """One unit vector per concept, of the mean over its phrases."""
+    phrases = [phrase for group in anchors.values() for phrase in group]
+    vectors = iter(embed(encoder, phrases, bank))
+    return {name: _unit(np.mean([next(vectors) for _ in group], axis=0)) for name, group in anchors.items()}
+
+
+def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Float[np.ndarray, "M d"]:
+    """Unit CLIP text features."""
+    ids = tokenizers.shorten(backbone.tokenizer(texts))
+    params = jax.device_put(backbone.params)
+    encode = jax.jit(lambda params, ids: text.encode(params, backbone.config, ids))
+    parts = [np.asarray(encode(params, ids[start : start + BATCH])) for start in range(0, len(ids), BATCH)]
+    return _unit(np.concatenate(parts))
+
+
+def encode_by_lexicon(texts: Sequence[str]) -> Float[np.ndarray, "M e"]:
+    """What a sentence encoder would know of the embedded world's few words: red and blue are both colors."""
+    words = [(column, value) for column, name in enumerate(NAMES) for value in ATTRIBUTES[name]]
+    vectors = np.zeros((len(texts), len(NAMES) + len(words)), np.float32)
+    for row, text_of_row in enumerate(texts):
+        padded = f" {text_of_row.strip('.').lower()} "
+        for place, (column, value) in enumerate(words):
+            if f" {value} " in padded:
+                vectors[row, column] = 1.0
+                vectors[row, len(NAMES) + place] = VALUE_LENGTH
+    return vectors
+
+
+def _sentence_transformer(name: str) -> SentenceEncoder:
+    from sentence_transformers import SentenceTransformer  # optional, and slow to import
+
+    model = SentenceTransformer(name, device="cpu")
+    return SentenceEncoder(
+        name, lambda texts: np.asarray(model.encode(list(texts), show_progress_bar=False), np.float32)
+    )
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)

@@ -1,0 +1,93 @@
+"""Which role map a run uses: the one it names, the shipped one, or one made first from its own training images.
+
+Like `setup.py` it reads a config, and nothing below it does.
+"""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dear_jax import setup_data
+from dear_jax.adapt.model import Model
+from dear_jax.clip.weights import Backbone
+from dear_jax.errors import UserError
+from dear_jax.roles import role_map as role_maps
+from dear_jax.roles.analysis import Options, analyse
+
+
+def mapped_roles(config: ConfigDict, backbone: Backbone, model: Model) -> role_maps.Roles:
+    """The roles of the map that is named, else of the shipped one, else of one that is made first and kept."""
+    path = config.mask.role_map or find_role_map(config, backbone, model)
+    role_map = role_maps.load(path) if path else _make_role_map(config, backbone, model)
+    role_maps.check(role_map, **_wanted(backbone, model))
+    return role_map.roles
+
+
+def find_role_map(config: ConfigDict, backbone: Backbone, model: Model) -> Path | None:
+    """The shipped map if it is of this backbone, layers and attributes, or one that an earlier run has made."""
+    shipped = role_maps.load(role_maps.EMBEDDED)
+    if role_maps.fits(shipped, **_wanted(backbone, model)):
+        return role_maps.EMBEDDED
+    made = role_map_path(config, backbone, model)
+    return made if made.exists() else None
+
+
+def _wanted(backbone: Backbone, model: Model) -> dict[str, Any]:
+    tower, structure = model.config.vision, model.structure
+    return {
+        "fingerprint": backbone.fingerprint,
+        "first_layer": structure.vision_layer,
+        "layers": tower.layers - structure.vision_layer + 1,
+        "heads": tower.heads,
+        "attributes": structure.attributes,
+    }
+
+
+def _make_role_map(config: ConfigDict, backbone: Backbone, model: Model) -> role_maps.RoleMap:
+    """From the training images of the config's data set; the next run with the same settings finds it again."""
+    path = role_map_path(config, backbone, model)
+    print(
+        f"No role map is known for backbone {backbone.name} ({backbone.fingerprint}), layers "
+        f"{model.structure.vision_layer} to {model.config.vision.layers} and the attributes "
+        f"{', '.join(model.structure.attributes)}: making one from the training images of {config.data.dataset}.",
+        flush=True,
+    )
+    with TemporaryDirectory(dir=_make_folder(path.parent), prefix=f".{path.stem}-") as folder:
+        analysis = analyse(
+            backbone,
+            setup_data.open_dataset(config).train,
+            dataset=config.data.dataset,
+            first_layer=model.structure.vision_layer,
+            attributes=model.structure.attributes,
+            options=role_options(config),
+            folder=Path(folder),
+            workers=config.data.workers,
+        )
+    analysis.role_map.save(path)
+    print(f"The role map is {path}; later runs with these settings find it there.", flush=True)
+    return analysis.role_map
+
+
+def role_map_path(config: ConfigDict, backbone: Backbone, model: Model) -> Path:
+    """Where the map of this backbone, these images and these settings is kept."""
+    options = dataclasses.asdict(role_options(config))
+    key = (options, setup_data.places_of(config), model.structure.vision_layer, model.structure.attributes)
+    digest = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
+    return Path(config.roles.cache) / f"{config.data.dataset}-{backbone.fingerprint}-{digest}.json"
+
+
+def role_options(config: ConfigDict) -> Options:
+    """The settings of the analysis."""
+    return Options(**{field.name: config.roles[field.name] for field in dataclasses.fields(Options)})
+
+
+def _make_folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"config.roles.cache: cannot make {path} ({error.strerror}). Give another folder.") from error
+    return path

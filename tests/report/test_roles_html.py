@@ -1,0 +1,154 @@
+"""The page of a role map: complete, well formed, self-contained, escaped; in a browser it sorts and filters."""
+
+import re
+import shutil
+import subprocess
+from collections import Counter
+from html.parser import HTMLParser
+
+import pytest
+
+from dear_jax.report import roles_html
+
+HOSTILE = """</script><script>alert(1)</script><img src=x onerror="alert(2)"> $style ' & </details>"""
+VOID = {"meta", "input", "img", "br", "link"}
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Page(HTMLParser):
+    """Elements of a page; fails on a tag that is closed out of order."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> without its start"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def find(self, tag, **attributes):
+        wanted = attributes.items()
+        return [found for name, found in self.tags if name == tag and all(found.get(k) == v for k, v in wanted)]
+
+
+@pytest.mark.parametrize(("layers", "heads"), [(1, 1), (2, 8), (2, 12), (8, 16)])
+def test_every_head_has_a_cell_a_row_and_details(make_report, layers, heads):
+    role_map, thumbnails, ablation = make_report(layers, heads)
+    page = Page(roles_html.render(role_map, thumbnails, ablation))
+    names = {f"head-{5 + layer}-{head}" for layer in range(layers) for head in range(heads)}
+    assert {found["id"] for found in page.find("details")} == names
+    assert {found["data-head"] for found in page.find("tr") if "data-head" in found} == names
+    assert Counter(found["href"] for found in page.find("a") if "title" in found) == {f"#{name}": 1 for name in names}
+    shown = sum(int((thumbnails["top"][layer][head] >= 0).sum()) for layer in range(layers) for head in range(heads))
+    assert len(page.find("span", role="img")) == shown
+    for layer, row in enumerate(role_map["heads"]):
+        for head, _ in enumerate(row):
+            assert f"thing {layer} {head} 4" in page.text
+
+
+def test_nothing_is_loaded_from_anywhere(make_report):
+    html = roles_html.render(*make_report())
+    page = Page(html)
+    assert not re.search(r"https?:|//\w|@import", re.sub(r"url\(data:[^)]*\)", "", html))
+    assert not [tag for tag, _ in page.tags if tag in {"link", "img", "iframe", "object", "embed", "base"}]
+    assert not [found for _, found in page.tags if "src" in found or "srcset" in found]
+    assert all(found["href"].startswith("#") for _, found in page.tags if "href" in found)
+    assert set(re.findall(r"url\((.{11})", html)) == {"data:image/"}
+    assert page.find("meta", name="viewport")
+
+
+def test_references_inside_the_page_lead_somewhere(make_report):
+    page = Page(roles_html.render(*make_report()))
+    ids = [found["id"] for _, found in page.tags if "id" in found]
+    assert len(ids) == len(set(ids))
+    links = {found["href"][1:] for _, found in page.tags if "href" in found}
+    labels = {found["aria-labelledby"] for _, found in page.tags if "aria-labelledby" in found}
+    assert links | labels <= set(ids)
+
+
+def test_texts_are_escaped(make_report):
+    role_map, thumbnails, ablation = make_report()
+    role_map["backbone"] = role_map["sentence_encoder"] = role_map["data"]["dataset"] = HOSTILE
+    role_map["settings"]["bank"] = HOSTILE
+    role_map["clusters"][0] |= {"name": HOSTILE, "examples": [HOSTILE]}
+    role_map["clusters"][6]["name"] = HOSTILE
+    role_map["heads"][0][0]["descriptions"][0]["text"] = HOSTILE
+    role_map["attributes"] = [*role_map["attributes"], HOSTILE]
+    role_map["roles"][1][1] = f"attribute:{HOSTILE}"
+    named = thumbnails | {"names": [HOSTILE] * len(thumbnails["images"])}
+    html = roles_html.render(role_map, named, ablation)
+    page = Page(html)
+    assert html.count("<script") == html.count("</script") == 1
+    assert not [found for _, found in page.tags if any(name.startswith("on") for name in found)]
+    before, after = (
+        Counter(tag for tag, _ in Page(text).tags)
+        for text in (html, roles_html.render(role_map | {"backbone": "b"}, named, ablation))
+    )
+    assert before == after
+    assert HOSTILE in page.text
+
+
+def test_without_ablation_there_is_no_such_column_or_section(make_report):
+    role_map, thumbnails, ablation = make_report()
+    assert "Accuracy without it" in roles_html.render(role_map, thumbnails, ablation)
+    html = roles_html.render(role_map, thumbnails)
+    assert "ccuracy" not in html
+    columns = len(Page(html).find("th", scope="col")) - len(role_map["roles"][0])
+    assert all(len(re.findall("<t[hd]", row)) == columns for row in re.findall("<tr data-head.*", html))
+
+
+def test_no_head_without_descriptions_or_images_breaks_it(make_report):
+    role_map, thumbnails, ablation = make_report()
+    role_map["heads"][0][0]["descriptions"] = []
+    thumbnails["top"][0, 0] = -1
+    Page(roles_html.render(role_map, thumbnails, ablation))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        ("sort=-entropy", lambda heads: sorted(heads, key=lambda head: -head["entropy"])),
+        (
+            "sort=entropy&role=mixed",
+            lambda heads: sorted((h for h in heads if h["role"] == "mixed"), key=lambda h: h["entropy"]),
+        ),
+        ("layer=6&search=THING+1", lambda heads: [head for head in heads if head["layer"] == 6]),
+    ],
+)
+def test_a_browser_shows_the_view_in_the_address(make_report, tmp_path, view, expected):
+    role_map, thumbnails, ablation = make_report()
+    roles_html.write(tmp_path / "roles.html", role_map, thumbnails, ablation)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", "--disable-quic"]
+    command = [CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    address = f"{(tmp_path / 'roles.html').as_uri()}#{view}"
+    run = subprocess.run([*command, address], capture_output=True, text=True, timeout=120, check=True)
+    rows = [
+        found for found in Page(run.stdout.strip().removeprefix("<!DOCTYPE html>")).find("tr") if "data-head" in found
+    ]
+    heads = [
+        {
+            "name": f"head-{5 + layer}-{head}",
+            "layer": 5 + layer,
+            "entropy": entropy,
+            "role": role_map["roles"][layer][head],
+        }
+        for layer, row in enumerate(role_map["entropy"])
+        for head, entropy in enumerate(row)
+    ]
+    assert [row["data-head"] for row in rows if "hidden" not in row] == [head["name"] for head in expected(heads)]
