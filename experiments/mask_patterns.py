@@ -18,6 +18,7 @@ from scipy import stats
 
 DRAWS = ("world_compositions", *(f"world_compositions_{draw}" for draw in range(1, 5)))
 SETTINGS = {
+    "roles": ["--config.mask.pattern=roles"],
     "open": ["--config.mask.pattern=open"],
     "isolated": ["--config.mask.pattern=isolated"],
     "random, seed 0": ["--config.mask.pattern=random", "--config.mask.seed=0"],
