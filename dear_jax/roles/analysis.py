@@ -157,9 +157,10 @@ def explain(
     )
     used, places = np.unique(spans.picks, return_inverse=True)
     encoder = sentences.choose(options.sentence_encoder, backbone)
+    vectors, names = sentences.embed(encoder, texts, anchors)
     clusters = concepts.cluster(
-        sentences.embed(encoder, [texts[row] for row in used], texts),
-        sentences.embed_concepts(encoder, anchors, texts),
+        vectors[used],
+        names,
         min_cluster_size=options.min_cluster_size,
         min_samples=options.min_samples,
         noise=options.noise,

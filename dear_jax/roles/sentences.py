@@ -63,16 +63,16 @@ def choose(name: str, backbone: Backbone) -> SentenceEncoder:
         return own
 
 
-def embed(encoder: SentenceEncoder, texts: Sequence[str], bank: Sequence[str]) -> Float[np.ndarray, "M e"]:
-    """Unit vectors relative to the mean over the bank."""
-    return _unit(_unit(encoder.encode(texts)) - _unit(encoder.encode(bank)).mean(0, keepdims=True))
-
-
-def embed_concepts(encoder: SentenceEncoder, anchors: Anchors, bank: Sequence[str]) -> dict[str, np.ndarray]:
-    """One unit vector per concept, of the mean over its phrases."""
+def embed(
+    encoder: SentenceEncoder, bank: Sequence[str], anchors: Anchors
+) -> tuple[Float[np.ndarray, "M e"], dict[str, Float[np.ndarray, "e"]]]:
+    """Unit vectors of the bank relative to its mean; and one per concept, of the mean over its phrases."""
     phrases = [phrase for group in anchors.values() for phrase in group]
-    vectors = iter(embed(encoder, phrases, bank))
-    return {name: _unit(np.mean([next(vectors) for _ in group], axis=0)) for name, group in anchors.items()}
+    vectors = _unit(encoder.encode([*bank, *phrases]))
+    vectors = _unit(vectors - vectors[: len(bank)].mean(0, keepdims=True))
+    rest = iter(vectors[len(bank) :])
+    concepts = {name: _unit(np.mean([next(rest) for _ in group], axis=0)) for name, group in anchors.items()}
+    return vectors[: len(bank)], concepts
 
 
 def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Float[np.ndarray, "M d"]:

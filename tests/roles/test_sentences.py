@@ -43,9 +43,9 @@ def test_concepts_are_near_their_own_phrases(backbone):
     encoder = sentences.choose("auto", backbone)
     assert encoder.name == "lexicon of the embedded world"
     texts = bank.load(bank.EMBEDDED)
-    concepts = sentences.embed_concepts(encoder, bank.embedded_anchors(), texts)
-    vectors = sentences.embed(encoder, ["a photo of a red thing.", "there is a cat."], texts)
-    nearest = [max(concepts, key=lambda name: concepts[name] @ vector) for vector in vectors]
+    vectors, concepts = sentences.embed(encoder, texts, bank.embedded_anchors())
+    chosen = [vectors[texts.index(text)] for text in ("a photo of a red thing.", "there is a cat.")]
+    nearest = [max(concepts, key=lambda name: concepts[name] @ vector) for vector in chosen]
     assert nearest == ["color", "object"]
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
 
