@@ -30,12 +30,12 @@ from dear_jax.clip import layers, text, vision, weights
 from dear_jax.clip.config import CLIPConfig, TowerConfig
 from dear_jax.clip.layers import Params
 from dear_jax.clip.tokenizer import Tokenizer
-from dear_jax.data import byte_pairs
-from dear_jax.data.captions import vocabulary
-from dear_jax.data.pretraining import Batch, attribute_prompts, batches, held_out
-from dear_jax.data.render import SIZE
-from dear_jax.data.scenes import NAMES, SIZES
-from dear_jax.data.world import TEMPLATE
+from dear_jax.data.world import byte_pairs
+from dear_jax.data.world.captions import vocabulary
+from dear_jax.data.world.pretraining import Batch, attribute_prompts, batches, held_out
+from dear_jax.data.world.render import SIZE
+from dear_jax.data.world.scenes import NAMES, SIZES
+from dear_jax.data.world.tasks import TEMPLATE
 
 DENSE_NAMES = ("color", "shape", "texture", "object", "position")  # what the dense head is taught
 MAX_SCALE = 100.0  # of the logits, as CLIP clips it

@@ -20,9 +20,10 @@ from sklearn.metrics import adjusted_rand_score
 from configs import base, find_roles
 from dear_jax import setup_roles
 from dear_jax.clip.weights import Backbone, load_backbone
-from dear_jax.data import captions, splits, world
-from dear_jax.data.scenes import NAMES
+from dear_jax.data import splits
 from dear_jax.data.sources import ImageSplit
+from dear_jax.data.world import captions
+from dear_jax.data.world.scenes import NAMES
 from dear_jax.roles import ablation, analysis, concepts, contributions, role_map
 from experiments.role_truth import explained_shares, probe_accuracy, scenes
 
@@ -138,7 +139,7 @@ def ablations(backbone: Backbone, shipped: role_map.RoleMap, array: np.ndarray) 
                     backbone,
                     split,
                     classes,
-                    world.TEMPLATE,
+                    tasks.TEMPLATE,
                     first_layer=FIRST_LAYER,
                     means=means,
                     ablated=sets,
@@ -178,11 +179,11 @@ def ablation_tasks() -> dict[str, list[tuple[ImageSplit, tuple[str, ...]]]]:
     """Test images and class names: base and new of every class draw, and each attribute."""
     tasks: dict[str, list] = {"base": [], "new": []}
     for draw in DRAWS:
-        dataset = world.load(draw)
+        dataset = tasks.load(draw)
         for name, classes in zip(("base", "new"), splits.base_new(dataset.train.labels), strict=True):
             part = dataset.keep_classes(classes)
             tasks[name].append((part.test, part.class_names))
-    split, labels = scenes("ablation", ABLATION_SCENES, world.SHIFT)
+    split, labels = scenes("ablation", ABLATION_SCENES, tasks.SHIFT)
     for column, name in enumerate(NAMES):
         tasks[name] = [(ImageSplit(labels[:, column], split.load), captions.attribute_phrases(name))]
     return tasks

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from dear_jax.data import world
-from dear_jax.data.render import render
-from dear_jax.data.scenes import ATTRIBUTES, NAMES, draw_scenes
 from dear_jax.data.sources import ImageSplit
+from dear_jax.data.world import tasks
+from dear_jax.data.world.render import render
+from dear_jax.data.world.scenes import ATTRIBUTES, NAMES, draw_scenes
 
 
-def scenes(name: str, count: int, shift: world.Shift = world.NO_SHIFT) -> tuple[ImageSplit, np.ndarray]:
+def scenes(name: str, count: int, shift: tasks.Shift = tasks.NO_SHIFT) -> tuple[ImageSplit, np.ndarray]:
     """Scenes with all attributes drawn freely."""
-    drawn = draw_scenes(world.stream_seed(name), np.arange(count))
+    drawn = draw_scenes(tasks.stream_seed(name), np.arange(count))
     images = render(drawn, shift)
     return ImageSplit(np.zeros(count, int), lambda index: images[index]), drawn.labels
 

@@ -12,8 +12,8 @@ from configs import pretrain_tiny
 from dear_jax import pretrain
 from dear_jax.clip import text, vision
 from dear_jax.clip.weights import EMBEDDED, Backbone, load_backbone
-from dear_jax.data.pretraining import held_out
-from dear_jax.data.scenes import NAMES, SIZES
+from dear_jax.data.world.pretraining import held_out
+from dear_jax.data.world.scenes import NAMES, SIZES
 
 FLOORS = {"color": 0.97, "shape": 0.75, "texture": 0.65, "object": 0.93, "position": 0.97, "background": 0.97}
 MARGIN = 0.02  # two to three standard errors of an accuracy of 0.97 on 500 pictures

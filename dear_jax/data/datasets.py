@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from dear_jax.data import world
+from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
 
 A_PHOTO = "a photo of a {}."
@@ -77,7 +77,7 @@ def _variant(classes: int, images: int, folder: str, image_folder: str, tfds: st
 
 # fmt: off
 DATASETS: dict[str, DatasetRow] = {
-    **{name: DatasetRow(world.TEMPLATE, names="the words of the embedded world") for name in world.TASKS},
+    **{name: DatasetRow(tasks.TEMPLATE, names="the words of the embedded world") for name in tasks.TASKS},
     "folder": DatasetRow(A_PHOTO, names="the folders, or classnames.txt beside them"),  # images of one's own
     "imagenet": DatasetRow(
         A_PHOTO, 1000, (1281167, 50000, 50000), names="classnames.txt", layout="wnids", folder="imagenet",

@@ -8,10 +8,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from dear_jax.data import coop, folder, listing, tfds_source, world
+from dear_jax.data import coop, folder, listing, tfds_source
 from dear_jax.data.datasets import DatasetRow, find_row
 from dear_jax.data.prompts import prompts
 from dear_jax.data.sources import ImageDataset
+from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
 
 SOURCES = ("auto", "coop", "tfds", "folder")
@@ -78,8 +79,8 @@ def read_dataset(
             exif=places.exif,
         )
         return _describe(dataset, row, name)
-    if name in world.TASKS:
-        dataset = dataclasses.replace(world.load(name), notes={"source": "world", "splits": "scenes drawn by index"})
+    if name in tasks.TASKS:
+        dataset = dataclasses.replace(tasks.load(name), notes={"source": "world", "splits": "scenes drawn by index"})
     elif places.source == "coop" or (places.source == "auto" and places.root):
         dataset = coop.load(name, row, places.root, places.exif)
     else:

@@ -8,8 +8,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from dear_jax.data import captions
-from dear_jax.data.scenes import NAMES
+from dear_jax.data.world import captions
+from dear_jax.data.world.scenes import NAMES
 from dear_jax.errors import UserError
 
 ENGLISH = Path(__file__).parent / "bank.txt"

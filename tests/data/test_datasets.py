@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from dear_jax.data import splits, world
+from dear_jax.data import splits
 from dear_jax.data.datasets import DATASETS
 from dear_jax.data.loading import load_dataset
 from dear_jax.data.prompts import prompts
+from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
 
 
@@ -29,7 +30,7 @@ def test_rows_that_need_no_files_load(name):
 
 
 def test_all_tasks_of_the_world_have_a_row():
-    assert set(world.TASKS) <= set(DATASETS)
+    assert set(tasks.TASKS) <= set(DATASETS)
 
 
 def test_unknown_name_gets_the_list_and_the_nearest():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dear_jax.data.captions import attribute_phrases
+from dear_jax.data.world.captions import attribute_phrases
 from dear_jax.errors import UserError
 from dear_jax.roles import bank
 

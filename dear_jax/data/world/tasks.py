@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dear_jax.data.captions import phrase
-from dear_jax.data.render import NO_SHIFT, Shift, render
-from dear_jax.data.scenes import ATTRIBUTES, draw_scenes
 from dear_jax.data.sources import ImageDataset, ImageSplit
+from dear_jax.data.world.captions import phrase
+from dear_jax.data.world.render import NO_SHIFT, Shift, render
+from dear_jax.data.world.scenes import ATTRIBUTES, draw_scenes
 
 TEMPLATE = "a photo of a {}."
 TRAIN_PER_CLASS = 32  # scenes

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import CLIPTokenizer
 
-from dear_jax.data import byte_pairs, captions
+from dear_jax.data.world import byte_pairs, captions
 
 
 @pytest.fixture(scope="module")

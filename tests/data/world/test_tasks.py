@@ -5,14 +5,14 @@ import pickle
 import numpy as np
 import pytest
 
-from dear_jax.data import captions, world
-from dear_jax.data.forms import ACCESSORIES, SHAPES, TEXTURES
-from dear_jax.data.render import COLORS, SIZE, Shift, render, render_with_coverage
-from dear_jax.data.scenes import ATTRIBUTES, NAMES, SIZES, draw_scenes
+from dear_jax.data.world import captions, tasks
+from dear_jax.data.world.forms import ACCESSORIES, SHAPES, TEXTURES
+from dear_jax.data.world.render import COLORS, SIZE, Shift, render, render_with_coverage
+from dear_jax.data.world.scenes import ATTRIBUTES, NAMES, SIZES, draw_scenes
 
 SHIFTS = [
     Shift(),
-    world.SHIFT,
+    tasks.SHIFT,
     Shift(clutter=5, darkness=0.4),
     Shift(outline=True, noise=0.1),
 ]
@@ -123,9 +123,9 @@ def test_captions_mention_true_attributes_only() -> None:
             assert words == ([ATTRIBUTES[name][value]] if is_mentioned else []), text
 
 
-@pytest.mark.parametrize("name", list(world.TASKS))
+@pytest.mark.parametrize("name", list(tasks.TASKS))
 def test_data_sets(name: str) -> None:
-    dataset = world.load(name)
+    dataset = tasks.load(name)
     count = len(dataset.class_names)
     assert len(set(dataset.class_names)) == count >= 10
     for split, least in ((dataset.train, 32), (dataset.val, 4), (dataset.test, 50)):
@@ -138,23 +138,23 @@ def test_data_sets(name: str) -> None:
 
 def test_class_seeds_draw_other_classes() -> None:
     names = ["world_compositions", *(f"world_compositions_{draw}" for draw in range(1, 5))]
-    draws = {frozenset(world.load(name).class_names) for name in names}
+    draws = {frozenset(tasks.load(name).class_names) for name in names}
     assert len(draws) == 5
 
 
 def test_classes_show_what_their_names_say() -> None:
-    task = world.TASKS["world_compositions"]
-    dataset, classes = world.load("world_compositions"), world.draw_classes(task)
+    task = tasks.TASKS["world_compositions"]
+    dataset, classes = tasks.load("world_compositions"), tasks.draw_classes(task)
     loader = dataset.train.load
     for index in (0, 41):
         named = classes[dataset.train.labels[index]]
         assert captions.phrase(named) == dataset.class_names[dataset.train.labels[index]]
         fixed = {name: np.array([ATTRIBUTES[name].index(value)]) for name, value in named.items()}
-        scene = draw_scenes(world.stream_seed("world_compositions/train/0"), [index], fixed)
+        scene = draw_scenes(tasks.stream_seed("world_compositions/train/0"), [index], fixed)
         np.testing.assert_array_equal(loader(index), render(scene, task.shift)[0])
 
 
 def test_loaders_can_be_sent_to_other_processes() -> None:
-    split = world.load("world_objects").train
+    split = tasks.load("world_objects").train
     copy = pickle.loads(pickle.dumps(split))
     np.testing.assert_array_equal(copy.load(3), split.load(3))

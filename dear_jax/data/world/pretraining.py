@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dear_jax.data.captions import TEMPLATES, attribute_phrases, draw_captions
-from dear_jax.data.render import render, render_with_coverage
-from dear_jax.data.scenes import NAMES, draw_scenes
-from dear_jax.data.world import stream_seed
+from dear_jax.data.world.captions import TEMPLATES, attribute_phrases, draw_captions
+from dear_jax.data.world.render import render, render_with_coverage
+from dear_jax.data.world.scenes import NAMES, draw_scenes
+from dear_jax.data.world.tasks import stream_seed
 
 PREFETCH = 3  # batches prepared ahead
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from dear_jax.data import pretraining
-from dear_jax.data.captions import vocabulary
-from dear_jax.data.scenes import SIZES
+from dear_jax.data.world import pretraining
+from dear_jax.data.world.captions import vocabulary
+from dear_jax.data.world.scenes import SIZES
 
 WORDS = {word: index for index, word in enumerate(vocabulary(), start=1)}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dear_jax.data.scenes import ATTRIBUTES, NAMES
+from dear_jax.data.world.scenes import ATTRIBUTES, NAMES
 
 TEMPLATES = (
     "a photo of a {}.", "a photo of a {}", "a photo of the {}.", "a picture of a {}.", "an image of a {}.",

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dear_jax.data.forms import ACCESSORIES, DARK, SHAPES, TEXTURES, Color, sharpen, triangle_wave
-from dear_jax.data.scenes import ATTRIBUTES, Scenes, hash_numbers, random_numbers
+from dear_jax.data.world.forms import ACCESSORIES, DARK, SHAPES, TEXTURES, Color, sharpen, triangle_wave
+from dear_jax.data.world.scenes import ATTRIBUTES, Scenes, hash_numbers, random_numbers
 
 SIZE = 48  # width and height of a picture, pixels
 RADIUS = (10.5, 12.5)  # of a body, pixels
