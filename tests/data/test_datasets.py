@@ -11,7 +11,11 @@ from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
 
 
-@pytest.mark.parametrize("name", [name for name in DATASETS if name.startswith("world")])
+# `world_scenes` has few pictures of each of its many classes: it is looked at for head roles, not trained on.
+DOWNSTREAM = [name for name in DATASETS if name.startswith("world") and name != "world_scenes"]
+
+
+@pytest.mark.parametrize("name", DOWNSTREAM)
 def test_rows_that_need_no_files_load(name):
     dataset = load_dataset(name)
     assert dataset.name == name
