@@ -10,7 +10,6 @@ from dear_jax.data.prompts import prompts
 from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
 
-
 # `world_scenes` has few pictures of each of its many classes: it is looked at for head roles, not trained on.
 DOWNSTREAM = [name for name in DATASETS if name.startswith("world") and name != "world_scenes"]
 
