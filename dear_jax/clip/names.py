@@ -100,14 +100,9 @@ def check(found: Mapping[str, Shape], config: CLIPConfig, table: Mapping[str, En
     ]
     if problems:
         raise UserError(
-            f"{source} does not hold the weights that the config beside it describes: {_few(problems)}. Use the config "
+            f"{source} does not hold the weights that the config beside it describes: {'; '.join(problems)}. Use the config "
             "and the weights of one checkpoint."
         )
-
-
-def _few(problems: list[str], most: int = 12) -> str:
-    more = len(problems) - most
-    return "; ".join(problems[:most]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _affine(name: str, width: int, inputs: int | None = None) -> dict[str, Shape]:

