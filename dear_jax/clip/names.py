@@ -100,8 +100,8 @@ def check(found: Mapping[str, Shape], config: CLIPConfig, table: Mapping[str, En
     ]
     if problems:
         raise UserError(
-            f"{source} does not hold the weights that the config beside it describes: {'; '.join(problems)}. Use the config "
-            "and the weights of one checkpoint."
+            f"{source} does not hold the weights that the config beside it describes: {'; '.join(problems)}. Use the "
+            "config and the weights of one checkpoint."
         )
 
 
