@@ -73,9 +73,10 @@ def _make_role_map(config: ConfigDict, backbone: Backbone, model: Model) -> role
 
 
 def role_map_path(config: ConfigDict, backbone: Backbone, model: Model) -> Path:
-    """Where the map of this backbone, these images and these settings is kept."""
+    """Where the map of this backbone, these images and these settings (and what their files say) is kept."""
     options = dataclasses.asdict(role_options(config))
-    key = (options, setup_data.places_of(config), model.structure.vision_layer, model.structure.attributes)
+    texts = [Path(name).read_bytes() for name in (options["bank"], options["anchors"]) if Path(name).is_file()]
+    key = (options, texts, setup_data.places_of(config), model.structure.vision_layer, model.structure.attributes)
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
     return Path(config.roles.cache) / f"{config.data.dataset}-{backbone.fingerprint}-{digest}.json"
 
