@@ -166,7 +166,7 @@ def _print(role_map: dict[str, Any]) -> None:
     kinds = sorted({role for row in roles for role in row})
     counts = ", ".join(f"{sum(row.count(kind) for row in roles)} {kind}" for kind in kinds)
     print(f"Roles: {counts}. Concept Entropy in bits:")
-    width = max(len(kind.removeprefix("attribute:")) for kind in kinds) + 5
+    width = max(len(kind.removeprefix("attribute:")) for kind in kinds) + 7  # the entropy, and a gap
     print("        " + "".join(f"{f'head {head}':>{width}}" for head in range(len(roles[0]))))
     for index, (row, entropies) in enumerate(zip(roles, role_map["entropy"], strict=True)):
         cells = [f"{role.removeprefix('attribute:')} {bits:.2f}" for role, bits in zip(row, entropies, strict=True)]
