@@ -2,8 +2,8 @@
 
     python -m dear_jax.main --config=configs/pretrain_tiny.py --workdir=runs/pretrain_tiny
 
-leaves `runs/pretrain_tiny/clip/`, whose files are byte for byte those of `dear_jax/clip/embedded/`. Expected accuracy on 5,000
-held-out pictures, each attribute against its own prompts, in percent: color 100, shape 99.9, texture 99.9,
+leaves `runs/pretrain_tiny/clip/`, whose files are byte for byte those of `dear_jax/clip/embedded/`. Expected accuracy
+on 5,000 held-out pictures, each attribute against its own prompts, in percent: color 100, shape 99.9, texture 99.9,
 object 100, position 100, background 100 (`evaluation.json`).
 """
 
