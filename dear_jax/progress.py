@@ -1,7 +1,7 @@
 """Progress of a training run: a bar on the screen, rows in metrics.jsonl, and an eye on non-finite losses."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from dear_jax.errors import UserError
+from dear_jax.evaluate import Accuracy
 from dear_jax.step import Metrics
 from dear_jax.workdir import Workdir
 
@@ -79,6 +80,15 @@ class ProgressLog:
             row[name] = {VARIANT: [round(float(value), 6) for value in mean[:, 0]]}
         self.files.append_metrics(row)
         self._rows, self._row_start = [], time.perf_counter()
+
+
+def log_evaluation(files: Workdir, step: int, accuracies: Mapping[str, Accuracy]) -> None:
+    """The row of the evaluation after `step`: percent per class set, per variant a list over seeds."""
+    evaluation = {
+        name: {"zero_shot": accuracy.zero_shot, VARIANT: accuracy.adapted[:, 0].tolist()}
+        for name, accuracy in accuracies.items()
+    }
+    files.append_metrics({"step": step, "evaluation": evaluation})
 
 
 def _check_finite(number: int, values: dict[str, np.ndarray], seeds: Sequence[int]) -> None:

@@ -24,7 +24,7 @@ from dear_jax.clip.weights import Backbone, cast
 from dear_jax.data import pipeline
 from dear_jax.evaluate import Evaluator
 from dear_jax.interruption import Interruption
-from dear_jax.progress import VARIANT, ProgressLog
+from dear_jax.progress import VARIANT, ProgressLog, log_evaluation
 from dear_jax.step import Frozen, TrainState
 from dear_jax.workdir import Workdir
 
@@ -53,6 +53,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         print("Evaluating ...", flush=True)
         evaluator = Evaluator(model, params, mesh, config.eval.batch_size, config.data.workers)
         accuracies = {name: evaluator(state.adapter, settings, classes) for name, classes in task.classes.items()}
+        log_evaluation(files, int(state.step.ravel()[0]), accuracies)
         results = evaluate.summarize(config, (VARIANT,), accuracies, config_sha256, task.data)
         evaluate.report(results, files)
 

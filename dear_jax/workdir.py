@@ -102,7 +102,7 @@ class Workdir:
             file.write(json.dumps(_plain(row), allow_nan=False) + "\n")
 
     def trim_metrics(self, step: int) -> None:
-        """Drop the rows after `step` (-1: all), which a resumed run writes again, and a torn row."""
+        """Drop what a resumed run writes again: rows after `step` (-1: all) and of evaluations; and a torn row."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return
@@ -181,9 +181,10 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, st
 
 
 def _step_of(line: str) -> float:
-    """The step of a row; infinity for a torn one."""
+    """The step of a row; infinity for a torn one, and for an evaluation, which comes after all steps."""
     try:
-        return float(json.loads(line)["step"])
+        row = json.loads(line)
+        return math.inf if "evaluation" in row else float(row["step"])
     except (ValueError, TypeError, KeyError):
         return math.inf
 

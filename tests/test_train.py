@@ -112,6 +112,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_adapter_and_results(tmp_path
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
     rows = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (whole, broken)]
+    assert rows[0].pop() == rows[1].pop()  # the evaluation
+    assert not any("evaluation" in row for run in rows for row in run)
     assert [row["step"] for row in rows[0]] == sorted({row["step"] for row in rows[0]})
     same = {row["step"]: row["loss"] for row in rows[0]}
     # A stop between two rows of the log leaves a row of its own; every row that both have is the same.
@@ -162,7 +164,10 @@ def test_files_of_a_run(finished_run):
     assert mean["base"] == pytest.approx((seeds["1"]["base"] + seeds["2"]["base"]) / 2)
     assert "zero-shot CLIP" in (finished_run / "results.md").read_text()
     rows = [json.loads(line) for line in (finished_run / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [5, 7, 10, 14, 15, 20]
+    assert [row["step"] for row in rows] == [5, 7, 10, 14, 15, 20, 20]
+    evaluation = rows.pop()["evaluation"]
+    assert evaluation["new"]["default"] == [row["new"] for row in seeds.values()]
+    assert evaluation["base"]["zero_shot"] == results["zero_shot"]["base"]
     assert len(rows[0]["loss"]["default"]) == 2
     assert json.loads((finished_run / "config.json").read_text())["seeds"] == [1, 2]
     assert sorted(path.name for path in (finished_run / "checkpoints").iterdir()) == ["14", "20"]
