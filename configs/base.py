@@ -11,7 +11,10 @@ def get_config() -> ConfigDict:
     """All keys with their defaults: few-shot training of DeAR on the embedded CLIP and world."""
     config = ConfigDict()
     config.job = "train"  # train | evaluate | pretrain | find_roles
-    config.protocol = "base2new"  # base2new: train on the first half of the classes, test on both halves
+    config.protocol = "base2new"  # base2new | few_shot | cross_dataset | domain_generalization; METHOD.md section 5
+    config.run = ""  # evaluate: workdir (or adapter file) of a finished training run; empty: zero-shot CLIP alone
+    config.run_backbone = ""  # its backbone's folder, where that is no longer where the run had it
+    config.variants = ""  # settings trained side by side: mask_patterns | losses | beta | "NAME: KEY=VALUE; ... | ..."
     config.seeds = (1, 2, 3)  # trained together in one program; each gives what a run of its own gives
     config.backbone = "embedded"  # the packaged tiny CLIP, a checkpoint's directory, or a hub name (openai/clip-...)
     config.image_size = config_dict.placeholder(int)  # pixels; position embeddings are resized; None: the backbone's
@@ -40,16 +43,21 @@ def get_config() -> ConfigDict:
     config.tokens.text_layer = config_dict.placeholder(int)  # the same for the text tower
     config.tokens.beta = 0.9  # share of the learned token at each layer, in [0, 1] [D]
     config.tokens.init_std = 0.02  # of the normal initialisation [D]
+    config.tokens.init_seed = config_dict.placeholder(int)  # of the initialisation; None: the run's own seed
     config.tokens.projection_init = "copy"  # of the attribute projection: copy (of the frozen one) | normal [D]
     config.tokens.shared_projection = True  # one attribute projection for all attributes, or one each [D]
 
     config.mask = ConfigDict()  # METHOD.md section 3
-    config.mask.pattern = "roles"  # roles | random | open | isolated
-    config.mask.seed = 0  # of the pattern `random`
+    # Of a role map: roles | permuted (within each layer) | layer_wise | only_generalization | only_attribute (the other
+    # heads open). Without one: random | open | isolated. See dear_jax/adapt/patterns.py.
+    config.mask.pattern = "roles"
+    config.mask.seed = 0  # of the patterns `random` and `permuted`
     config.mask.role_map = ""  # path of a role map (JSON); empty: the shipped one if it fits, else one made first
     config.mask.file = ""  # a boolean NumPy file [L-J+1, heads, T, T] of one's own; replaces the pattern
     config.mask.own_token_alone = True  # in an attribute head its token sees no other attribute token [D]
-    config.mask.set = ""  # single heads, e.g. "9.0=generalization,10.*=mixed,11.3=attribute:color"
+    config.mask.set = (
+        ""  # single heads, e.g. "9.0=generalization,10-11.*=mixed,12.attribute=mixed,12.3=attribute:color"
+    )
 
     config.roles = ConfigDict()  # how role maps are made; METHOD.md section 1
     config.roles.images = 10000  # training images looked at; 0: all
@@ -73,6 +81,9 @@ def get_config() -> ConfigDict:
 
     config.fusion = ConfigDict()  # METHOD.md section 4
     config.fusion.class_start = 0.5  # alpha of the class path at the start, in (0, 1) [D]
+    config.fusion.new_classes = (
+        "learned"  # alpha for classes not trained on: learned [P] | class_only | equal | alpha_cls
+    )
 
     config.loss = ConfigDict()
     config.loss.reg = 1.0  # lambda_reg: both towers stay near frozen CLIP [D]
@@ -94,6 +105,7 @@ def get_config() -> ConfigDict:
 
     config.eval = ConfigDict()
     config.eval.batch_size = 100  # images
+    config.eval.datasets = ()  # cross_dataset, domain_generalization: what the adapter is also measured on
 
     config.compute = ConfigDict()
     config.compute.dtype = "float32"  # of the towers: float32 | bfloat16; adapter and losses stay float32

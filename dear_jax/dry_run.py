@@ -3,18 +3,23 @@
 Every part is tried by itself, so that all problems come out at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dear_jax import setup, setup_data, setup_roles, sharding, train
-from dear_jax.adapt.model import Model, Settings
+from dear_jax import setup, setup_data, setup_roles, setup_runs, setup_variants, sharding, train
+from dear_jax.adapt import patterns
+from dear_jax.adapters import Trained
 from dear_jax.clip.weights import Backbone, cast, parameter_count
 from dear_jax.errors import UserError
+from dear_jax.optimizer import Length
+from dear_jax.setup import Program
+from dear_jax.setup_data import ClassSet
 from dear_jax.step import Frozen
 
 Result = TypeVar("Result")
@@ -39,37 +44,62 @@ def run(config: ConfigDict) -> None:
 
     _print("Config", _flatten(config.to_dict()))
     attempt(setup.check, config)
-    loaded = attempt(setup.load_model, config)
-    backbone, model = loaded or (None, None)
+    loaded = attempt(setup_runs.load, config)
+    trained, backbone = loaded or (None, None)
     if backbone is not None:
         _print("Backbone", describe_backbone(backbone))
-    settings = attempt(describe_settings, config, backbone, model)
-    if backbone is None:
+    else:
         attempt(setup_data.open_dataset, config)  # its problems come out all the same
-    task = attempt(setup_data.load_task, config, backbone)
-    if task is not None:
-        _print("Data", describe_task(task))
-    work = attempt(describe_work, config, backbone, model, task, settings)
-    if work is not None:
-        _print("Work", work)
+    if config.job == "train":
+        programs = attempt(describe_programs, config, backbone)
+        task = attempt(setup_data.load_task, config, backbone)
+        if task is not None:
+            _print("Data", describe_data(task.classes, task.data) | describe_draws(task))
+        work = attempt(describe_work, config, backbone, task, programs)
+        if work is not None:
+            _print("Work", work)
+    else:
+        if trained is not None and backbone is not None:
+            attempt(trained.adapters, backbone, setup.DTYPES["float32"])
+            _print("Run", describe_run(trained))
+        loaded_classes = attempt(setup_data.load_classes, config, backbone)
+        if loaded_classes is not None:
+            _print("Data", describe_data(*loaded_classes))
     if problems:
         found = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise UserError(f"{found} found.\n" + "\n".join(f"  {n}. {p}" for n, p in enumerate(problems, start=1)))
     print("No problem found.")
 
 
-def describe_settings(config: ConfigDict, backbone: Backbone, model: Model) -> Settings:
-    """The run's settings; a role map that the run would make first is named, and another mask stands in for it."""
-    if config.mask.pattern == "roles" and not config.mask.role_map and not config.mask.file:
-        path = setup_roles.find_role_map(config, backbone, model)
-        if path is None:
-            path = setup_roles.role_map_path(config, backbone, model)
-            _print("Role map", {str(path): f"to be made from the training images of {config.data.dataset}"})
-            config = config.copy_and_resolve_references()
-            config.mask.pattern = "isolated"
-        else:
-            _print("Role map", {str(path): "found"})
-    return setup.make_settings(config, backbone, model)
+def describe_programs(config: ConfigDict, backbone: Backbone) -> tuple[Program, ...]:
+    """The run's programs; a role map that the run would make first is named, and another mask stands in for it."""
+    variants, maps = {}, {}
+    for name, variant in setup_variants.variant_configs(config).items():
+        mask = variant.mask
+        if mask.pattern in patterns.MAPPED and not mask.role_map and not mask.file:
+            model = setup.make_model(variant, backbone)
+            path = setup_roles.find_role_map(variant, backbone, model)
+            if path is None:
+                path = setup_roles.role_map_path(variant, backbone, model)
+                maps[str(path)] = f"to be made from the training images of {config.data.dataset}"
+                variant = variant.copy_and_resolve_references()
+                variant.mask.pattern = "isolated"
+            else:
+                maps[str(path)] = "found"
+        variants[name] = variant
+    if maps:
+        _print("Role map", maps)
+    return setup.make_programs(variants, backbone)
+
+
+def describe_run(trained: Trained) -> dict[str, Any]:
+    """The trained adapters that are evaluated."""
+    return {
+        "trained on": f"{trained.dataset}, {len(trained.class_names)} classes, {trained.shots} shots",
+        "backbone": f"{trained.backbone} ({trained.fingerprint})",
+        "seeds": ", ".join(map(str, trained.seeds)),
+        "variants": ", ".join(trained.names),
+    }
 
 
 def describe_backbone(backbone: Backbone) -> dict[str, Any]:
@@ -86,48 +116,75 @@ def describe_backbone(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def describe_task(task: setup_data.Task) -> dict[str, Any]:
+def describe_data(classes: Mapping[str, ClassSet], data: Mapping[str, Any]) -> dict[str, Any]:
     """Images, classes and the first prompts with their lengths."""
-    counts = [np.bincount(split.labels, minlength=len(task.trained_on.class_names)) for split in task.train]
-    data = task.data
     rows: dict[str, Any] = {
         "data set": f"{data['name']}, source {data['source']}, splits: {data['splits']}",
         "images": ", ".join(f"{count} {split}" for split, count in data["images"].items()),
         "comparable": f"{'yes' if data['comparable'] else 'not'} with published tables. {data['remark']}".strip(),
-        "training images": f"{len(task.train[0])} per seed, {min(c.min() for c in counts)} to "
-        f"{max(c.max() for c in counts)} per class",
     }
-    for name, classes in task.classes.items():
-        per_class = np.bincount(classes.test.labels, minlength=len(classes.class_names))
+    for name, class_set in classes.items():
+        per_class = np.bincount(class_set.test.labels, minlength=len(class_set.class_names))
         rows[f"{name} classes"] = (
-            f"{len(classes.class_names)}, with {len(classes.test)} test images, "
+            f"{len(class_set.class_names)}, with {len(class_set.test)} test images, "
             f"{per_class.min()} to {per_class.max()} each"
         )
-        lengths = np.count_nonzero(classes.token_ids[:3], axis=1)
+        lengths = np.count_nonzero(class_set.token_ids[:3], axis=1)
         rows[f"{name} prompts"] = "; ".join(
-            f"{text!r} ({length} tokens)" for text, length in zip(classes.prompts, lengths, strict=False)
+            f"{text!r} ({length} tokens)" for text, length in zip(class_set.prompts, lengths, strict=False)
         )
-        rows[f"{name} context"] = f"{classes.token_ids.shape[1]} tokens, cut to the longest prompt"
+        rows[f"{name} context"] = f"{class_set.token_ids.shape[1]} tokens, cut to the longest prompt"
     return rows
 
 
+def describe_draws(task: setup_data.Task) -> dict[str, Any]:
+    """The images trained on."""
+    counts = [np.bincount(split.labels, minlength=len(task.trained_on.class_names)) for split in task.train]
+    return {
+        "training images": f"{len(task.train[0])} per seed, {min(c.min() for c in counts)} to "
+        f"{max(c.max() for c in counts)} per class"
+    }
+
+
 def describe_work(
-    config: ConfigDict, backbone: Backbone, model: Model, task: setup_data.Task, settings: Settings
+    config: ConfigDict, backbone: Backbone, task: setup_data.Task, programs: Sequence[Program]
 ) -> dict[str, Any]:
-    """Steps, trainable parameters, and the memory of one step by XLA's analysis of the compiled program."""
-    batches = train.make_batches(config, model, task)
+    """Steps, trainable parameters, and the memory of one step by XLA's analysis of the compiled programs."""
+    batches = train.make_batches(config, backbone, task)
     steps = len(batches)
     batches.close()
     mesh = sharding.make_mesh(len(config.seeds), config.train.batch_size)
-    optimizer = train.make_optimizer(config, steps // config.train.epochs)
-    state = train.initial_state(config.seeds, 1, backbone, model, optimizer, mesh)
-    trainable = sum(leaf[0, 0].size for leaf in jax.tree.leaves(state.adapter))
+    rows: dict[str, Any] = {
+        "steps": f"{steps:,} ({steps // config.train.epochs:,} an epoch), {len(config.seeds)} seeds x "
+        f"{config.train.batch_size} images each",
+        "devices": f"{mesh.size} of {len(jax.devices())} {jax.devices()[0].device_kind}",
+    }
+    for number, program in enumerate(programs, start=1):
+        which = f" of program {number}" if len(programs) > 1 else ""
+        if len(program.names) > 1 or which:
+            rows[f"variants{which}"] = ", ".join(program.names)
+        rows |= _describe_step(config, backbone, task, program, mesh, steps // config.train.epochs, which)
+    return rows
 
+
+def _describe_step(
+    config: ConfigDict,
+    backbone: Backbone,
+    task: setup_data.Task,
+    program: Program,
+    mesh: Mesh,
+    epoch_steps: int,
+    which: str,
+) -> dict[str, Any]:
+    """Trainable parameters and memory of one program."""
+    model = program.model
+    state = train.initial_state(config.seeds, backbone, program, mesh)
+    trainable = sum(leaf[0, 0].size for leaf in jax.tree.leaves(state.adapter))
     params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
     prompts_shape = jax.eval_shape(model.encode_prompts, params, task.trained_on.token_ids)
     size, shape = model.config.image_size, (len(config.seeds), config.train.batch_size)
     compiled = (
-        train.compile_step(model, optimizer, mesh)
+        train.compile_step(model, Length(config.train.epochs, epoch_steps), mesh)
         .lower(
             state,
             sharding.shapes(Frozen(params, prompts_shape), mesh, sharding.REPLICATED),
@@ -136,17 +193,15 @@ def describe_work(
                 mesh,
                 sharding.RUN_IMAGES,
             ),
-            sharding.shapes(setup.stack_settings([settings]), mesh, sharding.REPLICATED),
+            *sharding.shapes((program.settings, program.rates), mesh, sharding.REPLICATED),
         )
         .compile()
     )
     memory = compiled.memory_analysis()
     used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     return {
-        "steps": f"{steps:,} ({steps // config.train.epochs:,} an epoch), {shape[0]} seeds x {shape[1]} images each",
-        "trainable parameters": f"{trainable:,} per seed",
-        "devices": f"{mesh.size} of {len(jax.devices())} {jax.devices()[0].device_kind}",
-        "memory of a step": f"{(used - memory.alias_size_in_bytes) / 2**20:,.0f} MiB per device, of which "
+        f"trainable parameters{which}": f"{trainable:,} per seed and variant",
+        f"memory of a step{which}": f"{(used - memory.alias_size_in_bytes) / 2**20:,.0f} MiB per device, of which "
         f"{memory.temp_size_in_bytes / 2**20:,.0f} MiB temporary",
     }
 

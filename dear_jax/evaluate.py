@@ -1,147 +1,119 @@
-"""Job: zero-shot CLIP on the class sets of a config. And the evaluation and report that training ends with."""
+"""Job: trained adapters, and zero-shot CLIP, on the class sets of a config. Also the evaluation that training ends with.
 
-import functools
-from collections.abc import Mapping, Sequence
+    python -m dear_jax.main --config=configs/base2new.py --config.job=evaluate                      # zero-shot CLIP
+    python -m dear_jax.main --config=configs/few_shot.py:DATASET --config.job=evaluate --config.run=WORKDIR
+
+config, adapter file -> class sets -> accuracies -> results.json and results.md. Nothing is trained.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
-from dear_jax import __version__, metrics, setup, setup_data, sharding, step
-from dear_jax.adapt.model import Model, Settings
-from dear_jax.adapt.tokens import Adapter
+from dear_jax import __version__, metrics, setup, setup_data, setup_runs, sharding
+from dear_jax.accuracy import Accuracy, Evaluator
+from dear_jax.adapt import fusion
+from dear_jax.adapters import Trained
 from dear_jax.clip.layers import Params
-from dear_jax.clip.weights import cast
-from dear_jax.data import pipeline
+from dear_jax.clip.weights import Backbone, cast
 from dear_jax.report import tables
 from dear_jax.setup_data import ClassSet
 from dear_jax.workdir import Workdir
 
+AVERAGE = "average"  # column: of the targets of a transfer, without the data set trained on
+
 
 def run(config: ConfigDict, workdir: Path) -> None:
-    """Evaluate plain CLIP with the data set's prompts; write and print the results.
+    """Evaluate the adapters of `config.run`, if one is given, and plain CLIP; write and print the results.
 
     Raises:
-        UserError: a bad config value or input file.
+        UserError: a bad config value or input file; a run that is not finished or of another backbone.
     """
     setup.check(config)
     with Workdir(workdir) as files:
         config_sha256 = files.check_config(config)
         if report_finished(files):
             return
-        backbone, model = setup.load_model(config)
-        task = setup_data.load_task(config, backbone, files)
-        mesh = sharding.make_mesh(1, config.eval.batch_size)
-        params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
-        evaluator = Evaluator(model, params, mesh, config.eval.batch_size, config.data.workers)
-        accuracies = {name: evaluator(None, None, classes) for name, classes in task.classes.items()}
-        report(summarize(config, (), accuracies, config_sha256, task.data), files)
+        trained, backbone = setup_runs.load(config)
+        setup_runs.inherit_splits(config, files)
+        classes, data = setup_data.load_classes(config, backbone, files)
+        accuracies = measure(config, backbone, classes, trained)
+        report(summarize(config, trained, accuracies, config_sha256, data), files)
 
 
-class Accuracy(NamedTuple):
-    """Top-1 accuracies in percent, micro-averaged over all test images of a class set."""
-
-    adapted: np.ndarray  # [S, V], or empty
-    zero_shot: float
-
-
-class Evaluator:
-    """The compiled evaluation. Each image goes through the frozen prefix once, whatever the number of runs."""
-
-    def __init__(self, model: Model, params: Params, mesh: Mesh, batch_size: int, workers: int = 0):
-        self.params, self.mesh = params, mesh
-        self.batch_size, self.workers, self.image_size = (
-            batch_size,
-            workers,
-            model.config.image_size,
-        )
-        self._prompts = jax.jit(model.encode_prompts)
-        self._classes = jax.jit(step.over_runs(model.text_features, (0, None, None, None), (0, None, None, 0)))
-        self._count = jax.jit(functools.partial(_count_batch, model))
-
-    def __call__(self, adapter: Adapter | None, settings: Settings | None, classes: ClassSet) -> Accuracy:
-        """Evaluate adapters `[S, V, ...]` under settings `[V, ...]`, or none, and zero-shot CLIP.
-
-        Every test image counts exactly once.
-        """
-        prompts = self._prompts(self.params, classes.token_ids)
-        adapted = None
-        if adapter is not None and settings is not None:
-            adapted = (
-                adapter,
-                settings,
-                self._classes(adapter, self.params, prompts, settings.beta),
-            )
-        spec = sharding.batch_spec(self.mesh, self.batch_size)
-        correct, correct_zero_shot = 0, 0
-        for batch in pipeline.eval_batches(classes.test, self.batch_size, self.image_size, self.workers):
-            batch = sharding.place(batch, self.mesh, spec)
-            counts = self._count(self.params, prompts.features, batch, adapted)
-            # Sums stay on the device, so that the host can prepare the next batch meanwhile.
-            correct, correct_zero_shot = correct + counts[0], correct_zero_shot + counts[1]
-        total = len(classes.test)
-        return Accuracy(100.0 * np.asarray(correct) / total, 100.0 * float(correct_zero_shot) / total)
-
-
-def _count_batch(
-    model: Model,
-    params: Params,
-    plain_classes: Float[Array, "C d"],
-    batch: dict[str, Array],
-    adapted: tuple[Adapter, Settings, Float[Array, "S V C d"]] | None,
-) -> tuple[Int[Array, "S V"], Int[Array, ""]]:
-    """Correct predictions of every run and of zero-shot CLIP; the prefix serves them all."""
-    prefix = model.image_prefix(params, batch["image"])
-    labels, valid = batch["label"], batch["valid"]
-    zero_shot = step.count_correct_zero_shot(model, params, plain_classes, prefix, labels, valid)
-    if adapted is None:
-        return jnp.zeros((0, 0), jnp.int32), zero_shot
-    adapter, settings, adapted_classes = adapted
-    count = step.over_runs(
-        functools.partial(step.count_correct, model),
-        seeds=(0, None, 0, None, None, None, None),
-        variants=(0, None, 0, None, None, None, 0),
-    )
-    return count(adapter, params, adapted_classes, prefix, labels, valid, settings), zero_shot
+def measure(
+    config: ConfigDict, backbone: Backbone, classes: Mapping[str, ClassSet], trained: Trained | None
+) -> dict[str, Accuracy]:
+    """Accuracies on every class set. Class sets with a class that was not trained on are fused in every way."""
+    model = setup.make_model(config, backbone)
+    adapters = trained.adapters(backbone, model.dtype) if trained else ()
+    mesh = sharding.make_mesh(1, config.eval.batch_size)
+    params: Params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
+    evaluator = Evaluator(model, params, adapters, mesh, config.eval.batch_size, config.data.workers)
+    chosen = fusion.parse_mode(config.fusion.new_classes)
+    modes = (chosen, *(mode for mode in fusion.MODES if mode != chosen))
+    return {
+        name: evaluator(class_set, modes if trained and trained.is_new(class_set.class_names) else ("learned",))
+        for name, class_set in classes.items()
+    }
 
 
 def summarize(
     config: ConfigDict,
-    variants: Sequence[str],
+    trained: Trained | None,
     accuracies: Mapping[str, Accuracy],
     config_sha256: str,
     data: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of results.json: percent per class set, the harmonic mean of base and new, and the data's notes."""
+    """The content of results.json: percent per class set and what follows from them, and the data's notes."""
     results: dict[str, Any] = {
         "protocol": config.protocol,
         "dataset": data["name"],
-        "backbone": config.backbone,
-        "shots": config.data.shots,
+        "backbone": trained.backbone if trained else config.backbone,
+        "shots": trained.shots if trained else config.data.shots,
+        "fusion_of_new_classes": config.fusion.new_classes,
         "variants": {},
-        "zero_shot": _with_harmonic_mean({name: a.zero_shot for name, a in accuracies.items()}),
+        "zero_shot": _complete(config, {name: accuracy.zero_shot for name, accuracy in accuracies.items()}),
         "data": dict(data),
         "config_sha256": config_sha256,
         "version": __version__,
     }
-    for v, variant in enumerate(variants):
-        rows = [
-            _with_harmonic_mean({name: float(a.adapted[s, v]) for name, a in accuracies.items()})
-            for s in range(len(config.seeds))
-        ]
-        mean, std = metrics.summarize(rows)
-        seeds = dict(zip(map(str, config.seeds), rows, strict=True))
-        results["variants"][variant] = {"seeds": seeds, "mean": mean, "std": std}
+    if trained:
+        results["trained_on"] = {"dataset": trained.dataset, "classes": len(trained.class_names)}
+        for v, name in enumerate(trained.names):
+            results["variants"][name] = _summarize_variant(config, trained, accuracies, v)
     return results
 
 
-def _with_harmonic_mean(row: dict[str, float]) -> dict[str, float]:
-    return row | {"hm": metrics.harmonic_mean(row["base"], row["new"])}
+def _summarize_variant(
+    config: ConfigDict, trained: Trained, accuracies: Mapping[str, Accuracy], v: int
+) -> dict[str, Any]:
+    """Rows per seed, their mean and spread; and, per class set with new classes, the mean and spread of each fusion."""
+    rows = [
+        _complete(config, {name: float(accuracy.adapted[0, s, v]) for name, accuracy in accuracies.items()})
+        for s in range(len(trained.seeds))
+    ]
+    mean, std = metrics.summarize(rows)
+    fusions = {
+        name: {
+            str(mode): {"mean": float(values.mean()), "std": float(values.std())}
+            for mode, values in zip(accuracy.modes, accuracy.adapted[:, :, v], strict=True)
+        }
+        for name, accuracy in accuracies.items()
+        if len(accuracy.modes) > 1
+    }
+    seeds = dict(zip(map(str, trained.seeds), rows, strict=True))
+    return {"seeds": seeds, "mean": mean, "std": std, "fusion": fusions}
+
+
+def _complete(config: ConfigDict, row: dict[str, float]) -> dict[str, float]:
+    """Add the column that a protocol's tables end with."""
+    if config.protocol == "base2new":
+        return row | {"hm": metrics.harmonic_mean(row["base"], row["new"])}
+    targets = list(row.values())[1:]
+    return row | ({AVERAGE: sum(targets) / len(targets)} if targets else {})
 
 
 def report(results: Mapping[str, Any], files: Workdir) -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
-from ml_collections import ConfigDict, FieldReference
+from ml_collections import ConfigDict
 
+from dear_jax import config_values
 from dear_jax.errors import UserError
 
 USAGE = (
@@ -74,16 +75,16 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path | None, bool]:
     if values.config is None:
         raise UserError(f"--config is missing. {USAGE}")
     config = load_config(values.config)
-    defaults = _flatten(config)
+    defaults = config_values.flatten(config)
     for key, default in defaults.items():
         # By keyword: absl shares parsers of equal positional arguments, and 1 == 1.0 == True.
-        parser: flags.ArgumentParser[Any] = _Value(default=default)
+        parser: flags.ArgumentParser[Any] = config_values.Value(default=default)
         boolean = isinstance(default, bool)
         flag = flags.Flag(parser, None, f"config.{key}", None, key, boolean=boolean)
         flags.DEFINE_flag(flag, values)
     _parse_flags(values, arguments)
     given = {key: values[f"config.{key}"] for key in defaults if values[f"config.{key}"].present}
-    config.update_from_flattened_dict({key: None if flag.value is _NONE else flag.value for key, flag in given.items()})
+    config.update_from_flattened_dict({key: config_values.plain(flag.value) for key, flag in given.items()})
     return config.lock(), Path(values.workdir) if values.workdir else None, values.dry_run
 
 
@@ -104,42 +105,6 @@ def load_config(argument: str) -> ConfigDict:
     if not isinstance(config, ConfigDict) or "job" not in config:
         raise UserError(f"--config: get_config() of {path} gives no ConfigDict with a `job`.")
     return config
-
-
-_NONE = object()  # stands for a None that was asked for: absl means by None that a flag is unset
-
-
-class _Value(flags.ArgumentParser[Any]):
-    """Reads one key's value, by the type of its default."""
-
-    def __init__(self, default: Any) -> None:
-        self._optional = isinstance(default, FieldReference)
-        self._type = default.get_type() if self._optional else type(default)
-        self._default = default.get() if self._optional else default
-
-    def parse(self, argument: Any) -> Any:
-        """The value, or ValueError with what was expected."""
-        if self._optional and argument == "None":
-            return _NONE
-        if self._type is not tuple:
-            return _scalar(str(argument), self._type)
-        items = [item.strip().strip("'\"") for item in argument.strip().strip("()[]").split(",")]
-        kinds = {type(item) for item in self._default or ()}
-        kind = kinds.pop() if len(kinds) == 1 else float if kinds == {int, float} else str
-        return tuple(_scalar(item, kind) for item in items if item)
-
-
-def _scalar(text: str, kind: type) -> Any:
-    if kind is bool:
-        words = {"true": True, "1": True, "false": False, "0": False}
-        if text.lower() in words:
-            return words[text.lower()]
-    elif kind in (int, float, str):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    raise ValueError(f"expected {kind.__name__}, found {text!r}")
 
 
 def _parse_flags(values: flags.FlagValues, arguments: Sequence[str], known_only: bool = False) -> None:
@@ -169,17 +134,6 @@ def _nearest(name: str, valid: Sequence[str]) -> str:
         return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in words)
 
     return f" Did you mean {max(valid, key=likeness)}?"
-
-
-def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """Defaults by dotted key; a placeholder stays a `FieldReference`, which may be None."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items(preserve_field_references=True):
-        if isinstance(value, ConfigDict):
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _fresh(config: ConfigDict) -> Path:

@@ -8,22 +8,29 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from dear_jax.accuracy import Accuracy
 from dear_jax.errors import UserError
-from dear_jax.evaluate import Accuracy
 from dear_jax.step import Metrics
 from dear_jax.workdir import Workdir
-
-VARIANT = "default"  # the name of the one variant of a plain run
 
 
 class ProgressLog:
     """Progress on screen and in metrics.jsonl. Values are read one step late, so that the device never waits."""
 
-    def __init__(self, config: ConfigDict, files: Workdir, steps: int, epoch_steps: int, first_step: int):
-        self.seeds, self.every = config.seeds, config.train.log_every
+    def __init__(
+        self,
+        config: ConfigDict,
+        files: Workdir,
+        names: Sequence[str],
+        steps: int,
+        epoch_steps: int,
+        first_step: int,
+    ):
+        """`names` are the variants of all programs in turn."""
+        self.names, self.seeds, self.every = tuple(names), config.seeds, config.train.log_every
         self.images_per_step = len(config.seeds) * config.train.batch_size
         self.files, self.epoch_steps, self.first_step = files, epoch_steps, first_step
-        self._pending: tuple[int, Metrics] | None = None
+        self._pending: tuple[int, Sequence[Metrics]] | None = None
         self._rows: list[dict[str, np.ndarray]] = []
         self._row_start = self._start = time.perf_counter()
         self._bar = tqdm(total=steps, initial=first_step, desc="Training", unit="step", mininterval=1.0)
@@ -34,8 +41,8 @@ class ProgressLog:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
-    def add(self, number: int, step_metrics: Metrics) -> None:
-        """Take the metrics `[S, V]` of step `number`; record those of the step before."""
+    def add(self, number: int, step_metrics: Sequence[Metrics]) -> None:
+        """Take the metrics `[S, V]` of every program at step `number`; record those of the step before."""
         previous, self._pending = self._pending, (number, step_metrics)
         if previous is not None:
             self._record(*previous)
@@ -47,9 +54,10 @@ class ProgressLog:
             self._record(*pending)
             self._write(pending[0])
 
-    def _record(self, number: int, step_metrics: Metrics) -> None:
-        values = {name: np.asarray(value) for name, value in step_metrics._asdict().items()}
-        _check_finite(number, values, self.seeds)
+    def _record(self, number: int, step_metrics: Sequence[Metrics]) -> None:
+        programs = [metrics._asdict() for metrics in step_metrics]
+        values = {name: np.concatenate([np.asarray(p[name]) for p in programs], axis=1) for name in programs[0]}
+        _check_finite(number, values, self.names, self.seeds)
         self._rows.append(values)
         self._bar.update()
         self._bar.set_postfix(
@@ -77,26 +85,30 @@ class ProgressLog:
         }
         for name in self._rows[0]:
             mean = np.mean([values[name] for values in self._rows], axis=0)
-            row[name] = {VARIANT: [round(float(value), 6) for value in mean[:, 0]]}
+            row[name] = {
+                variant: [round(float(value), 6) for value in mean[:, v]] for v, variant in enumerate(self.names)
+            }
         self.files.append_metrics(row)
         self._rows, self._row_start = [], time.perf_counter()
 
 
-def log_evaluation(files: Workdir, step: int, accuracies: Mapping[str, Accuracy]) -> None:
+def log_evaluation(files: Workdir, step: int, names: Sequence[str], accuracies: Mapping[str, Accuracy]) -> None:
     """The row of the evaluation after `step`: percent per class set, per variant a list over seeds."""
     evaluation = {
-        name: {"zero_shot": accuracy.zero_shot, VARIANT: accuracy.adapted[:, 0].tolist()}
+        name: {"zero_shot": accuracy.zero_shot}
+        | {variant: accuracy.adapted[0, :, v].tolist() for v, variant in enumerate(names)}
         for name, accuracy in accuracies.items()
     }
     files.append_metrics({"step": step, "evaluation": evaluation})
 
 
-def _check_finite(number: int, values: dict[str, np.ndarray], seeds: Sequence[int]) -> None:
+def _check_finite(number: int, values: dict[str, np.ndarray], names: Sequence[str], seeds: Sequence[int]) -> None:
     bad = ~(np.isfinite(values["loss"]) & np.isfinite(values["gradient_norm"]))
     if bad.any():
-        index = int(np.argwhere(bad)[0][0])
+        s, v = map(int, np.argwhere(bad)[0])
+        which = f"seed {seeds[s]}" + (f", variant {names[v]}" if len(names) > 1 else "")
         raise UserError(
-            f"Step {number}, seed {seeds[index]}: the loss is {values['loss'][index].ravel()[0]} and the gradient norm "
-            f"{values['gradient_norm'][index].ravel()[0]}. The run stops; its last checkpoint is good. Lower "
+            f"Step {number}, {which}: the loss is {values['loss'][s, v]} and the gradient norm "
+            f"{values['gradient_norm'][s, v]}. The run stops; its last checkpoint is good. Lower "
             "config.optimizer.learning_rate or the loss weights, or look for bad images."
         )

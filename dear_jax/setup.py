@@ -1,38 +1,64 @@
-"""From a config to the objects of a job: backbone, model, mask and other settings.
+"""From a config to the objects of a job: backbone, programs (model, masks and other settings of the variants).
 
-The jobs call these functions and those of `setup_data.py` and `setup_roles.py`; nothing below them reads a config.
+The jobs call these functions and those of `setup_*.py`; nothing below them reads a config.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dear_jax import losses, setup_roles
-from dear_jax.adapt import mask
+from dear_jax import losses, setup_roles, setup_variants
+from dear_jax.adapt import fusion, mask, patterns
 from dear_jax.adapt.model import Model, Settings
-from dear_jax.adapt.tokens import make_structure
-from dear_jax.clip.weights import Backbone, load_backbone
+from dear_jax.adapt.tokens import Start, make_structure
+from dear_jax.clip import weights
+from dear_jax.clip.weights import Backbone
 from dear_jax.data.loading import SOURCES
 from dear_jax.errors import UserError
+from dear_jax.optimizer import Rates
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-PROTOCOLS = ("base2new",)
+PROTOCOLS = ("base2new", "few_shot", "cross_dataset", "domain_generalization")
+Arrays = TypeVar("Arrays", bound=tuple[Any, ...])
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Variants of one structure: they train together, as one compiled program."""
+
+    model: Model
+    names: tuple[str, ...]  # V variants
+    settings: Settings  # leaves [V, ...]
+    rates: Rates  # leaves [V]
+    starts: tuple[Start, ...]
 
 
 def check(config: ConfigDict) -> None:
-    """Refuse values outside their range, all in one message.
+    """Refuse values outside their range, all in one message, in every variant.
 
     Raises:
         UserError: every offending key with its value and what is expected.
     """
+    variants = setup_variants.variant_configs(config).values()
+    problems = [problem for variant in variants for problem in _problems(variant)]
+    if problems:
+        raise UserError("; ".join(dict.fromkeys(problems)) + ".")
+    fusion.parse_mode(config.fusion.new_classes)
+    setup_roles.role_options(config).check()
+
+
+def _problems(config: ConfigDict) -> list[str]:
     rules = {
         "protocol": (config.protocol in PROTOCOLS, f"one of {', '.join(PROTOCOLS)}"),
         "seeds": (
             _are_seeds(config.seeds),
             "one or more different integers of 0 to 2^32 - 1, such as 1,2,3",
         ),
+        "mask.pattern": (config.mask.pattern in patterns.PATTERNS, f"one of {', '.join(patterns.PATTERNS)}"),
         "tokens.beta": (0 <= config.tokens.beta <= 1, "a number in [0, 1]"),
         "loss.reg": (config.loss.reg >= 0, "0 or more"),
         "loss.fusion": (config.loss.fusion >= 0, "0 or more"),
@@ -50,14 +76,11 @@ def check(config: ConfigDict) -> None:
         "data.cache_gb": (config.data.cache_gb >= 0, "0 or more"),
         "compute.dtype": (config.compute.dtype in DTYPES, f"one of {', '.join(DTYPES)}"),
     }
-    problems = [
+    return [
         f"config.{key} is {_lookup(config, key)!r}, expected {expected}"
         for key, (valid, expected) in rules.items()
         if not valid
     ]
-    if problems:
-        raise UserError("; ".join(problems) + ".")
-    setup_roles.role_options(config).check()
 
 
 def _are_seeds(seeds: Sequence[int]) -> bool:
@@ -70,25 +93,42 @@ def _lookup(config: ConfigDict, key: str) -> object:
     return config
 
 
-def load_model(config: ConfigDict) -> tuple[Backbone, Model]:
-    """The frozen CLIP and the static structure of its adaptation."""
-    backbone = load_backbone(config.backbone, config.image_size)
+def load_backbone(config: ConfigDict) -> Backbone:
+    """The frozen CLIP that the config names."""
+    return weights.load_backbone(config.backbone, config.image_size)
+
+
+def make_model(config: ConfigDict, backbone: Backbone) -> Model:
+    """The static structure of the adaptation of one variant."""
     structure = make_structure(
         backbone.config,
         attributes=tuple(config.tokens.attributes),
         text_count=config.tokens.text_count,
         vision_layer=config.tokens.vision_layer,
         text_layer=config.tokens.text_layer,
-        init_std=config.tokens.init_std,
-        class_start=config.fusion.class_start,
-        projection_init=config.tokens.projection_init,
         shared_projection=config.tokens.shared_projection,
     )
-    return backbone, Model(backbone.config, structure, DTYPES[config.compute.dtype], config.loss.reg_form)
+    return Model(backbone.config, structure, DTYPES[config.compute.dtype], config.loss.reg_form)
 
 
-def make_settings(config: ConfigDict, backbone: Backbone, model: Model) -> Settings:
-    """The array inputs of the one variant of a plain run, without a variant axis."""
+def make_programs(variants: Mapping[str, ConfigDict], backbone: Backbone) -> tuple[Program, ...]:
+    """The variants (`setup_variants.variant_configs`), in their order but for those that join an earlier program."""
+    groups: dict[Model, dict[str, ConfigDict]] = {}
+    for name, variant in variants.items():
+        groups.setdefault(make_model(variant, backbone), {})[name] = variant
+    return tuple(
+        Program(
+            model,
+            names=tuple(group),
+            settings=_stack([_make_settings(variant, backbone, model) for variant in group.values()]),
+            rates=_stack([_make_rates(variant) for variant in group.values()]),
+            starts=tuple(_make_start(variant) for variant in group.values()),
+        )
+        for model, group in groups.items()
+    )
+
+
+def _make_settings(config: ConfigDict, backbone: Backbone, model: Model) -> Settings:
     return Settings(
         head_mask=jnp.asarray(_head_mask(config, backbone, model)),
         beta=jnp.float32(config.tokens.beta),
@@ -97,9 +137,22 @@ def make_settings(config: ConfigDict, backbone: Backbone, model: Model) -> Setti
     )
 
 
-def stack_settings(settings: Sequence[Settings]) -> Settings:
+def _make_rates(config: ConfigDict) -> Rates:
+    return Rates(*(jnp.float32(config.optimizer[name]) for name in Rates._fields))
+
+
+def _make_start(config: ConfigDict) -> Start:
+    return Start(
+        init_std=config.tokens.init_std,
+        class_start=config.fusion.class_start,
+        projection_init=config.tokens.projection_init,
+        seed=config.tokens.init_seed,
+    )
+
+
+def _stack(variants: Sequence[Arrays]) -> Arrays:
     """V variants on a leading axis."""
-    return Settings(*(jnp.stack(leaves) for leaves in zip(*settings, strict=True)))
+    return type(variants[0])(*(jnp.stack(leaves) for leaves in zip(*variants, strict=True)))
 
 
 def _head_mask(config: ConfigDict, backbone: Backbone, model: Model) -> np.ndarray:
@@ -109,9 +162,10 @@ def _head_mask(config: ConfigDict, backbone: Backbone, model: Model) -> np.ndarr
     if config.mask.file:
         length = originals + structure.count
         return mask.load(config.mask.file, (layers, tower.heads, length, length))
-    if config.mask.pattern == "roles":
-        roles = setup_roles.mapped_roles(config, backbone, model)
+    pattern, seed = config.mask.pattern, config.mask.seed
+    if pattern in patterns.MAPPED:
+        roles = patterns.mapped_roles(pattern, setup_roles.mapped_roles(config, backbone, model), seed)
     else:
-        roles = mask.pattern_roles(config.mask.pattern, layers, tower.heads, structure.attributes, config.mask.seed)
-    roles = mask.set_heads(roles, config.mask.set, structure.vision_layer, structure.attributes)
+        roles = patterns.plain_roles(pattern, layers, tower.heads, structure.attributes, seed)
+    roles = patterns.set_heads(roles, config.mask.set, structure.vision_layer, structure.attributes)
     return mask.build(roles, structure.attributes, originals, config.mask.own_token_alone)

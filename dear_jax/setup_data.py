@@ -1,7 +1,7 @@
 """From a config to the classes and images of a job."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from dear_jax.data.sources import ImageDataset, ImageSplit
 from dear_jax.errors import UserError
 from dear_jax.workdir import Workdir
 
+TRANSFERS = ("cross_dataset", "domain_generalization")  # protocols that also evaluate on other data sets
 DRAWN_SPLITS = "splits.json"  # in the workdir, where splits had to be drawn
 
 
@@ -24,6 +25,7 @@ class ClassSet:
     """Classes that are told apart from each other, and their test images."""
 
     class_names: tuple[str, ...]
+    template: str  # of the prompts, with one {} for the class name
     prompts: tuple[str, ...]  # what the text tower reads, one per class
     token_ids: np.ndarray  # int32 [C, T], cut to the longest prompt
     test: ImageSplit
@@ -44,24 +46,64 @@ class Task:
 
 
 def load_task(config: ConfigDict, backbone: Backbone, files: Workdir | None = None) -> Task:
-    """The few-shot draws and the class sets of the config's protocol and data set.
+    """The few-shot draws and the class sets of the config's protocol and data set (METHOD.md section 5).
 
-    Base-to-new (METHOD.md section 5): CoOp's draw over all classes, then the base half for training; base and new
-    are each classified among their own classes. Splits that had to be drawn are kept in `files`, for a second start.
+    CoOp's draw is over all classes; base-to-new then keeps the base half. Splits that had to be drawn are kept in
+    `files`, for a second start.
     """
     dataset = open_dataset(config, files)
     if not len(dataset.train):
-        raise UserError(f"{dataset.name} has test images only: base-to-new needs one to train on.")
+        raise UserError(f"{dataset.name} has test images only: training needs a data set with training images.")
     _report_short_classes(dataset, config.data.shots)
-    halves = dict(zip(("base", "new"), splits.base_new(dataset.train.labels), strict=True))
-    drawn = [_draw_base(dataset, config.data.shots, seed, halves["base"]) for seed in config.seeds]
-    data = dict(dataset.notes)
+    kept = next(iter(_label_sets(config, dataset).values()))
+    drawn = [_draw(dataset, config.data.shots, seed, kept) for seed in config.seeds]
+    skipped: dict[str, Any] = {}
     if config.data.skip_bad:
-        dataset, drawn, data["skipped"] = _skip_bad(dataset, drawn)
-    train = tuple(dataset.train.subset(indices).keep_classes(halves["base"]) for indices in drawn)
-    template = config.data.template or dataset.template
-    classes = {name: _class_set(dataset.keep_classes(labels), template, backbone) for name, labels in halves.items()}
+        dataset, drawn, skipped = _skip_bad(dataset, drawn)
+    train = tuple(dataset.train.subset(indices).keep_classes(kept) for indices in drawn)
+    classes, data = _class_sets(config, backbone, dataset, skipped)
     return Task(train, classes, data)
+
+
+def load_classes(
+    config: ConfigDict, backbone: Backbone, files: Workdir | None = None
+) -> tuple[dict[str, ClassSet], dict[str, Any]]:
+    """The class sets of the config's protocol and data set, and the data's notes: what an evaluation needs."""
+    dataset = open_dataset(config, files)
+    skipped: dict[str, Any] = {}
+    if config.data.skip_bad:
+        dataset, _, skipped = _skip_bad(dataset, [])
+    return _class_sets(config, backbone, dataset, skipped)
+
+
+def _label_sets(config: ConfigDict, dataset: ImageDataset) -> dict[str, Sequence[int]]:
+    """The labels of each class set of the data set, the one trained on first."""
+    if config.protocol == "base2new":
+        labels = dataset.train.labels if len(dataset.train) else dataset.test.labels
+        return dict(zip(("base", "new"), splits.base_new(labels), strict=True))
+    name = "accuracy" if config.protocol == "few_shot" else dataset.name
+    return {name: range(len(dataset.class_names))}
+
+
+def _class_sets(
+    config: ConfigDict, backbone: Backbone, dataset: ImageDataset, skipped: Mapping[str, Any]
+) -> tuple[dict[str, ClassSet], dict[str, Any]]:
+    """What is classified, and on which images: of the data set, and of those that the protocol transfers to."""
+    template = config.data.template or dataset.template
+    classes = {
+        name: _class_set(dataset.keep_classes(labels), template, backbone)
+        for name, labels in _label_sets(config, dataset).items()
+    }
+    data = dict(dataset.notes) | ({"skipped": dict(skipped)} if skipped else {})
+    if config.protocol in TRANSFERS:
+        data["targets"] = {}
+        for name in config.eval.datasets:
+            target = load_dataset(name, places_of(config))
+            data["targets"][name] = dict(target.notes)
+            if config.data.skip_bad:
+                target, _, data["targets"][name]["skipped"] = _skip_bad(target, [])
+            classes[name] = _class_set(target, target.template, backbone)
+    return classes, data
 
 
 def open_dataset(config: ConfigDict, files: Workdir | None = None) -> ImageDataset:
@@ -82,9 +124,9 @@ def places_of(config: ConfigDict) -> Places:
     return Places(data.source, data.root, data.splits, data.split_seed, data.skip_bad, data.exif)
 
 
-def _draw_base(dataset: ImageDataset, shots: int, seed: int, base: Sequence[int]) -> np.ndarray:
+def _draw(dataset: ImageDataset, shots: int, seed: int, kept: Sequence[int]) -> np.ndarray:
     drawn, _ = splits.few_shot(dataset.train.labels, dataset.val.labels, shots, seed)
-    return drawn[np.isin(dataset.train.labels[drawn], base)]
+    return drawn[np.isin(dataset.train.labels[drawn], kept)]
 
 
 def _skip_bad(
@@ -105,7 +147,8 @@ def _skip_bad(
 
 def _class_set(dataset: ImageDataset, template: str, backbone: Backbone) -> ClassSet:
     texts = prompts.prompts(dataset.class_names, template, dataset.distinct_names)
-    return ClassSet(dataset.class_names, tuple(texts), tokenizers.shorten(backbone.tokenizer(texts)), dataset.test)
+    token_ids = tokenizers.shorten(backbone.tokenizer(texts))
+    return ClassSet(dataset.class_names, template, tuple(texts), token_ids, dataset.test)
 
 
 def _report_short_classes(dataset: ImageDataset, shots: int) -> None:

@@ -6,6 +6,7 @@ vision prefix once per image, whatever the number of variants; the frozen text p
 """
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from dear_jax import losses
+from dear_jax import optimizer as optimizers
 from dear_jax.adapt import fusion
 from dear_jax.adapt.model import Model, Prompts, Settings, logit_scale, path_logits
 from dear_jax.adapt.tokens import Adapter
@@ -88,14 +90,16 @@ def loss(
 
 def train_step(
     model: Model,
-    optimizer: optax.GradientTransformation,
+    length: optimizers.Length,
     state: TrainState,
     frozen: Frozen,
     images: UInt8[Array, "B h w 3"],
     labels: Int[Array, "B"],
     settings: Settings,
+    rates: optimizers.Rates,
 ) -> tuple[TrainState, Metrics]:
     """One update of the adapter."""
+    optimizer = optimizers.make(rates, length)
     differentiate = jax.value_and_grad(functools.partial(loss, model), has_aux=True)
     (total, parts), gradients = differentiate(state.adapter, frozen, images, labels, settings)
     updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.adapter)
@@ -118,11 +122,13 @@ def count_correct(
     labels: Int[Array, "B"],
     valid: Bool[Array, "B"],
     settings: Settings,
-) -> Int[Array, ""]:
-    """Number of valid images that the fused prediction gets right, `classes` being the adapted text features."""
+    modes: Sequence[fusion.Mode] = ("learned",),
+) -> Int[Array, "F"]:
+    """Valid images that each way to fuse gets right, `classes` being the adapted text features."""
     features = model.image_features(adapter, params, settings, prefix)
-    logits = fusion.fuse(path_logits(features, classes, logit_scale(params)), adapter["fusion"])
-    return _count(logits, labels, valid)
+    paths = path_logits(features, classes, logit_scale(params))
+    fused = jnp.einsum("bic,fi->fbc", paths, fusion.modes(adapter["fusion"], modes))
+    return jax.vmap(_count, in_axes=(0, None, None))(fused, labels, valid)
 
 
 def count_correct_zero_shot(
@@ -150,3 +156,14 @@ def over_runs(function: Any, seeds: tuple[int | None, ...], variants: tuple[int 
         variants: per argument, 0 where it has a variant axis (after the seed axis is taken), else None.
     """
     return jax.vmap(jax.vmap(function, in_axes=variants), in_axes=seeds)
+
+
+def each_run(function: Callable[[Any, Settings], Any], runs: Any, settings: Settings) -> Any:
+    """The same for evaluation, one run after the other: its memory is that of one.
+
+    Args:
+        function: of the leaves of one run, and of its settings.
+        runs: leaves `[S, V, ...]`.
+        settings: leaves `[V, ...]`.
+    """
+    return jax.lax.map(lambda seed: jax.lax.map(lambda run: function(*run), (seed, settings)), runs)

@@ -76,14 +76,7 @@ class Workdir:
 
     def read_json(self, name: str) -> Any:
         """What a file of this folder holds."""
-        path = self.path / name
-        try:
-            with _or_user_error(f"cannot read {path}"):
-                return json.loads(path.read_text())
-        except ValueError as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"{path} is not JSON ({error}). Remove it, or give another --workdir.") from error
+        return read_json(self.path / name)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write or replace a file; arrays become numbers or lists, what is not finite null."""
@@ -94,6 +87,12 @@ class Workdir:
         path = self.path / name
         with _or_user_error(f"cannot write {path}"):
             write_atomically(path, text)
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """The same for bytes."""
+        path = self.path / name
+        with _or_user_error(f"cannot write {path}"):
+            write_atomically(path, content)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a row, which names its `step`, to `metrics.jsonl`."""
@@ -122,12 +121,27 @@ class Workdir:
         self.close()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text to a new file in the same folder, and rename it into its place."""
+def read_json(path: Path) -> Any:
+    """What a JSON file of a workdir holds.
+
+    Raises:
+        UserError: it cannot be read, or is no JSON.
+    """
+    try:
+        with _or_user_error(f"cannot read {path}"):
+            return json.loads(path.read_text())
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}). Remove it, or give another --workdir.") from error
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a text or bytes to a new file in the same folder, and rename it into its place."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from colleagues

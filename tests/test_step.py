@@ -53,7 +53,7 @@ def frozen(clip_params, model, token_ids) -> Frozen:
 
 
 def make_settings(model: Model, seed: int, beta: float = 0.9) -> Settings:
-    roles = mask.pattern_roles("random", 2, model.config.vision.heads, ATTRIBUTES, seed)
+    roles = patterns.plain_roles("random", 2, model.config.vision.heads, ATTRIBUTES, seed)
     table = mask.build(roles, ATTRIBUTES, 1 + model.config.patches)
     return Settings(table, np.float32(beta), np.float32(1.0 + seed), np.float32(0.1))
 

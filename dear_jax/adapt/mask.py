@@ -19,8 +19,6 @@ from dear_jax.errors import UserError
 from dear_jax.roles import role_map as role_maps
 from dear_jax.roles.role_map import GENERALIZATION, MIXED, OTHER, Roles
 
-PATTERNS = ("roles", "random", "open", "isolated")
-
 
 def build(
     roles: Roles, attributes: Sequence[str], originals: int, own_token_alone: bool = True
@@ -77,58 +75,3 @@ def load(path: str | Path, shape: tuple[int, int, int, int]) -> Bool[np.ndarray,
         found = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else "an archive of several arrays"
         raise UserError(f"config.mask.file: {path} holds {found}, expected bool {shape} (layers, heads, T, T).")
     return validate(mask)
-
-
-def pattern_roles(pattern: str, layers: int, heads: int, attributes: Sequence[str], seed: int = 0) -> Roles:
-    """The roles of a pattern that needs no role map: `open`, `isolated` or `random`.
-
-    `random` deals out thirds, as the default thresholds of Concept Entropy would (METHOD.md section 1): a third of
-    the heads generalization, a third mixed, the rest attribute heads of the K attributes in turn.
-    """
-    count = layers * heads
-    if pattern == "open":
-        roles = [MIXED] * count
-    elif pattern == "isolated":
-        roles = [GENERALIZATION] * count
-    elif pattern == "random":
-        third = count // 3
-        specialists = [role_maps.attribute_role(attributes[i % len(attributes)]) for i in range(count - 2 * third)]
-        roles = [GENERALIZATION] * third + [MIXED] * third + specialists
-        roles = [roles[i] for i in np.random.default_rng(seed).permutation(count)]
-    else:
-        raise UserError(f"config.mask.pattern is {pattern!r}: expected one of {', '.join(PATTERNS)}.")
-    return tuple(tuple(roles[i : i + heads]) for i in range(0, count, heads))
-
-
-def set_heads(roles: Roles, assignments: str, first_layer: int, attributes: Sequence[str]) -> Roles:
-    """Apply `config.mask.set`, e.g. "9.0=generalization,10.*=mixed,11.3=attribute:color".
-
-    Layers are counted from 1 and heads from 0; `*` means all; later assignments win.
-
-    Raises:
-        UserError: an assignment that cannot be read, or that names a layer, head or role that does not exist.
-    """
-    table = [list(row) for row in roles]
-    known = role_maps.role_names(attributes)
-    for assignment in filter(None, map(str.strip, assignments.split(","))):
-        place, equals, role = assignment.partition("=")
-        layer, dot, head = place.partition(".")
-        if not equals or not dot:
-            raise UserError(f"config.mask.set: {assignment!r} is not of the form LAYER.HEAD=ROLE, such as 9.0=mixed.")
-        if role not in known:
-            raise UserError(f"config.mask.set: {assignment!r} names no role; expected one of {', '.join(known)}.")
-        for row in _indices(layer, "layer", first_layer, len(table), assignment):
-            for column in _indices(head, "head", 0, len(table[row]), assignment):
-                table[row][column] = role
-    return tuple(map(tuple, table))
-
-
-def _indices(text: str, what: str, first: int, count: int, assignment: str) -> Sequence[int]:
-    if text == "*":
-        return range(count)
-    if text.isdecimal() and first <= int(text) < first + count:
-        return [int(text) - first]
-    raise UserError(
-        f"config.mask.set: {assignment!r} names {what} {text!r}; the masked {what}s are "
-        f"{first} to {first + count - 1}, or * for all."
-    )

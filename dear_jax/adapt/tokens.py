@@ -23,15 +23,40 @@ class Structure:
     text_count: int  # K_t
     vision_layer: int  # J of the vision tower, counted from 1
     text_layer: int  # J of the text tower
-    init_std: float  # of the tokens
-    class_start: float  # alpha of the class path at the start
-    projection_init: str = "copy"  # of the attribute projection, one of PROJECTIONS
     shared_projection: bool = True  # one attribute projection for all attributes, or one each
 
     @property
     def count(self) -> int:
         """K, the number of attribute tokens."""
         return len(self.attributes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where an adapter starts: values alone, so that variants of one structure may start apart.
+
+    Raises:
+        UserError: a value outside its range, with the key.
+    """
+
+    init_std: float = 0.02  # of the tokens
+    class_start: float = 0.5  # alpha of the class path, in (0, 1)
+    projection_init: str = "copy"  # of the attribute projection, one of PROJECTIONS
+    seed: int | None = None  # of tokens and projection; None: the run's
+
+    def __post_init__(self) -> None:
+        if not 0 < self.class_start < 1:
+            raise UserError(
+                f"config.fusion.class_start is {self.class_start}: expected a number between 0 and 1, exclusive."
+            )
+        if self.projection_init not in PROJECTIONS:
+            raise UserError(
+                f"config.tokens.projection_init is {self.projection_init!r}: expected one of {', '.join(PROJECTIONS)}."
+            )
+        if not self.init_std >= 0:
+            raise UserError(f"config.tokens.init_std is {self.init_std}: expected 0 or more.")
+        if self.seed is not None and not 0 <= self.seed < 2**32:
+            raise UserError(f"config.tokens.init_seed is {self.seed}: expected an integer of 0 to 2^32 - 1.")
 
 
 def deeper_third(layers: int) -> int:
@@ -46,9 +71,6 @@ def make_structure(
     text_count: int,
     vision_layer: int | None,
     text_layer: int | None,
-    init_std: float,
-    class_start: float,
-    projection_init: str = "copy",
     shared_projection: bool = True,
 ) -> Structure:
     """Fill in the default layers and check the ranges.
@@ -61,9 +83,6 @@ def make_structure(
         text_count,
         deeper_third(config.vision.layers) if vision_layer is None else vision_layer,
         deeper_third(config.text.layers) if text_layer is None else text_layer,
-        init_std,
-        class_start,
-        projection_init,
         shared_projection,
     )
     limits = {
@@ -77,33 +96,29 @@ def make_structure(
         raise UserError(f"config.tokens.attributes is {attributes}: expected one or more different names.")
     if text_count < 1:
         raise UserError(f"config.tokens.text_count is {text_count}: expected 1 or more.")
-    if not 0 < class_start < 1:
-        raise UserError(f"config.fusion.class_start is {class_start}: expected a number between 0 and 1, exclusive.")
-    if projection_init not in PROJECTIONS:
-        raise UserError(
-            f"config.tokens.projection_init is {projection_init!r}: expected one of {', '.join(PROJECTIONS)}."
-        )
-    if not init_std >= 0:
-        raise UserError(f"config.tokens.init_std is {init_std}: expected 0 or more.")
     return structure
 
 
-def initialize(key: PRNGKeyArray, params: Params, config: CLIPConfig, structure: Structure) -> Adapter:
-    """A fresh adapter, float32.
+def initialize(
+    key: PRNGKeyArray, params: Params, config: CLIPConfig, structure: Structure, start: Start | None = None
+) -> Adapter:
+    """A fresh adapter, float32. `key` counts where the start has no seed of its own.
 
     Returns:
         vision_tokens `[K, D]` and text_tokens `[K_t, D]`, normal with standard deviation init_std;
         attribute_projection `[1, D, d]` or, not shared, `[K, D, d]`, copies of the frozen one or normal as CLIP's own
         initialisation; fusion `[1+K]`.
     """
+    start = start or Start()
+    key = key if start.seed is None else jax.random.key(start.seed)
     vision_key, text_key = jax.random.split(key)
 
     def normal(key: PRNGKeyArray, shape: tuple[int, int]) -> Array:
-        return structure.init_std * jax.random.normal(key, shape, jnp.float32)
+        return start.init_std * jax.random.normal(key, shape, jnp.float32)
 
     frozen = jnp.asarray(params["visual_projection"]["kernel"], jnp.float32)
     projections = jnp.stack([frozen] * (1 if structure.shared_projection else structure.count))
-    if structure.projection_init == "normal":
+    if start.projection_init == "normal":
         projections = config.vision.width**-0.5 * jax.random.normal(
             jax.random.fold_in(key, 2), projections.shape, jnp.float32
         )
@@ -111,5 +126,5 @@ def initialize(key: PRNGKeyArray, params: Params, config: CLIPConfig, structure:
         "vision_tokens": normal(vision_key, (structure.count, config.vision.width)),
         "text_tokens": normal(text_key, (structure.text_count, config.text.width)),
         "attribute_projection": projections,
-        "fusion": fusion.initialize(structure.count, structure.class_start),
+        "fusion": fusion.initialize(structure.count, start.class_start),
     }

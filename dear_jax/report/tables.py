@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-TITLES = {"base": "Base", "new": "New", "hm": "HM"}
+TITLES = {"base": "Base", "new": "New", "hm": "HM", "accuracy": "Accuracy", "average": "Average"}
+MODES = {"learned": "learned", "class_only": "class path only", "equal": "all paths equal"}
 
 
 def results_markdown(results: Mapping[str, Any]) -> str:
@@ -23,8 +24,27 @@ def results_markdown(results: Mapping[str, Any]) -> str:
             lines.append(_row([f"{title}, seed {seed}", *_cells(row, columns)]))
         spread = [f"**{variant['mean'][c]:.2f}** ± {variant['std'][c]:.2f}" for c in columns]
         lines.append(_row([f"{title}, mean ± std", *spread]))
+    lines += _fusion_lines(results["variants"])
     remark = results["data"]["remark"]
     return "\n".join([*lines, *(["", remark] if remark else [])]) + "\n"
+
+
+def _fusion_lines(variants: Mapping[str, Any]) -> list[str]:
+    """A table of the classes that were not trained on, under each way to fuse the class and attribute paths."""
+    fusions = {name: variant["fusion"] for name, variant in variants.items() if variant["fusion"]}
+    if not fusions:
+        return []
+    modes = list(next(iter(next(iter(fusions.values())).values())))
+    lines = ["", "Classes not trained on, by fusion (mean ± std); the first is the one in the table above.", ""]
+    lines += [
+        _row(["", *(MODES.get(mode, f"alpha_cls {mode}") for mode in modes)]),
+        _row(["---", *("---:" for _ in modes)]),
+    ]
+    for name, columns in fusions.items():
+        for column, row in columns.items():
+            title = TITLES.get(column, column) if len(fusions) == 1 else f"{name}, {TITLES.get(column, column)}"
+            lines.append(_row([title, *(f"{row[mode]['mean']:.2f} ± {row[mode]['std']:.2f}" for mode in modes)]))
+    return lines
 
 
 def _cells(row: Mapping[str, float], columns: Sequence[str]) -> list[str]:

@@ -34,7 +34,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     setup.check(config)
     with Workdir(workdir) as files:
         files.check_config(config)
-        backbone, model = setup.load_model(config)
+        backbone = setup.load_backbone(config)
+        model = setup.make_model(config, backbone)
         dataset = setup_data.open_dataset(config, files)
         analysis = analyse(
             backbone,

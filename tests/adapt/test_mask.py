@@ -35,7 +35,7 @@ def test_own_token_may_see_the_others():
 
 @pytest.mark.parametrize("pattern", ["open", "isolated", "random"])
 def test_every_pattern_keeps_the_invariants(pattern):
-    roles = mask.pattern_roles(pattern, 3, 4, ATTRIBUTES, seed=5)
+    roles = patterns.plain_roles(pattern, 3, 4, ATTRIBUTES, seed=5)
     table = mask.build(roles, ATTRIBUTES, originals=6)
     assert table.shape == (3, 4, 9, 9)
     assert table[..., :6, :6].all()  # original tokens always see each other
@@ -44,21 +44,21 @@ def test_every_pattern_keeps_the_invariants(pattern):
 
 
 def test_random_deals_thirds_and_depends_on_the_seed_alone():
-    roles = mask.pattern_roles("random", 3, 8, ATTRIBUTES, seed=1)
+    roles = patterns.plain_roles("random", 3, 8, ATTRIBUTES, seed=1)
     flat = [role for row in roles for role in row]
     assert flat.count(GENERALIZATION) == flat.count(MIXED) == 8
     assert sorted({r for r in flat if r.startswith("attribute")}) == [f"attribute:{n}" for n in sorted(ATTRIBUTES)]
-    assert roles == mask.pattern_roles("random", 3, 8, ATTRIBUTES, seed=1)
-    assert roles != mask.pattern_roles("random", 3, 8, ATTRIBUTES, seed=2)
+    assert roles == patterns.plain_roles("random", 3, 8, ATTRIBUTES, seed=1)
+    assert roles != patterns.plain_roles("random", 3, 8, ATTRIBUTES, seed=2)
 
 
 def test_single_heads_are_set_in_order():
-    roles = mask.pattern_roles("open", 3, 4, ATTRIBUTES)
-    roles = mask.set_heads(roles, "9.0=generalization, 10.*=other,11.3=attribute:color,10.1=mixed", 9, ATTRIBUTES)
+    roles = patterns.plain_roles("open", 3, 4, ATTRIBUTES)
+    roles = patterns.set_heads(roles, "9.0=generalization, 10.*=other,11.3=attribute:color,10.1=mixed", 9, ATTRIBUTES)
     assert roles[0] == (GENERALIZATION, MIXED, MIXED, MIXED)
     assert roles[1] == (OTHER, MIXED, OTHER, OTHER)
     assert roles[2] == (MIXED, MIXED, MIXED, "attribute:color")
-    assert mask.set_heads(roles, "", 9, ATTRIBUTES) == roles
+    assert patterns.set_heads(roles, "", 9, ATTRIBUTES) == roles
 
 
 @pytest.mark.parametrize(
@@ -77,16 +77,16 @@ def test_single_heads_are_set_in_order():
 )
 def test_bad_assignments_are_refused(text, message):
     with pytest.raises(UserError, match=message):
-        mask.set_heads(mask.pattern_roles("open", 3, 4, ATTRIBUTES), text, 9, ATTRIBUTES)
+        patterns.set_heads(patterns.plain_roles("open", 3, 4, ATTRIBUTES), text, 9, ATTRIBUTES)
 
 
 def test_unknown_pattern_is_refused():
     with pytest.raises(UserError, match="'rolls': expected one of roles, random, open, isolated"):
-        mask.pattern_roles("rolls", 3, 4, ATTRIBUTES)
+        patterns.plain_roles("rolls", 3, 4, ATTRIBUTES)
 
 
 def test_files(tmp_path):
-    table = mask.build(mask.pattern_roles("random", 2, 3, ATTRIBUTES), ATTRIBUTES, originals=4)
+    table = mask.build(patterns.plain_roles("random", 2, 3, ATTRIBUTES), ATTRIBUTES, originals=4)
     path = tmp_path / "mask.npy"
     np.save(path, table)
     np.testing.assert_array_equal(mask.load(path, table.shape), table)
@@ -120,7 +120,7 @@ def pixels(clip_config):
 @pytest.mark.parametrize("scale", [0.02, 1.0, 100.0])
 def test_isolated_heads_leave_clip_as_it_was(clip_config, clip_params, pixels, scale):
     heads = clip_config.vision.heads
-    roles = mask.pattern_roles("isolated", 2, heads, ATTRIBUTES)
+    roles = patterns.plain_roles("isolated", 2, heads, ATTRIBUTES)
     x, _ = run_suffix(clip_config, clip_params, pixels, roles, scale)
     plain = vision.prefix(clip_params, clip_config, pixels, clip_config.vision.layers)
     # Blocked keys weigh exactly 0; what is left is another order of the same float32 sums.
@@ -128,7 +128,7 @@ def test_isolated_heads_leave_clip_as_it_was(clip_config, clip_params, pixels, s
 
 
 def test_open_heads_are_plain_attention(clip_config, clip_params, pixels):
-    roles = mask.pattern_roles("open", 2, clip_config.vision.heads, ATTRIBUTES)
+    roles = patterns.plain_roles("open", 2, clip_config.vision.heads, ATTRIBUTES)
     x, _ = run_suffix(clip_config, clip_params, pixels, roles)
     tokens = np.random.default_rng(3).normal(size=(len(ATTRIBUTES), clip_config.vision.width)).astype(np.float32)
     prefix = vision.prefix(clip_params, clip_config, pixels, FIRST_LAYER - 1)
@@ -159,7 +159,7 @@ def test_a_blocked_key_changes_nothing_in_exactly_the_heads_that_block_it(clip_c
     """Perturb one attribute token: only heads that let an original query see it give another output."""
     heads = clip_config.vision.heads
     roles = ((GENERALIZATION, MIXED, "attribute:color", "attribute:shape") * heads)[:heads]
-    roles = (roles, mask.pattern_roles("isolated", 1, heads, ATTRIBUTES)[0])
+    roles = (roles, patterns.plain_roles("isolated", 1, heads, ATTRIBUTES)[0])
     originals = 1 + clip_config.patches
     table = jnp.asarray(mask.build(roles, ATTRIBUTES, originals))
     x = vision.prefix(clip_params, clip_config, pixels, FIRST_LAYER - 1)

@@ -1,0 +1,122 @@
+"""The compiled evaluation: top-1 accuracies of adapters and of zero-shot CLIP on a class set.
+
+Each image goes through the frozen prefix once, whatever the number of runs, and each run's text features are computed
+once per class set. Runs follow one another (`lax.map`), so that memory does not grow with their number; images are
+spread over the devices.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from dear_jax import sharding, step
+from dear_jax.adapt.fusion import Mode
+from dear_jax.adapt.model import Model, Prompts, Settings
+from dear_jax.adapt.tokens import Adapter
+from dear_jax.adapters import Adapters
+from dear_jax.clip.layers import Params
+from dear_jax.data import pipeline
+from dear_jax.setup_data import ClassSet
+
+
+class Accuracy(NamedTuple):
+    """Top-1 accuracies in percent, micro-averaged over all test images of a class set."""
+
+    adapted: np.ndarray  # [F, S, V], the variants of all programs in turn; V is 0 without adapters
+    zero_shot: float
+    modes: tuple[Mode, ...]  # F ways to fuse (adapt.fusion.modes)
+
+
+class Evaluator:
+    """Evaluates adapters, one after the other, and zero-shot CLIP."""
+
+    def __init__(
+        self,
+        model: Model,
+        params: Params,
+        adapters: Sequence[Adapters],
+        mesh: Mesh,
+        batch_size: int,
+        workers: int = 0,
+    ):
+        """`model` is that of zero-shot CLIP; `adapters` those of each program, of the same seeds."""
+        self.params, self.mesh, self.batch_size, self.workers = params, mesh, batch_size, workers
+        self.models = (model, *(program.model for program in adapters))
+        self.runs = [
+            sharding.place((program.adapter, program.settings), mesh, sharding.REPLICATED) for program in adapters
+        ]
+        self._prompts = jax.jit(functools.partial(_encode_prompts, self.models))
+        self._classes = [jax.jit(functools.partial(_encode_classes, program.model)) for program in adapters]
+        self._count = jax.jit(functools.partial(_count_batch, self.models), static_argnames="modes")
+
+    def __call__(self, classes: ClassSet, modes: Sequence[Mode] = ("learned",)) -> Accuracy:
+        """The accuracies on one class set under each way to fuse. Every test image counts exactly once."""
+        prompts = self._prompts(self.params, classes.token_ids)
+        adapted = [
+            (*run, encode(run, self.params, prompts[1 + number]))
+            for number, (run, encode) in enumerate(zip(self.runs, self._classes, strict=True))
+        ]
+        spec = sharding.batch_spec(self.mesh, self.batch_size)
+        correct, correct_zero_shot = 0, 0
+        image_size = self.models[0].config.image_size
+        for batch in pipeline.eval_batches(classes.test, self.batch_size, image_size, self.workers):
+            batch = sharding.place(batch, self.mesh, spec)
+            counts = self._count(self.params, prompts[0].features, batch, adapted, modes=tuple(modes))
+            # Sums stay on the device, so that the host can prepare the next batch meanwhile.
+            correct, correct_zero_shot = correct + counts[0], correct_zero_shot + counts[1]
+        total = len(classes.test)
+        return Accuracy(100.0 * np.asarray(correct) / total, 100.0 * float(correct_zero_shot) / total, tuple(modes))
+
+
+def _encode_prompts(models: Sequence[Model], params: Params, token_ids: Int[Array, "C T"]) -> list[Prompts]:
+    """The prompts' frozen side for each model; those that split the text tower at the same layer share it."""
+    by_layer: dict[int, Prompts] = {}
+    for model in models:
+        layer = model.structure.text_layer
+        if layer not in by_layer:
+            by_layer[layer] = model.encode_prompts(params, token_ids)
+    return [by_layer[model.structure.text_layer] for model in models]
+
+
+def _encode_classes(
+    model: Model, run: tuple[Adapter, Settings], params: Params, prompts: Prompts
+) -> Float[Array, "S V C d"]:
+    """Adapted text features of every run."""
+    return step.each_run(lambda adapter, settings: model.text_features(adapter, params, prompts, settings.beta), *run)
+
+
+def _count_batch(
+    models: Sequence[Model],
+    params: Params,
+    plain_classes: Float[Array, "C d"],
+    batch: dict[str, Array],
+    adapted: Sequence[tuple],
+    modes: Sequence[Mode],
+) -> tuple[Int[Array, "F S V"], Int[Array, ""]]:
+    """Correct predictions of every run and of zero-shot CLIP; models that split at the same layer share the prefix."""
+    prefixes: dict[int, Array] = {}
+    for model in models:
+        layer = model.structure.vision_layer
+        if layer not in prefixes:
+            prefixes[layer] = model.image_prefix(params, batch["image"])
+    labels, valid = batch["label"], batch["valid"]
+    plain, *programs = models
+    prefix = prefixes[plain.structure.vision_layer]
+    zero_shot = step.count_correct_zero_shot(plain, params, plain_classes, prefix, labels, valid)
+    counts = []
+    for model, (adapter, settings, classes) in zip(programs, adapted, strict=True):
+
+        def count(run: tuple[Adapter, Array], settings: Settings, model: Model = model) -> Int[Array, "F"]:
+            prefix = prefixes[model.structure.vision_layer]
+            return step.count_correct(model, run[0], params, run[1], prefix, labels, valid, settings, modes)
+
+        counts.append(step.each_run(count, (adapter, classes), settings))
+    if not counts:
+        return jnp.zeros((len(modes), 0, 0), jnp.int32), zero_shot
+    return jnp.moveaxis(jnp.concatenate(counts, axis=1), -1, 0), zero_shot

@@ -1,0 +1,36 @@
+"""From a config to the trained run that it names (`config.run`), and its backbone."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from dear_jax import adapters, setup
+from dear_jax.adapters import Trained
+from dear_jax.clip import weights
+from dear_jax.clip.weights import Backbone
+from dear_jax.setup_data import DRAWN_SPLITS
+from dear_jax.workdir import Workdir, read_json
+
+
+def load(config: ConfigDict) -> tuple[Trained | None, Backbone]:
+    """The run's adapters with the backbone that they were trained on; without a run, the config's backbone.
+
+    With a run, its own backbone, image size, tokens and masks count, whatever the config's keys for them say.
+
+    Raises:
+        UserError: the run or its backbone cannot be loaded.
+    """
+    if not config.run:
+        return None, setup.load_backbone(config)
+    trained = adapters.load(config.run)
+    return trained, weights.load_backbone(config.run_backbone or trained.backbone, trained.image_size)
+
+
+def inherit_splits(config: ConfigDict, files: Workdir) -> None:
+    """Where the run drew splits of the same images for itself, an evaluation must not draw others: it copies them."""
+    earlier = Path(config.run) / DRAWN_SPLITS
+    if not config.run or not earlier.is_file() or (files.path / DRAWN_SPLITS).exists():
+        return
+    theirs = read_json(Path(config.run) / "config.json")["data"]
+    if all(theirs[key] == config.data[key] for key in ("dataset", "source", "root")):
+        files.write_json(DRAWN_SPLITS, read_json(earlier))
