@@ -6,6 +6,11 @@ the paper is silent.
 
 from ml_collections import ConfigDict, config_dict
 
+from dear_jax.data.datasets import find_row
+from dear_jax.data.world import tasks
+
+BACKBONE = "openai/clip-vit-base-patch16"  # of all published tables
+
 
 def get_config() -> ConfigDict:
     """All keys with their defaults: few-shot training of DeAR on the embedded CLIP and world."""
@@ -111,4 +116,13 @@ def get_config() -> ConfigDict:
     config.compute.dtype = "float32"  # of the towers: float32 | bfloat16; adapter and losses stay float32
     config.compute.matmul_precision = "float32"  # float32 products of accelerators: float32 | tensorfloat32 | bfloat16
     config.lock()
+    return config
+
+
+def choose_dataset(config: ConfigDict, dataset: str) -> ConfigDict:
+    """The config for a row of `datasets.DATASETS`: the backbone of all published tables, and the row's own recipe."""
+    config.data.dataset = dataset
+    if dataset not in tasks.TASKS:
+        config.backbone = BACKBONE
+    config.update_from_flattened_dict(dict(find_row(dataset).recipe.get(config.protocol, {})))
     return config

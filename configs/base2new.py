@@ -11,17 +11,8 @@ The recipe is 16 shots, seeds 1 to 3, 10 epochs of batch 4; where a data set tak
 from ml_collections import ConfigDict
 
 from configs import base
-from dear_jax.data.datasets import find_row
-from dear_jax.data.world import tasks
-
-BACKBONE = "openai/clip-vit-base-patch16"  # of all published base-to-new tables
 
 
 def get_config(dataset: str = "world_compositions") -> ConfigDict:
     """The defaults of `configs/base.py`; the argument after the colon names a row of `datasets.DATASETS`."""
-    config = base.get_config()
-    config.data.dataset = dataset
-    if dataset not in tasks.TASKS:
-        config.backbone = BACKBONE
-    config.update_from_flattened_dict(dict(find_row(dataset).recipe.get("base2new", {})))
-    return config
+    return base.choose_dataset(base.get_config(), dataset)

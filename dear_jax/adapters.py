@@ -1,8 +1,8 @@
 """Trained adapters as one small file, `adapter.safetensors` of a run: all that is needed beside the backbone.
 
-Tensors are named PROGRAM/adapter/LEAF `[S, V, ...]` and PROGRAM/settings/NAME `[V, ...]`, head masks packed into bits. The
-file's metadata says, as JSON under `dear_jax`, what they belong to: backbone and fingerprint, structure, seeds, variants, and the
-classes they were trained on.
+Tensors are named PROGRAM/adapter/LEAF `[S, V, ...]` and PROGRAM/settings/NAME `[V, ...]`, head masks packed into bits.
+The file's metadata says, as JSON under `dear_jax`, what they belong to: backbone and fingerprint, structure, seeds,
+variants, and the classes they were trained on.
 """
 
 import dataclasses
@@ -177,7 +177,7 @@ def _model(part: Part, backbone: Backbone, dtype: Any) -> Model:
             if expected.get(name) != found.get(name)
         ]
         raise UserError(
-            f"The adapter does not fit the backbone {backbone.name} with J = {part.structure.vision_layer} and the attributes "
-            f"{', '.join(part.structure.attributes)}: {'; '.join(wrong)}."
+            f"The adapter does not fit the backbone {backbone.name} with J = {part.structure.vision_layer} and the "
+            f"attributes {', '.join(part.structure.attributes)}: {'; '.join(wrong)}."
         )
     return model

@@ -1,4 +1,4 @@
-"""Job: trained adapters, and zero-shot CLIP, on the class sets of a config. Also the evaluation that training ends with.
+"""Job: trained adapters, and zero-shot CLIP, on the class sets of a config. Training ends with the same evaluation.
 
     python -m dear_jax.main --config=configs/base2new.py --config.job=evaluate                      # zero-shot CLIP
     python -m dear_jax.main --config=configs/few_shot.py:DATASET --config.job=evaluate --config.run=WORKDIR

@@ -45,8 +45,8 @@ def mapped_roles(pattern: str, roles: Roles, seed: int = 0) -> Roles:
     `roles` is the table itself. `permuted` shuffles it within each layer, by the seed: as many heads of each role in
     each layer, at other places. `layer_wise` gives all heads of a layer its most frequent role (of equally frequent
     ones the first by name), as if a layer were the unit. `only_generalization` keeps the generalization heads and
-    other specialists, which are isolated alike, and opens the rest; `only_attribute` keeps the attribute heads and opens
-    the rest.
+    other specialists, which are isolated alike, and opens the rest; `only_attribute` keeps the attribute heads and
+    opens the rest.
     """
     if pattern == "roles":
         return roles
@@ -120,6 +120,6 @@ def _indices(text: str, what: str, first: int, count: int, assignment: str) -> S
     last = first + count - 1
     more = "" if what == "layer" else ", or a role for the heads that have it"
     raise UserError(
-        f"config.mask.set: {assignment!r} names {what} {text!r}; the masked {what}s are {first} to {last}, ranges of them "
-        f"such as {first}-{last}, or * for all{more}."
+        f"config.mask.set: {assignment!r} names {what} {text!r}; the masked {what}s are {first} to {last}, a range of "
+        f"them such as {first}-{last}, or * for all{more}."
     )

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dear_jax.adapt import mask
+from dear_jax.adapt import mask, patterns
 from dear_jax.clip import layers, vision
 from dear_jax.clip.layers import Tokens
 from dear_jax.errors import UserError
@@ -73,16 +73,14 @@ def test_single_heads_are_set_in_order():
         ("9=mixed", r"not of the form LAYER.HEAD=ROLE"),
         ("9.0", r"not of the form LAYER.HEAD=ROLE"),
         ("9.-1=mixed", r"head '-1'"),
+        ("9.2-1=mixed", r"head '2-1'"),
+        ("9-12.0=mixed", r"layer '9-12'; the masked layers are 9 to 11, a range of them such as 9-11, or \\* for all"),
+        ("9.attribute:size=mixed", r"head 'attribute:size'; .* or a role for the heads that have it"),
     ],
 )
 def test_bad_assignments_are_refused(text, message):
     with pytest.raises(UserError, match=message):
         patterns.set_heads(patterns.plain_roles("open", 3, 4, ATTRIBUTES), text, 9, ATTRIBUTES)
-
-
-def test_unknown_pattern_is_refused():
-    with pytest.raises(UserError, match="'rolls': expected one of roles, random, open, isolated"):
-        patterns.plain_roles("rolls", 3, 4, ATTRIBUTES)
 
 
 def test_files(tmp_path):

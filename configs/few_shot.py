@@ -1,0 +1,20 @@
+"""Few-shot classification: train and test on all classes, with 1, 2, 4, 8 or 16 shots (METHOD.md section 5).
+
+    python -m dear_jax.main --config=configs/few_shot.py --config.data.shots=4                     # embedded
+    python -m dear_jax.main --config=configs/few_shot.py:oxford_pets --config.data.root=DATA --config.data.shots=4
+
+The recipe is 50 epochs of batch 32. `python experiments/reproduce.py --protocol few_shot` runs all five numbers of shots.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config(dataset: str = "world_compositions") -> ConfigDict:
+    """The defaults of `configs/base.py`; the argument after the colon names a row of `datasets.DATASETS`."""
+    config = base.get_config()
+    config.protocol = "few_shot"
+    config.train.epochs = 50
+    config.train.batch_size = 32
+    return base.choose_dataset(config, dataset)
