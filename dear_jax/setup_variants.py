@@ -81,7 +81,7 @@ def variant_configs(config: ConfigDict) -> dict[str, ConfigDict]:
 
 
 def _override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
-    copy = ConfigDict(config)
+    copy = config.copy_and_resolve_references()
     copy.update_from_flattened_dict(dict(values))
     return copy.lock()
 

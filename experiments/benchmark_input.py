@@ -24,10 +24,10 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from dear_jax import main as command_line
-from dear_jax import setup, setup_data, sharding, train
-from dear_jax.adapt.model import Model
+from dear_jax import setup, setup_data, setup_variants, sharding, train
 from dear_jax.clip.weights import Backbone, cast
 from dear_jax.data import pipeline
+from dear_jax.optimizer import Length
 from dear_jax.step import Frozen
 
 SECONDS = 10  # of each measurement
@@ -70,11 +70,11 @@ class Rate:
 
 def table(config: ConfigDict) -> str:
     """The three rates, and what they mean for a run."""
-    backbone, model = setup.load_model(config)
+    backbone = setup.load_backbone(config)
     task = setup_data.load_task(config, backbone)
     images = len(config.seeds) * config.train.batch_size
-    first, later = input_rates(config, model, task)
-    step = step_rate(config, backbone, model, task)
+    first, later = input_rates(config, backbone, task)
+    step = step_rate(config, backbone, task)
     share = (later.images / later.seconds) / (step.images / step.seconds)
     return "\n".join(
         [
@@ -93,11 +93,11 @@ def table(config: ConfigDict) -> str:
     )
 
 
-def input_rates(config: ConfigDict, model: Model, task: setup_data.Task) -> tuple[Rate, Rate]:
+def input_rates(config: ConfigDict, backbone: Backbone, task: setup_data.Task) -> tuple[Rate, Rate]:
     """Of the first epoch, and of those after it."""
     longer = config.copy_and_resolve_references()
     longer.train.epochs = EPOCHS
-    batches = train.make_batches(longer, model, task)
+    batches = train.make_batches(longer, backbone, task)
     images = len(config.seeds) * config.train.batch_size
     first = _time(itertools.islice(batches, len(batches) // EPOCHS), images, seconds=np.inf)
     later = _time(batches, images, SECONDS)
@@ -105,16 +105,16 @@ def input_rates(config: ConfigDict, model: Model, task: setup_data.Task) -> tupl
     return first, later
 
 
-def step_rate(config: ConfigDict, backbone: Backbone, model: Model, task: setup_data.Task) -> Rate:
+def step_rate(config: ConfigDict, backbone: Backbone, task: setup_data.Task) -> Rate:
     """Of the compiled train step on one batch over and over, after its compilation."""
+    (program,) = setup.make_programs(setup_variants.variant_configs(config), backbone)
+    model = program.model
     mesh = sharding.make_mesh(len(config.seeds), config.train.batch_size)
     params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
-    settings = setup.stack_settings([setup.make_settings(config, backbone, model)])
-    settings = sharding.place(settings, mesh, sharding.REPLICATED)
-    optimizer = train.make_optimizer(config, 1)
+    settings, rates = sharding.place((program.settings, program.rates), mesh, sharding.REPLICATED)
     frozen = Frozen(params, jax.jit(model.encode_prompts)(params, task.trained_on.token_ids))
-    update = train.compile_step(model, optimizer, mesh)
-    state = train.initial_state(config.seeds, 1, backbone, model, optimizer, mesh)
+    update = train.compile_step(model, Length(1, 1), mesh)
+    state = train.initial_state(config.seeds, backbone, program, mesh)
     shape = (len(config.seeds), config.train.batch_size)
     batch = {
         "image": np.zeros((*shape, model.config.image_size, model.config.image_size, 3), np.uint8),
@@ -125,7 +125,7 @@ def step_rate(config: ConfigDict, backbone: Backbone, model: Model, task: setup_
     def steps() -> Any:
         nonlocal state
         while True:
-            state, _ = update(state, frozen, batch["image"], batch["label"], settings)
+            state, _ = update(state, frozen, batch["image"], batch["label"], settings, rates)
             jax.block_until_ready(state)
             yield
 

@@ -21,7 +21,7 @@ def test_the_default(capsys, monkeypatch, tmp_path):
         "base context 16 tokens, cut to the longest prompt",
         "steps 800 (80 an epoch), 2 seeds x 4 images each",
         # 5 x 128 vision tokens, 5 x 64 text tokens, 128 x 128 projection, 6 fusion weights
-        "trainable parameters 17,350 per seed",
+        "trainable parameters 17,350 per seed and variant",
         "No problem found.",
     ):
         assert line in output, line

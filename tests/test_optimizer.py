@@ -8,10 +8,12 @@ import optax
 import torch
 
 from dear_jax import optimizer as optimizers
+from dear_jax.optimizer import Length, Rates
 
 
 def test_constant_within_an_epoch_cosine_over_epochs():
-    schedule = optimizers.learning_rate(1e-3, epochs=10, steps_per_epoch=7, warmup_epochs=1, warmup_learning_rate=1e-5)
+    rates = Rates(*map(jnp.float32, (1e-3, 1e-5, 1, 0)))
+    schedule = optimizers.schedule(rates, Length(epochs=10, steps_per_epoch=7))
     for epoch in range(10):
         expected = 1e-5 if epoch == 0 else 0.5e-3 * (1 + math.cos(math.pi * (epoch - 1) / 10))
         for step in (7 * epoch, 7 * epoch + 6):
@@ -22,7 +24,7 @@ def test_adamw_equals_torch():
     start = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     theirs = torch.nn.Parameter(torch.from_numpy(start.copy()))
     their_optimizer = torch.optim.AdamW([theirs], lr=1e-2, weight_decay=0.1)
-    optimizer = optimizers.make(lambda _: 1e-2, weight_decay=0.1)
+    optimizer = optimizers.make(Rates(*map(jnp.float32, (1e-2, 1e-2, 1, 0.1))), Length(1, 100))
     ours = jnp.asarray(start)
     state = optimizer.init(ours)
     for seed in range(20):

@@ -9,7 +9,9 @@ from dear_jax.roles import role_map as role_maps
 
 @pytest.fixture(scope="module")
 def loaded():
-    return setup.load_model(base.get_config())
+    config = base.get_config()
+    backbone = setup.load_backbone(config)
+    return backbone, setup.make_model(config, backbone)
 
 
 def test_the_embedded_clip_uses_the_shipped_map(loaded):

@@ -9,9 +9,11 @@ import pytest
 
 from dear_jax import optimizer as optimizers
 from dear_jax import sharding, step
-from dear_jax.adapt import mask, tokens
+from dear_jax.adapt import mask, patterns, tokens
 from dear_jax.adapt.model import Model, Settings, unit
+from dear_jax.adapt.tokens import Start
 from dear_jax.clip import layers, text, tokenizer, vision
+from dear_jax.optimizer import Length, Rates
 from dear_jax.step import Frozen
 from dear_jax.train import compile_step
 
@@ -31,8 +33,6 @@ def model(clip_config) -> Model:
         text_count=3,
         vision_layer=2,
         text_layer=2,
-        init_std=0.5,
-        class_start=0.5,
     )
     return Model(clip_config, structure)
 
@@ -70,18 +70,26 @@ def make_batches(model: Model, seed: int, count: int) -> list[tuple[np.ndarray, 
     ]
 
 
-OPTIMIZER = optimizers.make(lambda _: 1e-2, 5e-4)
+LENGTH = Length(1, 100)
+
+
+def make_rates(learning_rate: float = 1e-2) -> Rates:
+    return Rates(*map(np.float32, (learning_rate, learning_rate, 1, 5e-4)))
+
+
+def fresh(model: Model, frozen: Frozen, seed: int) -> tokens.Adapter:
+    key = jax.random.key(seed)
+    return tokens.initialize(key, frozen.params, model.config, model.structure, Start(init_std=0.5))
 
 
 def start(model: Model, frozen: Frozen, seed: int) -> step.TrainState:
-    adapter = tokens.initialize(jax.random.key(seed), frozen.params, model.config, model.structure)
-    return step.create_state(adapter, OPTIMIZER)
+    return step.create_state(fresh(model, frozen, seed), optimizers.make(make_rates(), LENGTH))
 
 
 @pytest.fixture(scope="module")
 def update_one(model):
     """The compiled step of a single run; every test must be served by one compilation."""
-    update = jax.jit(functools.partial(step.train_step, model, OPTIMIZER))
+    update = jax.jit(functools.partial(step.train_step, model, LENGTH))
     yield update
     assert update._cache_size() == 1
 
@@ -146,7 +154,7 @@ def plain_loss(adapter, params, model: Model, token_ids, images, labels, setting
 
 
 def test_shared_prefix_and_short_context_equal_the_plain_computation(model, frozen, token_ids):
-    adapter = tokens.initialize(jax.random.key(0), frozen.params, model.config, model.structure)
+    adapter = fresh(model, frozen, 0)
     images, labels = make_batches(model, 0, 1)[0]
     settings = jax.tree.map(jnp.asarray, make_settings(model, 1))
     differentiate = jax.jit(jax.value_and_grad(functools.partial(step.loss, model), has_aux=True))
@@ -163,29 +171,30 @@ def test_shared_prefix_and_short_context_equal_the_plain_computation(model, froz
         assert scale > 0, name
 
 
-def run_alone(model, frozen, update_one, seed: int, settings: Settings, count: int = 4):
+def run_alone(model, frozen, update_one, seed: int, settings: Settings, rates: Rates, count: int = 4):
     state = start(model, frozen, seed)
     for images, labels in make_batches(model, seed, count):
-        state, metrics = update_one(state, frozen, images, labels, settings)
+        state, metrics = update_one(state, frozen, images, labels, settings, rates)
     return state, metrics
 
 
-def run_together(model, frozen, seeds, settings, devices: int = 1, count: int = 4):
+def run_together(model, frozen, seeds, variants, devices: int = 1, count: int = 4):
+    """`variants` are pairs of settings and rates."""
     mesh = sharding.make_mesh(len(seeds), BATCH, jax.devices()[:devices])
-    update = compile_step(model, OPTIMIZER, mesh)
+    update = compile_step(model, LENGTH, mesh)
 
     def widen(*leaves):
-        return jnp.stack([jnp.broadcast_to(leaf, (len(settings), *leaf.shape)) for leaf in leaves])
+        return jnp.stack([jnp.broadcast_to(leaf, (len(variants), *leaf.shape)) for leaf in leaves])
 
     state = jax.tree.map(widen, *(start(model, frozen, seed) for seed in seeds))
     state = sharding.place(state, mesh, sharding.RUNS)
     frozen = sharding.place(frozen, mesh, sharding.REPLICATED)
-    settings = Settings(*(np.stack(leaves) for leaves in zip(*settings, strict=True)))
-    settings = sharding.place(settings, mesh, sharding.REPLICATED)
+    settings, rates = jax.tree.map(lambda *leaves: np.stack(leaves), *variants)
+    settings, rates = sharding.place((settings, rates), mesh, sharding.REPLICATED)
     for batch in zip(*(make_batches(model, seed, count) for seed in seeds), strict=True):
         stacked = tuple(np.stack(leaves) for leaves in zip(*batch, strict=True))
         images, labels = sharding.place(stacked, mesh, sharding.RUN_IMAGES)
-        state, metrics = update(state, frozen, images, labels, settings)
+        state, metrics = update(state, frozen, images, labels, settings, rates)
     assert update._cache_size() == 1
     assert len(metrics.loss.sharding.device_set) == devices
     return state, metrics
@@ -197,11 +206,15 @@ def assert_close(tree, expected):
 
 def test_seeds_and_variants_together_give_what_each_gives_alone(model, frozen, update_one):
     before = jax.tree.map(np.array, frozen)
-    settings = [make_settings(model, 1), make_settings(model, 2, beta=0.5)]
-    state, metrics = run_together(model, frozen, (1, 2, 3), settings)
+    variants = [
+        (make_settings(model, 1), make_rates()),
+        (make_settings(model, 2, beta=0.5), make_rates()),
+        (make_settings(model, 1), make_rates(2e-3)),
+    ]
+    state, metrics = run_together(model, frozen, (1, 2, 3), variants)
     for s, seed in enumerate((1, 2, 3)):
-        for v, variant in enumerate(settings):
-            alone, alone_metrics = run_alone(model, frozen, update_one, seed, variant)
+        for v, (settings, rates) in enumerate(variants):
+            alone, alone_metrics = run_alone(model, frozen, update_one, seed, settings, rates)
             assert_close(jax.tree.map(lambda leaf, s=s, v=v: leaf[s, v], state.adapter), alone.adapter)
             assert_close(jax.tree.map(lambda leaf, s=s, v=v: leaf[s, v], metrics), alone_metrics)
     jax.tree.map(np.testing.assert_array_equal, frozen, before)
@@ -210,8 +223,9 @@ def test_seeds_and_variants_together_give_what_each_gives_alone(model, frozen, u
 @pytest.mark.parametrize(("seeds", "shape"), [((1, 2), (2, 2)), ((1, 2, 3), (1, 4))])
 def test_several_devices_give_what_one_gives(model, frozen, seeds, shape):
     assert sharding.make_mesh(len(seeds), BATCH, jax.devices()[:4]).devices.shape == shape
-    state, metrics = run_together(model, frozen, seeds, [make_settings(model, 1)], devices=4)
-    expected, expected_metrics = run_together(model, frozen, seeds, [make_settings(model, 1)])
+    variants = [(make_settings(model, 1), make_rates())]
+    state, metrics = run_together(model, frozen, seeds, variants, devices=4)
+    expected, expected_metrics = run_together(model, frozen, seeds, variants)
     assert_close(state.adapter, expected.adapter)
     assert_close(metrics, expected_metrics)
 
@@ -220,7 +234,8 @@ def test_another_mask_does_not_compile_again_and_does_change_the_result(model, f
     state = start(model, frozen, 0)
     images, labels = make_batches(model, 0, 1)[0]
     losses = [
-        float(update_one(state, frozen, images, labels, make_settings(model, seed))[1].cross_entropy) for seed in (0, 1)
+        float(update_one(state, frozen, images, labels, make_settings(model, seed), make_rates())[1].cross_entropy)
+        for seed in (0, 1)
     ]
     assert losses[0] != losses[1]
 
@@ -230,22 +245,46 @@ def test_training_lowers_the_loss_of_one_batch(model, frozen, update_one):
     images, labels = make_batches(model, 0, 1)[0]
     losses = []
     for _ in range(20):
-        state, metrics = update_one(state, frozen, images, labels, make_settings(model, 0))
+        state, metrics = update_one(state, frozen, images, labels, make_settings(model, 0), make_rates())
         losses.append(float(metrics.cross_entropy))
     assert losses[-1] < 0.5 * losses[0]
     assert int(state.step) == 20
 
 
 def test_counts_leave_out_what_is_not_valid(model, frozen):
-    adapter = tokens.initialize(jax.random.key(0), frozen.params, model.config, model.structure)
+    adapter = fresh(model, frozen, 0)
     images, _ = make_batches(model, 0, 1)[0]
     settings = make_settings(model, 0)
     prefix = model.image_prefix(frozen.params, images)
     classes = model.text_features(adapter, frozen.params, frozen.prompts, settings.beta)
     features = model.image_features(adapter, frozen.params, settings, prefix)
-    alpha = np.asarray(jax.nn.softmax(adapter["fusion"]))
-    predicted = np.argmax(np.einsum("i,bid,cd->bc", alpha, np.asarray(features), np.asarray(classes)), axis=1)
+    paths = np.einsum("bid,cd->bic", np.asarray(features), np.asarray(classes))
+    alphas = {
+        "learned": np.asarray(jax.nn.softmax(adapter["fusion"])),
+        "class_only": np.array([1, 0, 0]),
+        "equal": np.full(3, 1 / 3),
+        0.2: np.array([0.2, 0.4, 0.4]),
+    }
     count = functools.partial(step.count_correct, model, adapter, frozen.params, classes, prefix)
     valid = np.array([True, True, False, True])
-    assert int(count(jnp.asarray(predicted), valid, settings)) == 3
-    assert int(count(jnp.asarray((predicted + 1) % CLASSES), valid, settings)) == 0
+    for f, alpha in enumerate(alphas.values()):
+        predicted = np.argmax(np.einsum("i,bic->bc", alpha, paths), axis=1)
+        right, wrong = jnp.asarray(predicted), jnp.asarray((predicted + 1) % CLASSES)
+        assert int(count(right, valid, settings, tuple(alphas))[f]) == 3
+        assert int(count(wrong, valid, settings, tuple(alphas))[f]) == 0
+
+
+def test_runs_one_after_the_other_give_what_each_gives(model, frozen):
+    adapters = [fresh(model, frozen, seed) for seed in range(6)]
+    runs = jax.tree.map(lambda *leaves: jnp.stack(leaves).reshape(2, 3, *leaves[0].shape), *adapters)
+    settings = [jax.tree.map(jnp.asarray, make_settings(model, v, beta=0.3 * v)) for v in range(3)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *settings)
+
+    def features(adapter, settings):
+        return model.text_features(adapter, frozen.params, frozen.prompts, settings.beta)
+
+    found = jax.jit(lambda runs, settings: step.each_run(features, runs, settings))(runs, stacked)
+    assert found.shape == (2, 3, CLASSES, model.config.embed_dim)
+    for s in range(2):
+        for v in range(3):
+            np.testing.assert_allclose(found[s, v], features(adapters[3 * s + v], settings[v]), rtol=1e-5, atol=1e-6)

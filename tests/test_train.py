@@ -227,8 +227,8 @@ def test_the_other_choice_of_every_decision_trains(tmp_path):
         "--config.train.batch_size=32",
     ]
     assert main.main([CONFIG, *flags, f"--workdir={tmp_path / 'run'}"]) == 0
-    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert row["step"] == 10
+    row, evaluation = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-2:])
+    assert row["step"] == evaluation["step"] == 10
     assert row["class_weight"]["default"][0] == pytest.approx(0.9, abs=0.01)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["variants"]["default"]["std"]["base"] == 0.0
@@ -242,7 +242,7 @@ def test_the_other_choice_of_every_decision_trains(tmp_path):
         (["--config.mask.set=1.0=mixed"], "the masked layers are"),
         (["--config.mask.set=7.9=mixed"], "the masked heads are 0 to 7"),
         (["--config.roles.weight=votes"], "config.roles.weight is 'votes', expected one of count, variance"),
-        (["--config.mask.pattern=rows"], "expected one of roles, random, open, isolated"),
+        (["--config.mask.pattern=rows"], "config.mask.pattern is 'rows', expected one of roles, permuted,"),
         (["--config.mask.pattern=roles", "--config.mask.role_map=absent.json"], "absent.json cannot be read"),
         (["--config.mask.file=absent.npy"], "absent.npy cannot be read"),
         (["--config.seeds=1,1", "--config.tokens.beta=2"], "config.seeds is (1, 1)"),
@@ -252,7 +252,9 @@ def test_the_other_choice_of_every_decision_trains(tmp_path):
         (["--config.tokens.vision_layer=99"], "config.tokens.vision_layer is 99: expected 1 to"),
         (["--config.data.template=photo"], "found 'photo'"),
         (["--config.compute.dtype=float8"], "config.compute.dtype is 'float8', expected one of float32, bfloat16"),
-        (["--config.protocol=base"], "config.protocol is 'base', expected one of base2new"),
+        (["--config.protocol=base"], "config.protocol is 'base', expected one of base2new, few_shot"),
+        (["--config.fusion.new_classes=best"], "expected learned, class_only, equal or a number in [0, 1]"),
+        (["--config.tokens.init_seed=-1"], "config.tokens.init_seed is -1: expected an integer of 0 to 2^32 - 1"),
     ],
 )
 def test_bad_values_are_refused(flags, message, tmp_path, capsys):

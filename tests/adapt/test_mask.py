@@ -43,46 +43,6 @@ def test_every_pattern_keeps_the_invariants(pattern):
     np.testing.assert_array_equal(table, table.swapaxes(-1, -2))  # open or blocked both ways
 
 
-def test_random_deals_thirds_and_depends_on_the_seed_alone():
-    roles = patterns.plain_roles("random", 3, 8, ATTRIBUTES, seed=1)
-    flat = [role for row in roles for role in row]
-    assert flat.count(GENERALIZATION) == flat.count(MIXED) == 8
-    assert sorted({r for r in flat if r.startswith("attribute")}) == [f"attribute:{n}" for n in sorted(ATTRIBUTES)]
-    assert roles == patterns.plain_roles("random", 3, 8, ATTRIBUTES, seed=1)
-    assert roles != patterns.plain_roles("random", 3, 8, ATTRIBUTES, seed=2)
-
-
-def test_single_heads_are_set_in_order():
-    roles = patterns.plain_roles("open", 3, 4, ATTRIBUTES)
-    roles = patterns.set_heads(roles, "9.0=generalization, 10.*=other,11.3=attribute:color,10.1=mixed", 9, ATTRIBUTES)
-    assert roles[0] == (GENERALIZATION, MIXED, MIXED, MIXED)
-    assert roles[1] == (OTHER, MIXED, OTHER, OTHER)
-    assert roles[2] == (MIXED, MIXED, MIXED, "attribute:color")
-    assert patterns.set_heads(roles, "", 9, ATTRIBUTES) == roles
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("8.0=mixed", r"layer '8'; the masked layers are 9 to 11"),
-        ("9.4=mixed", r"head '4'; the masked heads are 0 to 3"),
-        (
-            "9.0=color",
-            r"names no role; expected one of generalization, mixed, other, attribute:color",
-        ),
-        ("9=mixed", r"not of the form LAYER.HEAD=ROLE"),
-        ("9.0", r"not of the form LAYER.HEAD=ROLE"),
-        ("9.-1=mixed", r"head '-1'"),
-        ("9.2-1=mixed", r"head '2-1'"),
-        ("9-12.0=mixed", r"layer '9-12'; the masked layers are 9 to 11, a range of them such as 9-11, or \\* for all"),
-        ("9.attribute:size=mixed", r"head 'attribute:size'; .* or a role for the heads that have it"),
-    ],
-)
-def test_bad_assignments_are_refused(text, message):
-    with pytest.raises(UserError, match=message):
-        patterns.set_heads(patterns.plain_roles("open", 3, 4, ATTRIBUTES), text, 9, ATTRIBUTES)
-
-
 def test_files(tmp_path):
     table = mask.build(patterns.plain_roles("random", 2, 3, ATTRIBUTES), ATTRIBUTES, originals=4)
     path = tmp_path / "mask.npy"

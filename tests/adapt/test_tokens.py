@@ -7,9 +7,7 @@ import pytest
 from dear_jax.adapt import tokens
 from dear_jax.errors import UserError
 
-DEFAULTS = dict(
-    attributes=("color", "shape"), text_count=3, vision_layer=None, text_layer=None, init_std=0.02, class_start=0.5
-)
+DEFAULTS = dict(attributes=("color", "shape"), text_count=3, vision_layer=None, text_layer=None)
 
 
 @pytest.mark.parametrize(("layers", "first"), [(12, 9), (24, 17), (7, 5), (6, 5), (3, 3)])
@@ -35,10 +33,21 @@ def test_a_fresh_adapter(clip_config, clip_params):
 
 
 def test_projections_of_ones_own(clip_config, clip_params):
-    structure = tokens.make_structure(clip_config, **DEFAULTS, projection_init="normal", shared_projection=False)
-    adapter = tokens.initialize(jax.random.key(0), clip_params, clip_config, structure)
+    structure = tokens.make_structure(clip_config, **DEFAULTS, shared_projection=False)
+    start = tokens.Start(projection_init="normal")
+    adapter = tokens.initialize(jax.random.key(0), clip_params, clip_config, structure, start)
     assert adapter["attribute_projection"].shape == (2, 32, 16)
     assert float(np.std(adapter["attribute_projection"])) == pytest.approx(32**-0.5, rel=0.1)
+
+
+def test_a_start_of_its_own_seed_does_not_depend_on_the_run(clip_config, clip_params):
+    structure = tokens.make_structure(clip_config, **DEFAULTS)
+    first, second, plain = (
+        tokens.initialize(jax.random.key(seed), clip_params, clip_config, structure, start)
+        for seed, start in ((1, tokens.Start(seed=3)), (2, tokens.Start(seed=3)), (3, None))
+    )
+    for other in (second, plain):
+        jax.tree.map(np.testing.assert_array_equal, first, other)
 
 
 @pytest.mark.parametrize(
@@ -49,11 +58,22 @@ def test_projections_of_ones_own(clip_config, clip_params):
         ({"attributes": ()}, "expected one or more different names"),
         ({"attributes": ("color", "color")}, "expected one or more different names"),
         ({"text_count": 0}, "config.tokens.text_count is 0"),
-        ({"class_start": 1.0}, "config.fusion.class_start is 1.0"),
-        ({"init_std": -1.0}, "config.tokens.init_std is -1.0"),
-        ({"projection_init": "zeros"}, "config.tokens.projection_init is 'zeros': expected one of copy, normal"),
     ],
 )
 def test_values_out_of_range_are_refused(change, message, clip_config):
     with pytest.raises(UserError, match=message):
         tokens.make_structure(clip_config, **(DEFAULTS | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class_start": 1.0}, "config.fusion.class_start is 1.0"),
+        ({"init_std": -1.0}, "config.tokens.init_std is -1.0"),
+        ({"projection_init": "zeros"}, "config.tokens.projection_init is 'zeros': expected one of copy, normal"),
+        ({"seed": 2**32}, "config.tokens.init_seed is 4294967296"),
+    ],
+)
+def test_starts_out_of_range_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        tokens.Start(**change)
