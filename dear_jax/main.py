@@ -148,8 +148,9 @@ def _fresh(config: ConfigDict) -> Path:
 
 def _set_up(config: ConfigDict) -> None:
     """Quiet the libraries' logs, and set the precision of float32 products."""
-    logging.set_verbosity(logging.ERROR)
-    logging.set_stderrthreshold(logging.ERROR)
+    # Orbax and Grain log the traceback of an error in their threads, and raise it as well: it is answered once.
+    logging.set_verbosity(logging.FATAL)
+    logging.set_stderrthreshold(logging.FATAL)
     for variable, value in {
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TOKENIZERS_PARALLELISM": "false",  # and no warning about it when workers are forked
