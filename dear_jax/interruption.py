@@ -1,8 +1,28 @@
 """SIGTERM and Ctrl-C, answered between two steps: preempted machines and impatient people lose nothing."""
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM outside the training loop, where there is nothing to save."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated`, as Ctrl-C raises KeyboardInterrupt."""
+
+    def terminate(number: int, frame: object) -> None:
+        raise Terminated
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 class Interruption:

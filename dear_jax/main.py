@@ -10,6 +10,7 @@ import datetime
 import difflib
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from ml_collections import ConfigDict
 
 from dear_jax import config_values
 from dear_jax.errors import UserError
+from dear_jax.interruption import Terminated, terminable
 
 USAGE = (
     "usage: python -m dear_jax.main --config=configs/base2new.py[:DATASET] [--workdir=FOLDER] [--dry_run]"
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one job.
 
     Returns:
-        The exit code: 0, 2 after a user's mistake, 130 after Ctrl-C. Bugs keep their traceback.
+        The exit code: 0, 2 after a user's mistake, 130 after Ctrl-C, 143 after SIGTERM. Bugs keep their traceback.
     """
     workdir = None
     try:
@@ -54,14 +56,15 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         workdir = workdir or _fresh(config)
         print(f"workdir: {workdir}", flush=True)
-        JOBS[config.job](config, workdir)
+        with terminable():
+            JOBS[config.job](config, workdir)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         hint = f" Give --workdir={workdir} to go on from its last checkpoint." if workdir else ""
         print(f"interrupted.{hint}", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
     return 0
 
 
@@ -148,8 +151,9 @@ def _fresh(config: ConfigDict) -> Path:
 
 def _set_up(config: ConfigDict) -> None:
     """Quiet the libraries' logs, and set the precision of float32 products."""
-    logging.set_verbosity(logging.ERROR)
-    logging.set_stderrthreshold(logging.ERROR)
+    # Orbax and Grain log the traceback of an error in their threads, and raise it as well: it is answered once.
+    logging.set_verbosity(logging.FATAL)
+    logging.set_stderrthreshold(logging.FATAL)
     for variable, value in {
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TOKENIZERS_PARALLELISM": "false",  # and no warning about it when workers are forked

@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +168,14 @@ def test_what_a_job_raises(config_file, monkeypatch, capsys, error, code, messag
     monkeypatch.setitem(program.JOBS, "train", job)
     assert program.main([f"--config={config_file}", "--workdir=here"]) == code
     assert message in capsys.readouterr().err
+
+
+def test_sigterm_is_answered_wherever_the_job_is(config_file, monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setitem(program.JOBS, "train", lambda config, workdir: os.kill(os.getpid(), signal.SIGTERM))
+    assert program.main([f"--config={config_file}", "--workdir=here"]) == 128 + signal.SIGTERM
+    assert "interrupted. Give --workdir=here to go on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_bug_keeps_its_traceback(config_file, monkeypatch):

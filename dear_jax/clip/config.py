@@ -73,7 +73,8 @@ class CLIPConfig:
             UserError: not a CLIP config, or a key that the weights cannot confirm (activation, number of
                 heads, LayerNorm epsilon) is absent: a wrong guess would fail silently.
         """
-        if config.get("model_type") != "clip" or not {"text_config", "vision_config"} <= set(config):
+        towers = [config.get(name) for name in ("text_config", "vision_config")]
+        if config.get("model_type") != "clip" or not all(isinstance(tower, Mapping) for tower in towers):
             raise UserError(
                 f"{source}: expected a CLIP config (model_type 'clip' with text_config and vision_config), found "
                 f"model_type {config.get('model_type')!r}. Give a checkpoint in the layout of "
@@ -81,18 +82,19 @@ class CLIPConfig:
             )
         vision, text = (_merge(config, name) for name in ("vision_config", "text_config"))
         preprocessor = preprocessor or {}
+        in_vision, in_text = f"{source}: vision_config", f"{source}: text_config"
         return cls(
-            vision=_read_tower(vision, f"{source}: vision_config", width=768, mlp_width=3072),
-            text=_read_tower(text, f"{source}: text_config", width=512, mlp_width=2048),
-            image_size=square(vision.get("image_size", 224), f"{source}: vision_config.image_size"),
-            patch_size=square(vision.get("patch_size", 32), f"{source}: vision_config.patch_size"),
-            embed_dim=config.get("projection_dim", 512),
-            vocab_size=text.get("vocab_size", 49408),
-            context_length=text.get("max_position_embeddings", 77),
-            bos_token_id=text.get("bos_token_id", 49406),
-            eos_token_id=text.get("eos_token_id", 49407),
-            pixel_mean=tuple(preprocessor.get("image_mean", OPENAI_MEAN)),
-            pixel_std=tuple(preprocessor.get("image_std", OPENAI_STD)),
+            vision=_read_tower(vision, in_vision, width=768, mlp_width=3072),
+            text=_read_tower(text, in_text, width=512, mlp_width=2048),
+            image_size=square(vision.get("image_size", 224), f"{in_vision}.image_size"),
+            patch_size=square(vision.get("patch_size", 32), f"{in_vision}.patch_size"),
+            embed_dim=count(config.get("projection_dim", 512), f"{source}: projection_dim"),
+            vocab_size=count(text.get("vocab_size", 49408), f"{in_text}.vocab_size"),
+            context_length=count(text.get("max_position_embeddings", 77), f"{in_text}.max_position_embeddings"),
+            bos_token_id=count(text.get("bos_token_id", 49406), f"{in_text}.bos_token_id", least=0),
+            eos_token_id=count(text.get("eos_token_id", 49407), f"{in_text}.eos_token_id", least=0),
+            pixel_mean=channels(preprocessor.get("image_mean", OPENAI_MEAN), "preprocessor_config.json: image_mean"),
+            pixel_std=channels(preprocessor.get("image_std", OPENAI_STD), "preprocessor_config.json: image_std"),
         )
 
     def to_hf(self) -> dict[str, Any]:
@@ -122,12 +124,38 @@ class CLIPConfig:
         }
 
 
-def square(size: int | list[int] | tuple[int, ...], source: str) -> int:
+def count(value: Any, source: str, least: int = 1) -> int:
+    """A whole number of a config file; `source` names the file and the key."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"{source} is {value!r}, expected a whole number of {least} or more. Copy the file again.")
+    return value
+
+
+def square(size: Any, source: str) -> int:
     """The side of a square image or patch, given as one number or as height and width."""
-    sides = [size] if isinstance(size, int) else list(size)
-    if len(set(sides)) != 1:
+    sides = size if isinstance(size, list | tuple) and size else [size]
+    if any(side != sides[0] for side in sides):
         raise UserError(f"{source} is {size}, expected a square: only square images are supported.")
-    return int(sides[0])
+    return count(sides[0], source)
+
+
+def channels(values: Any, source: str) -> tuple[float, float, float]:
+    """A number for each of red, green and blue."""
+    if not isinstance(values, list | tuple) or len(values) != 3 or not all(map(_is_number, values)):
+        raise UserError(f"{source} is {values!r}, expected three numbers. Copy the file again.")
+    red, green, blue = values
+    return red, green, blue
+
+
+def epsilon(value: Any, source: str) -> float:
+    """The small number that a LayerNorm adds to the variance."""
+    if not _is_number(value) or value < 0:
+        raise UserError(f"{source} is {value!r}, expected a small number such as 1e-5. Copy the file again.")
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _merge(config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -149,12 +177,12 @@ def _read_tower(values: Mapping[str, Any], source: str, width: int, mlp_width: i
     if values["hidden_act"] not in ACTIVATIONS:
         raise UserError(f"{source}.hidden_act is {values['hidden_act']!r}, expected one of {', '.join(ACTIVATIONS)}.")
     tower = TowerConfig(
-        width=values.get("hidden_size", width),
-        layers=values.get("num_hidden_layers", 12),
-        heads=values["num_attention_heads"],
-        mlp_width=values.get("intermediate_size", mlp_width),
+        width=count(values.get("hidden_size", width), f"{source}.hidden_size"),
+        layers=count(values.get("num_hidden_layers", 12), f"{source}.num_hidden_layers"),
+        heads=count(values["num_attention_heads"], f"{source}.num_attention_heads"),
+        mlp_width=count(values.get("intermediate_size", mlp_width), f"{source}.intermediate_size"),
         activation=values["hidden_act"],
-        layer_norm_epsilon=values["layer_norm_eps"],
+        layer_norm_epsilon=epsilon(values["layer_norm_eps"], f"{source}.layer_norm_eps"),
     )
     if tower.width % tower.heads:
         raise UserError(f"{source}: hidden_size {tower.width} is not a multiple of num_attention_heads {tower.heads}.")

@@ -8,7 +8,17 @@ Whatever this package does not build is refused by name.
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from dear_jax.clip.config import LEGACY_EOS, OPENAI_MEAN, OPENAI_STD, CLIPConfig, TowerConfig, square
+from dear_jax.clip.config import (
+    LEGACY_EOS,
+    OPENAI_MEAN,
+    OPENAI_STD,
+    CLIPConfig,
+    TowerConfig,
+    channels,
+    count,
+    epsilon,
+    square,
+)
 from dear_jax.clip.names import Entry, shapes
 from dear_jax.errors import UserError
 
@@ -75,20 +85,24 @@ def read_config(values: Mapping[str, Any], source: str) -> CLIPConfig:
     vision, text = model["vision_cfg"], model["text_cfg"]
     _refuse(model, preprocess, source)
     activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
-    vision_width = vision.get("width", 768)
-    heads = vision_width // vision.get("head_width", 64)
+    in_vision, in_text = f"{source}: vision_cfg", f"{source}: text_cfg"
+    vision_width = count(vision.get("width", 768), f"{in_vision}.width")
+    vision_heads = vision_width // count(vision.get("head_width", 64), f"{in_vision}.head_width")
+    text_width = count(text.get("width", 512), f"{in_text}.width")
+    text_heads = count(text.get("heads", 8), f"{in_text}.heads")
+    vocab_size = count(text.get("vocab_size", 49408), f"{in_text}.vocab_size", least=3)
     return CLIPConfig(
-        vision=_tower(vision, vision_width, heads, activation, f"{source}: vision_cfg"),
-        text=_tower(text, text.get("width", 512), text.get("heads", 8), activation, f"{source}: text_cfg"),
-        image_size=square(vision.get("image_size", 224), f"{source}: vision_cfg.image_size"),
-        patch_size=square(vision.get("patch_size", 16), f"{source}: vision_cfg.patch_size"),
-        embed_dim=model["embed_dim"],
-        vocab_size=text.get("vocab_size", 49408),
-        context_length=text.get("context_length", 77),
-        bos_token_id=text.get("vocab_size", 49408) - 2,
+        vision=_tower(vision, vision_width, vision_heads, activation, in_vision),
+        text=_tower(text, text_width, text_heads, activation, in_text),
+        image_size=square(vision.get("image_size", 224), f"{in_vision}.image_size"),
+        patch_size=square(vision.get("patch_size", 16), f"{in_vision}.patch_size"),
+        embed_dim=count(model["embed_dim"], f"{source}: model_cfg.embed_dim"),
+        vocab_size=vocab_size,
+        context_length=count(text.get("context_length", 77), f"{in_text}.context_length"),
+        bos_token_id=vocab_size - 2,
         eos_token_id=LEGACY_EOS,  # pool_type argmax: the largest id is the end of the text
-        pixel_mean=tuple(preprocess.get("mean") or OPENAI_MEAN),
-        pixel_std=tuple(preprocess.get("std") or OPENAI_STD),
+        pixel_mean=channels(preprocess.get("mean") or OPENAI_MEAN, f"{source}: preprocess_cfg.mean"),
+        pixel_std=channels(preprocess.get("std") or OPENAI_STD, f"{source}: preprocess_cfg.std"),
     )
 
 
@@ -116,13 +130,17 @@ def _entry(name: str, table: Mapping[str, str]) -> Entry:
 def _tower(values: Mapping[str, Any], width: int, heads: int, activation: str, source: str) -> TowerConfig:
     if heads <= 0 or width % heads:
         raise UserError(f"{source}: width {width} cannot be shared by {heads} heads.")
+    ratio = values.get("mlp_ratio", 4.0)
+    if not isinstance(ratio, int | float) or ratio <= 0:
+        raise UserError(f"{source}.mlp_ratio is {ratio!r}, expected a positive number. Copy the file again.")
+    norm = values.get("norm_kwargs") or {}
     return TowerConfig(
         width=width,
-        layers=values.get("layers", 12),
+        layers=count(values.get("layers", 12), f"{source}.layers"),
         heads=heads,
-        mlp_width=int(width * values.get("mlp_ratio", 4.0)),
+        mlp_width=int(width * ratio),
         activation=activation,
-        layer_norm_epsilon=(values.get("norm_kwargs") or {}).get("eps", LAYER_NORM_EPSILON),
+        layer_norm_epsilon=epsilon(norm.get("eps", LAYER_NORM_EPSILON), f"{source}.norm_kwargs.eps"),
     )
 
 

@@ -106,14 +106,17 @@ def load(path: str | Path) -> RoleMap:
     if missing:
         raise UserError(f"Role map {path} lacks {', '.join(missing)}. Write it again.")
     details = {name: value for name, value in values.items() if name not in (*_FIELDS, "format")}
-    attributes = tuple(values["attributes"])
-    roles = _read_roles(values["roles"], attributes, path)
+    attributes, first_layer = values["attributes"], values["first_layer"]
+    if not isinstance(attributes, list) or not all(isinstance(name, str) for name in attributes):
+        raise UserError(f"Role map {path}: attributes is {attributes!r}, expected a list of names.")
+    if not isinstance(first_layer, int):
+        raise UserError(f"Role map {path}: first_layer is {first_layer!r}, expected a whole number.")
     return RoleMap(
         str(values["backbone"]),
         str(values["fingerprint"]),
-        int(values["first_layer"]),
-        attributes,
-        roles,
+        first_layer,
+        tuple(attributes),
+        _read_roles(values["roles"], attributes, path),
         details,
     )
 

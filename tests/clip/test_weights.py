@@ -81,6 +81,11 @@ def test_what_weights_cannot_tell_is_not_guessed(key, clip_config):
         ("vision_config", "hidden_act", "relu", "'relu', expected one of quick_gelu, gelu"),
         ("vision_config", "num_attention_heads", 5, "hidden_size 32 is not a multiple of num_attention_heads 5"),
         ("vision_config", "patch_size", 5, "image_size 12 is not a multiple of patch_size 5"),
+        ("vision_config", "patch_size", "5", r"vision_config.patch_size is '5', expected a whole number of 1 or more"),
+        ("vision_config", "image_size", [], r"vision_config.image_size is \[\], expected a whole number"),
+        ("vision_config", "num_attention_heads", "8", "vision_config.num_attention_heads is '8', expected a whole"),
+        ("text_config", "num_hidden_layers", 0, "text_config.num_hidden_layers is 0, expected a whole number"),
+        ("text_config", "layer_norm_eps", None, "text_config.layer_norm_eps is None, expected a small number"),
     ],
 )
 def test_impossible_architectures_are_refused(tower, key, value, message, clip_config):
@@ -88,6 +93,11 @@ def test_impossible_architectures_are_refused(tower, key, value, message, clip_c
     values[tower][key] = value
     with pytest.raises(UserError, match=message):
         CLIPConfig.from_hf(values)
+
+
+def test_means_are_three_numbers(clip_config):
+    with pytest.raises(UserError, match=r"preprocessor_config.json: image_mean is \[0.5\], expected three numbers"):
+        CLIPConfig.from_hf(clip_config.to_hf(), {"image_mean": [0.5]})
 
 
 def test_other_models_are_refused(directory):

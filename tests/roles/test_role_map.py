@@ -45,6 +45,8 @@ def test_a_map_for_something_else_is_refused(key, value, message):
     ("change", "message"),
     [
         ({"format": "something"}, "is not a role map"),
+        ({"attributes": None}, "attributes is None, expected a list of names"),
+        ({"first_layer": "nine"}, "first_layer is 'nine', expected a whole number"),
         ({"roles": None}, "must be a list of layers"),
         ({"roles": [["mixed"], ["mixed", "mixed"]]}, r"layers have \[1, 2\] heads"),
         ({"roles": [["mixed", "attribute:size"]]}, "row 0, head 1 has the role 'attribute:size'"),
