@@ -1,8 +1,8 @@
 """A lock per item of a sweep, for processes on one machine or on many that share a file system.
 
 A lock is a file that its holder creates exclusively and touches every half minute. It is stale once it has not been
-touched for some minutes, or at once when it names a process of this very machine that is no more. Nobody ever removes a
-lock that somebody else may hold: a stale one is overtaken by creating the next number (`NAME.1`, `NAME.2`, ...), which
+touched for some minutes, or at once when it names a process of this very machine that is no more. Nobody ever removes
+another's lock, which would race: a stale one is overtaken by creating the next number (`NAME.1`, `NAME.2`, ...), which
 only one process can do; the highest number holds.
 """
 
@@ -77,8 +77,6 @@ def _acquire(folder: Path, name: str, stale_seconds: float) -> Path:
     if others:
         mine.unlink()
         raise InUse("another process, which came at the same moment")
-    for stale in before.values():
-        stale.unlink(missing_ok=True)
     return mine
 
 
