@@ -7,7 +7,7 @@ from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
 from dear_jax.report.runs import Run, Scores
 from experiments import published
-from experiments.settings import default_config, of_zero_shot, row_name, settings
+from experiments.settings import adapter_row, zero_shot_row
 
 NO_SEED = ""  # stands for the seed of zero-shot CLIP
 
@@ -37,9 +37,8 @@ def add_run(run: Run, rows: Rows) -> None:
     Raises:
         UserError: another run of the same row has the same seeds with other accuracies, or other data.
     """
-    changed = settings(run, default_config(run.protocol, run.dataset))
-    found = {row_name("zero-shot CLIP", "", of_zero_shot(changed)): {NO_SEED: run.zero_shot}}
-    found |= {row_name("DeAR", variant, changed): seeds for variant, seeds in run.variants.items()}
+    found = {zero_shot_row(run): {NO_SEED: run.zero_shot}}
+    found |= {adapter_row(run, variant): seeds for variant, seeds in run.variants.items()}
     place = (_block_name(run), run.shots if run.protocol == "few_shot" else 0, tuple(run.zero_shot))
     for name, seeds in found.items():
         _check_fits(run, name, seeds, rows.get(name, {}).get(place))

@@ -31,10 +31,13 @@ class Run:
     Attributes:
         folder: its workdir.
         protocol: a key of `COLUMNS`.
-        dataset: what it was trained on.
+        dataset: what it was measured on; of a transfer, the data set before the targets.
         backbone: as the config named it.
         shots: training images per class.
         config: every key of its config, by dotted name, with JSON's values.
+        trained_on: data set and number of classes of the adapters; ("", 0) where there are none.
+        training: the config of the run that trained them: its own, or that of the run that it evaluates; empty where
+            that run's folder is no longer there.
         variants: variant -> seed -> scores; empty for zero-shot CLIP alone.
         zero_shot: scores of zero-shot CLIP.
         data: where images, splits and class names came from, and whether results compare with published ones.
@@ -46,6 +49,8 @@ class Run:
     backbone: str
     shots: int
     config: dict[str, Any]
+    trained_on: tuple[str, int]
+    training: dict[str, Any]
     variants: dict[str, dict[str, Scores]]
     zero_shot: Scores
     data: Mapping[str, Any]
@@ -100,6 +105,15 @@ def read_run(folder: Path) -> Run:
         raise UserError(f"{folder / 'results.json'}: not the results of a run of dear_jax: {what}.") from error
 
 
+def _training_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The config that adapters were trained with; `config.run` is a workdir or a file in one."""
+    if not config.get("run"):
+        return config
+    place = Path(config["run"])
+    file = (place if place.is_dir() else place.parent) / "config.json"
+    return flatten(_read_object(file)) if file.exists() else {}
+
+
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
@@ -132,6 +146,7 @@ def _to_run(folder: Path, config: dict[str, Any], results: Mapping[str, Any]) ->
         name: {seed: _scores(row, columns, f"variant {name}, seed {seed}") for seed, row in variant["seeds"].items()}
         for name, variant in results["variants"].items()
     }
+    trained_on = results["trained_on"] if variants else {"dataset": "", "classes": 0}
     data = results["data"]
     for notes in (data, *data.get("targets", {}).values()):
         if not isinstance(notes["comparable"], bool) or not isinstance(notes["remark"], str):
@@ -143,6 +158,8 @@ def _to_run(folder: Path, config: dict[str, Any], results: Mapping[str, Any]) ->
         backbone=str(results["backbone"]),
         shots=int(results["shots"]),
         config=config,
+        trained_on=(str(trained_on["dataset"]), int(trained_on["classes"])),
+        training=_training_config(config),
         variants=variants,
         zero_shot=_scores(results["zero_shot"], columns, "zero_shot"),
         data=data,
