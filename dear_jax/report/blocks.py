@@ -1,8 +1,8 @@
 """Tables that compare methods, as Markdown, CSV and LaTeX.
 
 In: a `Table` of blocks, one for each data set or for an average; a block has a row per method and a column per
-accuracy. Out: text. Accuracies are in percent, with the population standard deviation over seeds where there is one; what a
-reader must know about a cell is a note, marked [a], [b], ... in the cell and written out below its block.
+accuracy. Out: text. Accuracies are in percent, with the population standard deviation over seeds where there is one;
+what a reader must know about a cell is a note, marked [a], [b], ... in the cell and written out below its block.
 """
 
 import csv

@@ -146,7 +146,7 @@ def _to_run(folder: Path, config: dict[str, Any], results: Mapping[str, Any]) ->
         name: {seed: _scores(row, columns, f"variant {name}, seed {seed}") for seed, row in variant["seeds"].items()}
         for name, variant in results["variants"].items()
     }
-    trained_on = results["trained_on"] if variants else {"dataset": "", "classes": 0}
+    trained_on: Mapping[str, Any] = results["trained_on"] if variants else {"dataset": "", "classes": 0}
     data = results["data"]
     for notes in (data, *data.get("targets", {}).values()):
         if not isinstance(notes["comparable"], bool) or not isinstance(notes["remark"], str):
