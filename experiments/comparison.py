@@ -1,10 +1,11 @@
 """Runs beside published results: one `Table` per protocol and kind of data.
 
-In: runs. Out: tables whose rows are methods, and a sentence for every run that fits nowhere. Runs of the same setting
+In: runs. Out: tables whose rows are methods, and a sentence for what fits nowhere. Runs of the same setting
 make one row: other data sets are other blocks, other seeds are averaged, other shots are other columns of a few-shot
 table. The average over data sets has the HM of the averaged base and new accuracies, as published tables do.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from dear_jax.report.blocks import Block, Cell, Row, Table
 from dear_jax.report.runs import Run, Scores
 from experiments import published
 from experiments.measured import NO_SEED, Measured, Place, Rows, add_run, kind_of
+from experiments.settings import ZERO_SHOT
 
 TITLES = {
     "base2new": "Base-to-new generalization",
@@ -24,6 +26,7 @@ TITLES = {
     "domain_generalization": "Domain generalization",
 }
 KINDS = {"published": "", "world": ", embedded world", "own": ", images of one's own"}
+SHOTS = re.compile(r"[0-9]+ shots?")  # the head of a few-shot column
 HEADS = {"base": "Base", "new": "New", "hm": "HM", "average": "Average"}
 CAPTION = "Top-1 accuracy in percent, ± population standard deviation over the seeds."
 BESIDE = f" Rows marked (ours) are measured; the others are published (CLIP ViT-B/16, {published.SHOTS} shots)."
@@ -32,10 +35,10 @@ BESIDE = f" Rows marked (ours) are measured; the others are published (CLIP ViT-
 def compare(runs: Sequence[Run]) -> tuple[list[Table], list[str]]:
     """All tables, and what is wrong with the runs that are in none."""
     groups: dict[tuple[str, str], Rows] = {(protocol, kind): {} for protocol in TITLES for kind in KINDS}
-    problems = []
+    problems: list[str] = []
     for run in runs:
         try:
-            add_run(run, groups[run.protocol, kind_of(run.dataset)])
+            problems += add_run(run, groups[run.protocol, kind_of(run.dataset)])
         except UserError as error:
             problems.append(str(error))
     return [_table(protocol, kind, rows) for (protocol, kind), rows in groups.items() if rows], problems
@@ -43,6 +46,8 @@ def compare(runs: Sequence[Run]) -> tuple[list[Table], list[str]]:
 
 def _table(protocol: str, kind: str, rows: Rows) -> Table:
     beside = published.read_published().get(protocol, {}) if kind == "published" else {}
+    # Zero-shot CLIP first, then what changes nothing.
+    rows = dict(sorted(rows.items(), key=lambda row: (not row[0].startswith(ZERO_SHOT), "," in row[0])))
     places = sorted({place for measured in rows.values() for place in measured}, key=_order)
     if protocol in ("cross_dataset", "domain_generalization"):
         blocks = [_transfer_block(place, rows, beside) for place in places]
@@ -91,11 +96,11 @@ def _titled(cells: Row) -> Row:
 def _heads(place: Place) -> dict[str, str]:
     """Column of the results -> its head in a table."""
     _, shots, columns = place
-    return {column: f"{shots} shots" if shots else HEADS.get(column, column) for column in columns}
+    return {column: f"{shots} shot{'s' * (shots > 1)}" if shots else HEADS.get(column, column) for column in columns}
 
 
 def _sorted_heads(heads: Mapping[str, None]) -> tuple[str, ...]:
-    return tuple(sorted(heads, key=lambda head: int(head.split()[0]) if head.endswith(" shots") else 0))
+    return tuple(sorted(heads, key=lambda head: int(head.split()[0]) if SHOTS.fullmatch(head) else 0))
 
 
 def _cells(measured: Measured, heads: Mapping[str, str]) -> Row:

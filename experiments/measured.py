@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from dear_jax.data.world import tasks
-from dear_jax.errors import UserError
 from dear_jax.report.runs import Run, Scores
 from experiments import published
 from experiments.settings import adapter_row, zero_shot_row
@@ -31,34 +30,32 @@ def kind_of(dataset: str) -> str:
     return "world" if dataset in tasks.TASKS else "own" if dataset == "folder" else "published"
 
 
-def add_run(run: Run, rows: Rows) -> None:
-    """Put a run's accuracies into its rows.
-
-    Raises:
-        UserError: another run of the same row has the same seeds with other accuracies, or other data.
-    """
-    found = {zero_shot_row(run): {NO_SEED: run.zero_shot}}
-    found |= {adapter_row(run, variant): seeds for variant, seeds in run.variants.items()}
+def add_run(run: Run, rows: Rows) -> Iterator[str]:
+    """Put a run's accuracies into its rows; yields a sentence for what does not fit there and is left out."""
     place = (_block_name(run), run.shots if run.protocol == "few_shot" else 0, tuple(run.zero_shot))
-    for name, seeds in found.items():
-        _check_fits(run, name, seeds, rows.get(name, {}).get(place))
-    for name, seeds in found.items():
+    found = [(zero_shot_row(run), {NO_SEED: run.zero_shot})]
+    found += [(adapter_row(run, variant), seeds) for variant, seeds in run.variants.items()]
+    for name, seeds in found:
         notes = {column: tuple(_notes(run, column, NO_SEED not in seeds)) for column in run.zero_shot}
         there = rows.setdefault(name, {}).setdefault(place, Measured(_data(run), {}, notes, []))
-        there.seeds.update(seeds)
-        there.folders.append(str(run.folder))
+        misfit = _misfit(_data(run), seeds, there)
+        if misfit:
+            yield f"{run.folder}, row {name!r}: {there.folders[0]} has {misfit}. Give only one of the two."
+        else:
+            there.seeds.update(seeds)
+            there.folders.append(str(run.folder))
 
 
-def _check_fits(run: Run, name: str, seeds: Mapping[str, Scores], there: Measured | None) -> None:
-    if there is None:
-        return
-    where = f"{run.folder}: row {name!r}, {run.dataset}: {there.folders[0]} has"
-    if there.data != _data(run):
-        raise UserError(f"{where} the same setting on other images or splits; give only one of the two.")
+def _misfit(data: tuple[str, ...], seeds: Mapping[str, Scores], there: Measured) -> str:
+    """What keeps accuracies from standing in one row with those that are there; empty if nothing does."""
+    if there.data != data:
+        return "the same setting on other images or splits"
     for seed in seeds.keys() & there.seeds.keys():
-        if seeds[seed] != there.seeds[seed]:
-            which = f"seed {seed}" if seed else "zero-shot CLIP"
-            raise UserError(f"{where} other accuracies for the same setting, {which}; give only one of the two.")
+        apart = max(abs(value - there.seeds[seed][column]) for column, value in seeds[seed].items())
+        if apart:
+            which = f"seed {seed} of the same setting" if seed else "zero-shot CLIP"
+            return f"{which} with other accuracies, by up to {apart:.2f} points"
+    return ""
 
 
 def _data(run: Run) -> tuple[str, ...]:

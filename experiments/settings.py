@@ -15,6 +15,8 @@ from dear_jax import main as command_line
 from dear_jax.report.runs import Run, flatten
 from dear_jax.workdir import FREE_KEYS
 
+ZERO_SHOT = "zero-shot CLIP"
+OURS = "(ours)"  # in the name of a row that this project measured
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Where the data are, what is trained together, and what the machine needs: no setting of the method.
 NO_SETTING = FREE_KEYS | {
@@ -32,13 +34,13 @@ NO_SETTING = FREE_KEYS | {
     "eval.batch_size",
     "eval.datasets",
 }
-ZERO_SHOT = ("backbone", "image_size", "compute.", "data.exif", "data.split_seed", "data.template")
-EVALUATION = (*ZERO_SHOT, "fusion.new_classes")  # of these, an evaluation's own config counts, not the training's
+ZERO_SHOT_KEYS = ("backbone", "image_size", "compute.", "data.exif", "data.split_seed", "data.template")
+EVALUATION = (*ZERO_SHOT_KEYS, "fusion.new_classes")  # of these, an evaluation's own config counts, not the training's
 
 
 def zero_shot_row(run: Run) -> str:
     """The row of zero-shot CLIP; its name has the settings that zero-shot CLIP depends on."""
-    return _name("zero-shot CLIP", _changed(run, run.config, ZERO_SHOT))
+    return _name(ZERO_SHOT, _changed(run, run.config, ZERO_SHOT_KEYS))
 
 
 def adapter_row(run: Run, variant: str) -> str:
@@ -55,7 +57,7 @@ def adapter_row(run: Run, variant: str) -> str:
 
 
 def _name(method: str, changed: Mapping[str, Any], words: Sequence[str] = ()) -> str:
-    return ", ".join([f"{method} (ours)", *words, *(f"{key}={_text(value)}" for key, value in changed.items())])
+    return ", ".join([f"{method} {OURS}", *words, *(f"{key}={_text(value)}" for key, value in changed.items())])
 
 
 def _text(value: Any) -> str:
