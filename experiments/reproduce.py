@@ -13,6 +13,7 @@ the end the tables of all finished runs below --workdir are printed and written 
 
 import argparse
 import dataclasses
+import re
 import shlex
 import sys
 import time
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     arguments, extra = _split_extra(arguments)
     options = _parser().parse_args(arguments)
     try:
+        if re.match(r"[a-z0-9]+:/", str(options.workdir)):
+            raise UserError(f"--workdir: expected a folder, which can hold locks, found the bucket {options.workdir}.")
         items = make_items(options.protocol, options.data)
         items = shard(items, options.shard) if options.shard else items
         for item in items:  # a mistyped flag is answered now, not by every run in turn

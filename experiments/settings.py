@@ -57,7 +57,7 @@ def adapter_row(run: Run, variant: str) -> str:
 
 
 def _name(method: str, changed: Mapping[str, Any], words: Sequence[str] = ()) -> str:
-    return ", ".join([f"{method} {OURS}", *words, *(f"{key}={_text(value)}" for key, value in changed.items())])
+    return ", ".join([f"{method} {OURS}", *words, *(f"{key}={_text(value)}" for key, value in sorted(changed.items()))])
 
 
 def _text(value: Any) -> str:
