@@ -50,7 +50,7 @@ def _misfit(data: tuple[str, ...], seeds: Mapping[str, Scores], there: Measured)
     """What keeps accuracies from standing in one row with those that are there; empty if nothing does."""
     if there.data != data:
         return "the same setting on other images or splits"
-    for seed in seeds.keys() & there.seeds.keys():
+    for seed in sorted(seeds.keys() & there.seeds.keys()):
         apart = max(abs(value - there.seeds[seed][column]) for column, value in seeds[seed].items())
         if apart:
             which = f"seed {seed} of the same setting" if seed else "zero-shot CLIP"
