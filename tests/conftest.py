@@ -1,8 +1,11 @@
 """Four CPU devices, so that sharding is tested anywhere; silent rank promotion is an error."""
 
 import importlib.util
+import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
 
@@ -10,6 +13,7 @@ import jax
 import pytest
 import torch
 
+from dear_jax import main
 from dear_jax.clip import weights
 from dear_jax.clip.config import CLIPConfig, TowerConfig
 
@@ -55,3 +59,40 @@ def clip_config() -> CLIPConfig:
 def clip_params(clip_config):
     """Random parameters of that CLIP."""
     return weights.initialize(clip_config, seed=0)
+
+
+@pytest.fixture
+def write_run(tmp_path) -> Callable[..., Path]:
+    """Writes the config.json and results.json of a finished run, with any accuracies, below `tmp_path`."""
+
+    def write(
+        name: str,
+        seeds: Mapping[str, Mapping[str, float]],
+        *,
+        protocol: str = "base2new",
+        dataset: str = "dtd",
+        changes: Mapping[str, Any] | None = None,
+        variants: tuple[str, ...] = ("default",),
+        data: Mapping[str, Any] | None = None,
+        **results: Any,
+    ) -> Path:
+        config = main.load_config(f"configs/{protocol}.py:{dataset}")
+        config.update_from_flattened_dict(dict(changes or {}))
+        notes = {"comparable": True, "remark": "", "source": "coop", "class_names": ["a", "b", "c"]}
+        content = {
+            "protocol": protocol,
+            "dataset": dataset,
+            "backbone": config.backbone,
+            "shots": config.data.shots,
+            "trained_on": {"dataset": dataset, "classes": 2 if protocol == "base2new" else 3},
+            "variants": {variant: {"seeds": dict(seeds)} for variant in variants},
+            "zero_shot": dict.fromkeys(next(iter(seeds.values())), 50.0),
+            "data": notes | dict(data or {}),
+        }
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(config.to_dict()))
+        (folder / "results.json").write_text(json.dumps(content | results))
+        return folder
+
+    return write

@@ -1,0 +1,161 @@
+"""Tables that compare methods, as Markdown, CSV and LaTeX.
+
+In: a `Table` of blocks, one for each data set or for an average; a block has a row per method and a column per
+accuracy. Out: text. Accuracies are in percent, with the population standard deviation over seeds where there is one;
+what a reader must know about a cell is a note, marked [a], [b], ... in the cell and written out below its block.
+"""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterator, Sequence
+
+MARKS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One accuracy in percent.
+
+    Attributes:
+        mean: what is printed.
+        std: population standard deviation over seeds; None where there is nothing to spread.
+        seeds: how many were averaged; 0 where seeds play no part (zero-shot CLIP, published rows).
+        notes: why it does not compare with the cells above it, and what else to know; sentences.
+        source: the workdirs or the publication it comes from.
+    """
+
+    mean: float
+    std: float | None = None
+    seeds: int = 0
+    notes: tuple[str, ...] = ()
+    source: str = ""
+
+
+Row = dict[str, Cell]  # column -> cell; columns may be missing
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """One data set, or an average over some."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: dict[str, Row]  # method -> row, in the order to print
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """One protocol."""
+
+    title: str
+    caption: str
+    blocks: tuple[Block, ...]
+
+
+def to_markdown(tables: Sequence[Table]) -> str:
+    """All tables for people, notes below each block."""
+    parts: list[str] = []
+    for table in tables:
+        parts += [f"## {table.title}", table.caption]
+        for block in table.blocks:
+            marks = _marks(block)
+            rules = ["---", *["---:"] * len(block.columns)]
+            lines = [_markdown_row([block.title, *block.columns]), _markdown_row(rules)]
+            for name, row in block.rows.items():
+                cells = [_markdown_cell(row.get(column), marks) for column in block.columns]
+                lines.append(_markdown_row([name, *cells]))
+            parts.append("\n".join(lines))
+            if marks:
+                parts.append("  \n".join(f"[{mark}] {note}" for note, mark in marks.items()))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_csv(tables: Sequence[Table]) -> str:
+    """All cells for programs, one a line."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["table", "block", "row", "column", "mean", "std", "seeds", "notes", "source"])
+    for table in tables:
+        for block, name, column, cell in _cells(table):
+            std = "" if cell.std is None else f"{cell.std:.4f}"
+            numbers = [f"{cell.mean:.4f}", std, cell.seeds or ""]
+            writer.writerow([table.title, block.title, name, column, *numbers, " ".join(cell.notes), cell.source])
+    return file.getvalue()
+
+
+def to_latex(tables: Sequence[Table]) -> str:
+    """All tables for papers: a `table` per block, with the package booktabs."""
+    lines = ["% needs \\usepackage{booktabs}"]
+    for table in tables:
+        for block in table.blocks:
+            lines += ["", *_latex_block(table, block)]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_block(table: Table, block: Block) -> Iterator[str]:
+    marks = _marks(block)
+    yield "\\begin{table}"
+    yield "  \\centering"
+    yield f"  \\caption{{{_latex(f'{table.title}: {block.title}. {table.caption}')}}}"
+    yield f"  \\begin{{tabular}}{{l{'r' * len(block.columns)}}}"
+    yield "    \\toprule"
+    yield _latex_row(["", *(_latex(column) for column in block.columns)])
+    yield "    \\midrule"
+    for name, row in block.rows.items():
+        yield _latex_row([_latex(name), *(_latex_cell(row.get(column), marks) for column in block.columns)])
+    yield "    \\bottomrule"
+    yield "  \\end{tabular}"
+    for note, mark in marks.items():
+        yield f"  \\par\\footnotesize $^{{{mark}}}$ {_latex(note)}"
+    yield "\\end{table}"
+
+
+def _marks(block: Block) -> dict[str, str]:
+    """Note -> its letter, in the order of the cells; two letters after the twenty-sixth."""
+    notes: dict[str, str] = {}
+    for row in block.rows.values():
+        for column in block.columns:
+            for note in row[column].notes if column in row else ():
+                number = len(notes)
+                notes.setdefault(note, MARKS[number // 26 - 1] * (number >= 26) + MARKS[number % 26])
+    return notes
+
+
+def _cells(table: Table) -> Iterator[tuple[Block, str, str, Cell]]:
+    for block in table.blocks:
+        for name, row in block.rows.items():
+            for column in block.columns:
+                if column in row:
+                    yield block, name, column, row[column]
+
+
+def _markdown_cell(cell: Cell | None, marks: dict[str, str]) -> str:
+    if cell is None:
+        return ""
+    spread = "" if cell.std is None else f" ± {cell.std:.2f}"
+    letters = ",".join(marks[note] for note in cell.notes)
+    return f"{cell.mean:.2f}{spread}" + (f" [{letters}]" if letters else "")
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _latex_cell(cell: Cell | None, marks: dict[str, str]) -> str:
+    if cell is None:
+        return ""
+    spread = "" if cell.std is None else f" $\\pm$ {cell.std:.2f}"
+    letters = ",".join(marks[note] for note in cell.notes)
+    return f"{cell.mean:.2f}{spread}" + (f"$^{{{letters}}}$" if letters else "")
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return "    " + " & ".join(cells) + " \\\\"
+
+
+def _latex(text: str) -> str:
+    """Plain text, with what LaTeX would read as a command escaped."""
+    special = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "±": "$\\pm$"}
+    special |= {character: f"\\{character}" for character in "&%$#_{}"}
+    return "".join(special.get(character, character) for character in text)

@@ -1,0 +1,177 @@
+"""Finished runs, read from their workdirs.
+
+In: paths of workdirs, or of folders that hold some. Out: a `Run` for each that is finished and whole, and a sentence
+for each that is not; one bad folder never hides the others.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dear_jax.errors import UserError
+
+# The columns that a protocol's results have at least; the last two have one more for every target data set.
+COLUMNS = {
+    "base2new": ("base", "new", "hm"),
+    "few_shot": ("accuracy",),
+    "cross_dataset": ("average",),
+    "domain_generalization": ("average",),
+}
+Scores = dict[str, float]  # column -> accuracy in percent
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a finished run measured, and how.
+
+    Attributes:
+        folder: its workdir.
+        protocol: a key of `COLUMNS`.
+        dataset: what it was measured on; of a transfer, the data set before the targets.
+        backbone: as the config named it.
+        shots: training images per class.
+        config: every key of its config, by dotted name, with JSON's values.
+        trained_on: data set and number of classes of the adapters; ("", 0) where there are none.
+        training: the config of the run that trained them: its own, or that of the run that it evaluates; empty where
+            that run's folder is no longer there.
+        variants: variant -> seed -> scores; empty for zero-shot CLIP alone.
+        zero_shot: scores of zero-shot CLIP.
+        data: where images, splits and class names came from, and whether results compare with published ones.
+    """
+
+    folder: Path
+    protocol: str
+    dataset: str
+    backbone: str
+    shots: int
+    config: dict[str, Any]
+    trained_on: tuple[str, int]
+    training: dict[str, Any]
+    variants: dict[str, dict[str, Scores]]
+    zero_shot: Scores
+    data: Mapping[str, Any]
+
+
+def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """The finished runs in some folders, in order, each once; and a sentence for everything that is none."""
+    runs: dict[Path, Run] = {}
+    problems: dict[str, None] = {}
+    for path in paths:
+        folders = list(_workdirs(path))
+        if not folders:
+            there = "there is no run in it" if path.is_dir() else "there is no such folder"
+            problems[f"{path}: {there}."] = None
+        for folder in folders:
+            if folder.resolve() not in runs:
+                try:
+                    runs[folder.resolve()] = read_run(folder)
+                except UserError as error:
+                    problems[str(error)] = None
+    return list(runs.values()), list(problems)
+
+
+def _workdirs(path: Path) -> Iterator[Path]:
+    """The folders below `path`, itself included, that a run has written to; none inside another."""
+    for parent, folders, files in os.walk(path):
+        folders.sort()
+        if {"config.json", "results.json"} & set(files):
+            folders.clear()
+            yield Path(parent)
+
+
+def read_run(folder: Path) -> Run:
+    """The run in a workdir.
+
+    Raises:
+        UserError: it is unfinished, damaged, of a job without accuracies, or none of this project.
+    """
+    if not (folder / "config.json").exists():
+        raise UserError(f"{folder}: results.json without a config.json; this is no workdir of dear_jax.")
+    config = flatten(_read_object(folder / "config.json"))
+    job = config.get("job")
+    if job not in ("train", "evaluate"):
+        raise UserError(f"{folder}: a run of job {job!r}, which measures no protocol's accuracies.")
+    if not (folder / "results.json").exists():
+        raise UserError(f"{folder}: not finished, there is no results.json yet; the same command goes on with it.")
+    results = _read_object(folder / "results.json")
+    try:
+        return _to_run(folder, config, results)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{folder / 'results.json'}: not the results of a run of dear_jax: {what}.") from error
+
+
+def _training_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The config that adapters were trained with; `config.run` is a workdir or a file in one."""
+    if not config.get("run"):
+        return config
+    place = Path(config["run"])
+    file = (place if place.is_dir() else place.parent) / "config.json"
+    return flatten(_read_object(file)) if file.exists() else {}
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(f"{path}: half-written or damaged, no JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object, found {str(value)[:60]!r}.")
+    return value
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat
+
+
+def _to_run(folder: Path, config: dict[str, Any], results: Mapping[str, Any]) -> Run:
+    protocol = results["protocol"]
+    if protocol not in COLUMNS:
+        raise ValueError(f"protocol {protocol!r} is none of {', '.join(COLUMNS)}")
+    columns = tuple(results["zero_shot"])
+    absent = [column for column in COLUMNS[protocol] if column not in columns]
+    if absent:
+        raise ValueError(f"zero_shot has no {', '.join(absent)}")
+    variants = {
+        name: {seed: _scores(row, columns, f"variant {name}, seed {seed}") for seed, row in variant["seeds"].items()}
+        for name, variant in results["variants"].items()
+    }
+    trained_on: Mapping[str, Any] = results["trained_on"] if variants else {"dataset": "", "classes": 0}
+    data = results["data"]
+    for notes in (data, *data.get("targets", {}).values()):
+        if not isinstance(notes["comparable"], bool) or not isinstance(notes["remark"], str):
+            raise ValueError("data: expected `comparable` true or false and a `remark`")
+    return Run(
+        folder=folder,
+        protocol=protocol,
+        dataset=str(results["dataset"]),
+        backbone=str(results["backbone"]),
+        shots=int(results["shots"]),
+        config=config,
+        trained_on=(str(trained_on["dataset"]), int(trained_on["classes"])),
+        training=_training_config(config),
+        variants=variants,
+        zero_shot=_scores(results["zero_shot"], columns, "zero_shot"),
+        data=data,
+    )
+
+
+def _scores(row: Mapping[str, Any], columns: Sequence[str], name: str) -> Scores:
+    """The accuracies of `columns`, checked."""
+    scores = {column: row[column] for column in columns}
+    for column, value in scores.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise ValueError(f"{name}: {column} is {value!r}, expected a number of percent")
+        if not 0 <= value <= 100:
+            raise ValueError(f"{name}: {column} is {value}, expected 0 to 100 percent")
+    return scores

@@ -1,0 +1,145 @@
+"""Sweeps resume, skip, go on past failures and notice each other."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dear_jax import main as command_line
+from experiments import child_process, item_lock, reproduce
+
+REPOSITORY = Path(__file__).parents[2]
+SCORES = {"base": 80.0, "new": 60.0, "hm": 68.571}
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Stands for the runs themselves: each leaves a config and results, unless its data set is in `failing`."""
+
+    class Started(list):
+        failing = ()
+
+    runs = Started()
+
+    def run(command, output):
+        config, workdir, _ = command_line.parse(command[3:])
+        runs.append(workdir.name)
+        if config.data.dataset in runs.failing:
+            print("error: no such file", file=output, flush=True)
+            return 2
+        data = {"comparable": True, "remark": "", "class_names": ["a", "b"]}
+        results = dict(protocol=config.protocol, dataset=config.data.dataset, backbone="b", shots=16, data=data)
+        results |= dict(zero_shot=SCORES, variants={"default": {"seeds": {"1": SCORES}}})
+        results |= dict(trained_on={"dataset": config.data.dataset, "classes": 1})
+        (workdir / "config.json").write_text(json.dumps(config.to_dict()))
+        (workdir / "results.json").write_text(json.dumps(results))
+        return 0
+
+    monkeypatch.setattr(child_process, "run", run)
+    return runs
+
+
+def sweep(tmp_path, *flags, data="dtd,eurosat,ucf101"):
+    return reproduce.main(["--protocol=base2new", f"--data={data}", f"--workdir={tmp_path}", *flags])
+
+
+def test_failures_are_listed_and_the_rest_goes_on_and_a_second_start_does_what_is_missing(tmp_path, started, capsys):
+    started.failing = ("eurosat",)
+    assert sweep(tmp_path) == 1
+    assert started == ["base2new-dtd", "base2new-eurosat", "base2new-ucf101"]
+    output = capsys.readouterr().out
+    assert "2 of 3 runs are done." in output
+    assert "  base2new-eurosat: failed: exit code 2: no such file" in output
+    assert "| Average over 2 data sets | Base | New | HM |" in output
+    assert (tmp_path / "tables.csv").exists()
+    started.clear()
+    started.failing = ()
+    assert sweep(tmp_path) == 0
+    assert started == ["base2new-eurosat"]
+
+
+def test_what_was_done_with_another_config_is_not_taken_for_done(tmp_path, started, capsys):
+    assert sweep(tmp_path, data="dtd") == 0
+    assert sweep(tmp_path, "--", "--config.train.epochs=1", data="dtd") == 1
+    assert "holds a run of another config: train.epochs was 10, now 1" in capsys.readouterr().out
+
+
+def test_an_item_under_way_elsewhere_is_left_to_others(tmp_path, started, capsys):
+    with item_lock.hold(tmp_path / reproduce.LOCKS, "base2new-eurosat", 600):
+        assert sweep(tmp_path) == 3
+        assert sweep(tmp_path, "--dry_run") == 0
+    assert started == ["base2new-dtd", "base2new-ucf101"]
+    output = capsys.readouterr().out
+    assert f"base2new-eurosat: under way elsewhere: process {os.getpid()}" in output
+    assert "# base2new-dtd: done" in output
+
+
+def test_what_needs_a_failed_run_is_not_started(tmp_path, started, capsys):
+    started.failing = ("world_compositions",)
+    assert reproduce.main(["--protocol=all", "--data=world", f"--workdir={tmp_path}", "--shard=13/13"]) == 1
+    assert started == ["cross_dataset"]
+    assert "domain_generalization: failed: it needs cross_dataset, which is not done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--", "--config.train.epoch=1"], "unknown config key 'config.train.epoch'"),
+        (["--shard=3/2"], "--shard: expected i/n"),
+        (["--workdir=gs://bucket/sweep"], "--workdir: "),
+    ],
+)
+def test_mistakes_are_answered_before_any_run(tmp_path, started, capsys, flags, message):
+    assert sweep(tmp_path, *flags) == 2
+    assert message in capsys.readouterr().err
+    assert not started
+
+
+def test_exit_codes_of_a_command(tmp_path):
+    with (tmp_path / "log").open("a") as log:
+        assert child_process.run([sys.executable, "-c", "print('a'); raise SystemExit(3)"], log) == 3
+        with pytest.raises(child_process.Interrupted) as error:
+            child_process.run([sys.executable, "-c", "raise SystemExit(143)"], log)
+    assert error.value.exit_code == 143
+    assert (tmp_path / "log").read_text() == "a\n"
+
+
+def wait_for(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_sweep_of_the_embedded_world_is_interrupted_killed_and_completed(tmp_path):
+    command = [sys.executable, "-m", "experiments.reproduce", "--protocol=all", "--data=world", f"--workdir={tmp_path}"]
+    command += ["--shard=13/13", "--", "--config.seeds=1", "--config.train.batch_size=16"]
+    training, locks = tmp_path / "cross_dataset", tmp_path / reproduce.LOCKS
+
+    process = subprocess.Popen(command, cwd=REPOSITORY)
+    wait_for(lambda: (training / "config.json").exists(), 120)
+    time.sleep(5)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(300) == 143
+    assert not list(locks.iterdir())
+
+    process = subprocess.Popen(command, cwd=REPOSITORY)
+    wait_for(lambda: locks.exists() and list(locks.iterdir()), 120)
+    process.kill()
+    process.wait()
+    assert list(locks.iterdir())  # the lock of the dead; its run goes on alone
+    wait_for(lambda: (training / "results.json").exists(), 600)
+    time.sleep(3)
+
+    assert subprocess.run(command, cwd=REPOSITORY).returncode == 0
+    table = (tmp_path / "tables.md").read_text()
+    assert "## Cross-dataset transfer, embedded world" in table
+    assert "## Domain generalization, embedded world" in table
+    assert not (tmp_path / "domain_generalization" / "checkpoints").exists()  # evaluated, not trained

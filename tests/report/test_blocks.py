@@ -1,0 +1,76 @@
+"""Tables as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+
+from dear_jax.report.blocks import Block, Cell, Table, to_csv, to_latex, to_markdown
+
+WHY = "Other splits."
+BLOCK = Block(
+    "dtd",
+    ("Base", "New"),
+    {
+        "CLIP": {"Base": Cell(53.24, source="a paper"), "New": Cell(59.9)},
+        "DeAR (ours), a_b|c": {
+            "Base": Cell(80.0, 1.5, 3, (WHY, "10 % less."), "runs/a"),
+            "New": Cell(60.0, 0.25, 3, (WHY,)),
+        },
+        "DeAR": {"Base": Cell(83.9)},
+    },
+)
+TABLE = Table("Base-to-new", "In percent.", (BLOCK,))
+
+
+def test_markdown():
+    assert to_markdown([TABLE]).splitlines() == [
+        "## Base-to-new",
+        "",
+        "In percent.",
+        "",
+        "| dtd | Base | New |",
+        "| --- | ---: | ---: |",
+        "| CLIP | 53.24 | 59.90 |",
+        "| DeAR (ours), a_b\\|c | 80.00 ± 1.50 [a,b] | 60.00 ± 0.25 [a] |",
+        "| DeAR | 83.90 |  |",
+        "",
+        "[a] Other splits.  ",
+        "[b] 10 % less.",
+    ]
+
+
+def test_csv_has_a_line_per_cell():
+    rows = list(csv.DictReader(io.StringIO(to_csv([TABLE]))))
+    assert [(row["row"], row["column"], row["mean"], row["std"], row["seeds"]) for row in rows] == [
+        ("CLIP", "Base", "53.2400", "", ""),
+        ("CLIP", "New", "59.9000", "", ""),
+        ("DeAR (ours), a_b|c", "Base", "80.0000", "1.5000", "3"),
+        ("DeAR (ours), a_b|c", "New", "60.0000", "0.2500", "3"),
+        ("DeAR", "Base", "83.9000", "", ""),
+    ]
+    assert rows[2]["notes"] == "Other splits. 10 % less."
+    assert [row["source"] for row in rows[:3]] == ["a paper", "", "runs/a"]
+
+
+def test_latex():
+    lines = [line.strip() for line in to_latex([TABLE]).splitlines()]
+    assert "\\begin{tabular}{lrr}" in lines
+    assert "CLIP & 53.24 & 59.90 \\\\" in lines
+    assert "DeAR (ours), a\\_b|c & 80.00 $\\pm$ 1.50$^{a,b}$ & 60.00 $\\pm$ 0.25$^{a}$ \\\\" in lines
+    assert "DeAR & 83.90 &  \\\\" in lines
+    assert "\\par\\footnotesize $^{b}$ 10 \\% less." in lines
+    assert "\\caption{Base-to-new: dtd. In percent.}" in lines
+
+
+def test_latex_escapes_what_it_would_read_as_a_command():
+    block = Block("~^\\", ("100 %",), {"a_b & {c} #1 $": {"100 %": Cell(1.0)}})
+    text = to_latex([Table("t", "", (block,))])
+    assert "\\textasciitilde{}\\textasciicircum{}\\textbackslash{}" in text
+    assert "a\\_b \\& \\{c\\} \\#1 \\$ & 1.00 \\\\" in text
+
+
+def test_notes_have_as_many_marks_as_they_need():
+    rows = {str(n): {"A": Cell(1.0, notes=(f"note {n}",))} for n in range(54)}
+    text = to_markdown([Table("t", "c", (Block("b", ("A",), rows),))])
+    assert "| 25 | 1.00 [z] |" in text
+    assert "| 26 | 1.00 [aa] |" in text
+    assert "| 53 | 1.00 [bb] |" in text
