@@ -103,7 +103,7 @@ def get_config() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.epochs = 10
-    config.train.batch_size = 4  # images per seed and step
+    config.train.batch_size = 4  # images per seed and step; all images where there are fewer, as in Dassl
     config.train.log_every = 10  # steps between rows of metrics.jsonl
     config.train.checkpoint_every = 0  # steps between checkpoints; 0: once an epoch
     config.train.keep_checkpoints = 2

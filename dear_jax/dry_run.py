@@ -153,10 +153,10 @@ def describe_work(
     batches = train.make_batches(config, backbone, task)
     steps = len(batches)
     batches.close()
-    mesh = sharding.make_mesh(len(config.seeds), config.train.batch_size)
+    mesh = sharding.make_mesh(len(config.seeds), task.batch_size)
     rows: dict[str, Any] = {
         "steps": f"{steps:,} ({steps // config.train.epochs:,} an epoch), {len(config.seeds)} seeds x "
-        f"{config.train.batch_size} images each",
+        f"{task.batch_size} images each",
         "devices": f"{mesh.size} of {len(jax.devices())} {jax.devices()[0].device_kind}",
     }
     for number, program in enumerate(programs, start=1):
@@ -182,7 +182,7 @@ def _describe_step(
     trainable = sum(leaf[0, 0].size for leaf in jax.tree.leaves(state.adapter))
     params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
     prompts_shape = jax.eval_shape(model.encode_prompts, params, task.trained_on.token_ids)
-    size, shape = model.config.image_size, (len(config.seeds), config.train.batch_size)
+    size, shape = model.config.image_size, (len(config.seeds), task.batch_size)
     compiled = (
         train.compile_step(model, Length(config.train.epochs, epoch_steps), mesh)
         .lower(

@@ -22,13 +22,14 @@ class ProgressLog:
         config: ConfigDict,
         files: Workdir,
         names: Sequence[str],
+        batch_size: int,
         steps: int,
         epoch_steps: int,
         first_step: int,
     ):
-        """`names` are the variants of all programs in turn."""
+        """`names` are the variants of all programs in turn, `batch_size` images per seed."""
         self.names, self.seeds, self.every = tuple(names), config.seeds, config.train.log_every
-        self.images_per_step = len(config.seeds) * config.train.batch_size
+        self.images_per_step = len(config.seeds) * batch_size
         self.files, self.epoch_steps, self.first_step = files, epoch_steps, first_step
         self._pending: tuple[int, Sequence[Metrics]] | None = None
         self._rows: list[dict[str, np.ndarray]] = []
@@ -109,6 +110,6 @@ def _check_finite(number: int, values: dict[str, np.ndarray], names: Sequence[st
         which = f"seed {seeds[s]}" + (f", variant {names[v]}" if len(names) > 1 else "")
         raise UserError(
             f"Step {number}, {which}: the loss is {values['loss'][s, v]} and the gradient norm "
-            f"{values['gradient_norm'][s, v]}. The run stops; its last checkpoint is good. Lower "
+            f"{values['gradient_norm'][s, v]}. The run stops; what it saved before is good. Lower "
             "config.optimizer.learning_rate or the loss weights, or look for bad images."
         )

@@ -59,6 +59,8 @@ def _problems(config: ConfigDict) -> list[str]:
             "one or more different integers of 0 to 2^32 - 1, such as 1,2,3",
         ),
         "mask.pattern": (config.mask.pattern in patterns.PATTERNS, f"one of {', '.join(patterns.PATTERNS)}"),
+        "mask.seed": (config.mask.seed >= 0, "0 or more"),
+        "mask.set": (not (config.mask.set and config.mask.file), "none beside config.mask.file, which has all heads"),
         "tokens.beta": (0 <= config.tokens.beta <= 1, "a number in [0, 1]"),
         "loss.reg": (config.loss.reg >= 0, "0 or more"),
         "loss.fusion": (config.loss.fusion >= 0, "0 or more"),
@@ -67,11 +69,18 @@ def _problems(config: ConfigDict) -> list[str]:
         "optimizer.weight_decay": (config.optimizer.weight_decay >= 0, "0 or more"),
         "optimizer.warmup_epochs": (config.optimizer.warmup_epochs >= 0, "0 or more"),
         "optimizer.warmup_learning_rate": (config.optimizer.warmup_learning_rate >= 0, "0 or more"),
+        "train.epochs": (config.train.epochs >= 1, "1 or more"),
+        "train.batch_size": (config.train.batch_size >= 1, "1 or more"),
         "train.log_every": (config.train.log_every >= 1, "1 or more"),
         "train.checkpoint_every": (config.train.checkpoint_every >= 0, "0 (once an epoch) or more"),
         "train.keep_checkpoints": (config.train.keep_checkpoints >= 1, "1 or more"),
         "eval.batch_size": (config.eval.batch_size >= 1, "1 or more"),
         "data.source": (config.data.source in SOURCES, f"one of {', '.join(SOURCES)}"),
+        "data.shots": (config.data.shots >= 1, "1 or more training images per class"),
+        "data.crop_scale": (
+            _are_shares(config.data.crop_scale),
+            "the least and the greatest area share of the random crop, 0 < least <= greatest <= 1",
+        ),
         "data.workers": (config.data.workers >= 0, "0 or more"),
         "data.cache_gb": (config.data.cache_gb >= 0, "0 or more"),
         "compute.dtype": (config.compute.dtype in DTYPES, f"one of {', '.join(DTYPES)}"),
@@ -85,6 +94,10 @@ def _problems(config: ConfigDict) -> list[str]:
 
 def _are_seeds(seeds: Sequence[int]) -> bool:
     return 0 < len(seeds) == len(set(seeds)) and all(isinstance(s, int) and 0 <= s < 2**32 for s in seeds)
+
+
+def _are_shares(scale: Sequence[float]) -> bool:
+    return len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1
 
 
 def _lookup(config: ConfigDict, key: str) -> object:

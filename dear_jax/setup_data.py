@@ -38,6 +38,7 @@ class Task:
     train: tuple[ImageSplit, ...]  # one few-shot draw per seed
     classes: dict[str, ClassSet]  # the first is the one trained on
     data: dict[str, Any]  # where images, names and splits come from, for results.json
+    batch_size: int  # images per seed and step: the config's, or all images where there are fewer, as in Dassl
 
     @property
     def trained_on(self) -> ClassSet:
@@ -62,7 +63,7 @@ def load_task(config: ConfigDict, backbone: Backbone, files: Workdir | None = No
         dataset, drawn, skipped = _skip_bad(dataset, drawn)
     train = tuple(dataset.train.subset(indices).keep_classes(kept) for indices in drawn)
     classes, data = _class_sets(config, backbone, dataset, skipped)
-    return Task(train, classes, data)
+    return Task(train, classes, data, min(config.train.batch_size, len(train[0])))
 
 
 def load_classes(
@@ -155,8 +156,8 @@ def _report_short_classes(dataset: ImageDataset, shots: int) -> None:
     short = splits.short_classes(dataset.train.labels, shots)
     if short:
         names = ", ".join(dataset.class_names[label] for label in short)
+        count = "1 class has" if len(short) == 1 else f"{len(short)} classes have"
         print(
-            f"Warning: {len(short)} classes have fewer than {shots} training images and give all that they have: "
-            f"{names}.",
+            f"Warning: {count} fewer than {shots} training images and give all that they have: {names}.",
             flush=True,
         )

@@ -64,7 +64,7 @@ def train(
     """What is learned, from the latest checkpoint on if there is one; and the number of steps."""
     batches = make_batches(config, backbone, task)
     epoch_steps = len(batches) // config.train.epochs
-    mesh = sharding.make_mesh(len(config.seeds), config.train.batch_size)
+    mesh = sharding.make_mesh(len(config.seeds), task.batch_size)
     params = sharding.place(cast(backbone.params, programs[0].model.dtype), mesh, sharding.REPLICATED)
     fixed = [_place_fixed(program, params, task, mesh) for program in programs]
     updates = [compile_step(program.model, Length(config.train.epochs, epoch_steps), mesh) for program in programs]
@@ -81,7 +81,7 @@ def train(
         files.trim_metrics(first_step)
 
         every = config.train.checkpoint_every or epoch_steps
-        log = ProgressLog(config, files, _names(programs), len(batches), epoch_steps, first_step)
+        log = ProgressLog(config, files, _names(programs), task.batch_size, len(batches), epoch_steps, first_step)
         with log, Interruption() as interruption:
             for number, batch in enumerate(batches, start=first_step + 1):
                 batch = sharding.place(batch, mesh, sharding.RUN_IMAGES)
@@ -131,6 +131,8 @@ def _place_fixed(program: Program, params: Any, task: setup_data.Task, mesh: Mes
 
 
 def _describe(config: ConfigDict, backbone: Backbone, task: setup_data.Task, programs: Sequence[Program]) -> None:
+    if task.batch_size < config.train.batch_size:
+        print(f"All {task.batch_size} training images make one batch: config.train.batch_size is larger.", flush=True)
     names = list(task.classes)
     sizes = ", ".join(f"{len(c.class_names)} {name} classes" for name, c in task.classes.items())
     print(
@@ -152,7 +154,7 @@ def make_batches(config: ConfigDict, backbone: Backbone, task: setup_data.Task) 
     return pipeline.train_batches(
         task.train,
         config.seeds,
-        batch_size=config.train.batch_size,
+        batch_size=task.batch_size,
         epochs=config.train.epochs,
         image_size=backbone.config.image_size,
         crop_scale=config.data.crop_scale,

@@ -72,13 +72,13 @@ def table(config: ConfigDict) -> str:
     """The three rates, and what they mean for a run."""
     backbone = setup.load_backbone(config)
     task = setup_data.load_task(config, backbone)
-    images = len(config.seeds) * config.train.batch_size
+    images = len(config.seeds) * task.batch_size
     first, later = input_rates(config, backbone, task)
     step = step_rate(config, backbone, task)
     share = (later.images / later.seconds) / (step.images / step.seconds)
     return "\n".join(
         [
-            f"{backbone.name}, {len(config.seeds)} seeds x batch {config.train.batch_size} = {images} images a step, "
+            f"{backbone.name}, {len(config.seeds)} seeds x batch {task.batch_size} = {images} images a step, "
             f"{jax.devices()[0].device_kind}, {config.data.workers or pipeline.THREADS} "
             f"{'processes' if config.data.workers else 'threads'} prepare images, cache {config.data.cache_gb} GiB:",
             "",
@@ -98,7 +98,7 @@ def input_rates(config: ConfigDict, backbone: Backbone, task: setup_data.Task) -
     longer = config.copy_and_resolve_references()
     longer.train.epochs = EPOCHS
     batches = train.make_batches(longer, backbone, task)
-    images = len(config.seeds) * config.train.batch_size
+    images = len(config.seeds) * task.batch_size
     first = _time(itertools.islice(batches, len(batches) // EPOCHS), images, seconds=np.inf)
     later = _time(batches, images, SECONDS)
     batches.close()
@@ -109,13 +109,13 @@ def step_rate(config: ConfigDict, backbone: Backbone, task: setup_data.Task) -> 
     """Of the compiled train step on one batch over and over, after its compilation."""
     (program,) = setup.make_programs(setup_variants.variant_configs(config), backbone)
     model = program.model
-    mesh = sharding.make_mesh(len(config.seeds), config.train.batch_size)
+    mesh = sharding.make_mesh(len(config.seeds), task.batch_size)
     params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
     settings, rates = sharding.place((program.settings, program.rates), mesh, sharding.REPLICATED)
     frozen = Frozen(params, jax.jit(model.encode_prompts)(params, task.trained_on.token_ids))
     update = train.compile_step(model, Length(1, 1), mesh)
     state = train.initial_state(config.seeds, backbone, program, mesh)
-    shape = (len(config.seeds), config.train.batch_size)
+    shape = (len(config.seeds), task.batch_size)
     batch = {
         "image": np.zeros((*shape, model.config.image_size, model.config.image_size, 3), np.uint8),
         "label": np.zeros(shape, np.int32),

@@ -1,4 +1,4 @@
-"""Jobs of every protocol on the embedded world: what they measure, variants beside single runs, adapters taken elsewhere."""
+"""Jobs of every protocol on the embedded world: what they measure, variants beside single runs, adapters elsewhere."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dear_jax import adapters, main
+from dear_jax.data.world import tasks
 
 REPOSITORY = Path(__file__).parents[1]
 SHORT = ["--config.seeds=1,2", "--config.data.shots=2", "--config.train.epochs=1", "--config.train.batch_size=8"]
@@ -29,6 +30,14 @@ def in_the_repository(monkeypatch):
 
 
 @pytest.fixture(scope="module", autouse=True)
+def few_test_scenes():
+    """What is measured matters here, not how well: five test images of each of 40 classes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "TEST_SCENES", 200)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
 def compilation_cache(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -37,7 +46,7 @@ def compilation_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cross_dataset(tmp_path_factory):
+def cross_dataset(few_test_scenes, tmp_path_factory):
     """A short training with three variants of two structures, on all classes, measured on other tasks."""
     workdir = tmp_path_factory.mktemp("runs") / "cross_dataset"
     variants = (
@@ -96,8 +105,8 @@ def test_a_variant_gives_what_its_run_alone_gives(variant, flags, cross_dataset,
         np.testing.assert_allclose(together.adapter[name][:, v], leaf[:, 0], **CLOSE, err_msg=name)
     np.testing.assert_array_equal(together.settings.head_mask[v], part.settings.head_mask[0])
     one, other = results_of(cross_dataset)["variants"][variant], results_of(alone)["variants"]["default"]
-    for column in ("world_compositions", "world_objects"):  # one image of 2,000 may stand on the edge
-        assert one["mean"][column] == pytest.approx(other["mean"][column], abs=0.1)
+    for column in ("world_compositions", "world_objects"):  # one image of 200 may stand on the edge
+        assert one["mean"][column] == pytest.approx(other["mean"][column], abs=0.5)
 
 
 def test_a_trained_run_serves_domain_generalization(cross_dataset, tmp_path, capsys):
@@ -109,7 +118,7 @@ def test_a_trained_run_serves_domain_generalization(cross_dataset, tmp_path, cap
     assert results["shots"] == 2
     for name, variant in results["variants"].items():
         expected = trained["variants"][name]["mean"]["world_compositions"]
-        assert variant["mean"]["world_compositions"] == pytest.approx(expected, abs=0.1)
+        assert variant["mean"]["world_compositions"] == pytest.approx(expected, abs=0.5)
         assert variant["fusion"] == {}  # the classes are those trained on
     assert "world_compositions_outline" in capsys.readouterr().out
 
@@ -126,12 +135,16 @@ def test_adapters_go_to_any_data_set_and_fusion_is_a_key(cross_dataset, tmp_path
         assert variant["mean"]["accuracy"] == fusions["class_only"]["mean"]
         expected = trained["variants"][name]["fusion"]["world_objects"]
         for mode, values in fusions.items():
-            assert values["mean"] == pytest.approx(expected[mode]["mean"], abs=0.1)
+            assert values["mean"] == pytest.approx(expected[mode]["mean"], abs=0.5)
 
 
-def test_few_shot_trains_and_tests_on_all_classes(tmp_path):
-    flags = [*SHORT, "--config.seeds=3", "--config.data.shots=1", f"--workdir={tmp_path / 'run'}"]
-    assert main.main([config("few_shot.py"), *flags]) == 0
+def test_few_shot_trains_and_tests_on_all_classes(tmp_path, capsys):
+    """Ten images, fewer than a batch: one step an epoch."""
+    flags = ["--config.seeds=3", "--config.data.shots=1", "--config.train.epochs=2", f"--workdir={tmp_path / 'run'}"]
+    assert main.main([config("few_shot.py:world_objects"), *flags]) == 0
+    assert "All 10 training images make one batch" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 2
     results = results_of(tmp_path / "run")
     assert (results["protocol"], results["shots"]) == ("few_shot", 1)
     assert list(results["zero_shot"]) == list(results["variants"]["default"]["mean"]) == ["accuracy"]

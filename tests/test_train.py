@@ -248,7 +248,10 @@ def test_the_other_choice_of_every_decision_trains(tmp_path):
         (["--config.seeds=1,1", "--config.tokens.beta=2"], "config.seeds is (1, 1)"),
         (["--config.seeds=1,1", "--config.tokens.beta=2"], "config.tokens.beta is 2.0, expected a number in [0, 1]"),
         (["--config.data.shots=0"], "expected 1 or more training images per class"),
-        (["--config.train.batch_size=10000"], "set it to 320 at most"),
+        (["--config.train.batch_size=0"], "config.train.batch_size is 0, expected 1 or more"),
+        (["--config.mask.seed=-1"], "config.mask.seed is -1, expected 0 or more"),
+        (["--config.mask.file=a.npy", "--config.mask.set=5.0=mixed"], "expected none beside config.mask.file"),
+        (["--config.data.crop_scale=0.9,0.5"], "0 < least <= greatest <= 1"),
         (["--config.tokens.vision_layer=99"], "config.tokens.vision_layer is 99: expected 1 to"),
         (["--config.data.template=photo"], "found 'photo'"),
         (["--config.compute.dtype=float8"], "config.compute.dtype is 'float8', expected one of float32, bfloat16"),
@@ -264,7 +267,8 @@ def test_bad_values_are_refused(flags, message, tmp_path, capsys):
 
 def test_classes_with_fewer_images_than_shots_are_named(tmp_path, capsys):
     assert main.main([CONFIG, "--config.data.shots=1000", "--config.mask.pattern=no", f"--workdir={tmp_path}"]) == 2
-    main.main([CONFIG, "--config.data.shots=1000", "--config.train.batch_size=0", f"--workdir={tmp_path / 'run'}"])
+    missing = "--config.mask.role_map=absent.json"  # refused after the images are drawn
+    main.main([CONFIG, "--config.data.shots=1000", missing, f"--workdir={tmp_path / 'run'}"])
     assert "Warning: 40 classes have fewer than 1000 training images" in capsys.readouterr().out
 
 
