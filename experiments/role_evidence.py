@@ -20,11 +20,12 @@ from sklearn.metrics import adjusted_rand_score
 from configs import base, find_roles
 from dear_jax import setup_roles
 from dear_jax.clip.weights import Backbone, load_backbone
-from dear_jax.data import splits
+from dear_jax.data import prompts, splits
 from dear_jax.data.sources import ImageSplit
 from dear_jax.data.world import captions, tasks
 from dear_jax.data.world.scenes import NAMES
-from dear_jax.roles import ablation, analysis, concepts, contributions, role_map
+from dear_jax.roles import ablation, analysis, concepts, contributions, role_map, sentences
+from dear_jax.roles.options import Options
 from experiments.role_truth import explained_shares, probe_accuracy, scenes
 
 FIRST_LAYER = 5
@@ -67,17 +68,18 @@ def truth_contributions(backbone: Backbone, workdir: Path) -> tuple[np.ndarray, 
     return contributions.stream(backbone, split, FIRST_LAYER, folder=folder, batch_size=50), labels
 
 
-def make_options(**changes: object) -> analysis.Options:
+def make_options(**changes: object) -> Options:
     """Those of configs/find_roles.py, with changes."""
     return dataclasses.replace(setup_roles.role_options(find_roles.get_config()), **changes)
 
 
-def explain(backbone: Backbone, array: np.ndarray, options: analysis.Options, keep: np.ndarray | None = None) -> dict:
+def explain(backbone: Backbone, array: np.ndarray, options: Options, keep: np.ndarray | None = None) -> dict:
     """The analysis of contributions at hand, with a part of the bank."""
     attributes = tuple(base.get_config().tokens.attributes)
     texts, anchors = analysis.load_texts(options, backbone, attributes)
     texts = texts if keep is None else tuple(texts[row] for row in keep)
-    details = analysis.explain(backbone, array, texts, anchors, options)
+    encoder = sentences.choose(options.sentence_encoder, backbone)
+    details = analysis.explain(backbone, array, texts, anchors, encoder, options)
     names = [[details["clusters"][head["cluster"]]["name"] for head in row] for row in details["heads"]]
     low, high = details["thresholds"]["low"], details["thresholds"]["high"]
     return details | {"names": names, "roles": role_map.assign(details["entropy"], names, low, high, attributes)}
@@ -139,8 +141,7 @@ def ablations(backbone: Backbone, shipped: role_map.RoleMap, array: np.ndarray) 
                 ablation.accuracies(
                     backbone,
                     split,
-                    classes,
-                    tasks.TEMPLATE,
+                    sentences.encode_texts(backbone, prompts.prompts(classes, tasks.TEMPLATE)),
                     first_layer=FIRST_LAYER,
                     means=means,
                     ablated=sets,
