@@ -159,6 +159,7 @@ def test_an_interrupted_training_job_goes_on_with_its_map(tmp_path, monkeypatch,
     assert role_map.load(path).roles == roles
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_read_are_left_out_when_asked_to(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(REPOSITORY)
     generator = np.random.default_rng(0)
@@ -214,6 +215,7 @@ def test_a_description_longer_than_the_context_is_named_before_any_image_is_read
             analysis.prepare(backbone, unread, ("color",), options)
 
 
+@pytest.mark.slow
 def test_classes_of_one_name_are_no_mistake_where_the_data_set_has_them(tmp_path, monkeypatch):
     """ImageNet's list has such pairs."""
     monkeypatch.chdir(REPOSITORY)
