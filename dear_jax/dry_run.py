@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dear_jax import setup, setup_data, setup_roles, setup_runs, setup_variants, sharding, train
+from dear_jax import dry_run_roles, setup, setup_data, setup_roles, setup_runs, setup_variants, sharding, train
 from dear_jax.adapt import patterns
 from dear_jax.adapters import Trained
 from dear_jax.clip.weights import Backbone, cast, parameter_count
@@ -42,6 +42,8 @@ def run(config: ConfigDict) -> None:
             problems.append(str(error))
             return None
 
+    if config.job == "pretrain":
+        raise UserError("--dry_run describes jobs that use a backbone; config.job=pretrain makes one from nothing.")
     _print("Config", _flatten(config.to_dict()))
     attempt(setup.check, config)
     loaded = attempt(setup_runs.load, config)
@@ -50,11 +52,25 @@ def run(config: ConfigDict) -> None:
         _print("Backbone", describe_backbone(backbone))
     else:
         attempt(setup_data.open_dataset, config)  # its problems come out all the same
-    if config.job == "train":
+    if config.job == "find_roles":
+        dataset = attempt(setup_data.open_dataset, config) if backbone else None
+        for title, rows in (
+            ("Data", attempt(dry_run_roles.describe_dataset, config, dataset)),
+            ("Work", attempt(dry_run_roles.describe_analysis, config, backbone, dataset)),
+        ):
+            if rows is not None:
+                _print(title, rows)
+    elif config.job == "train":
         programs = attempt(describe_programs, config, backbone)
         task = attempt(setup_data.load_task, config, backbone)
         if task is not None:
             _print("Data", describe_data(task.classes, task.data) | describe_draws(task))
+        if task is not None and programs is not None:
+            dataset = setup_data.open_dataset(config)
+            for variant in attempt(dry_run_roles.without_map, config, backbone) or []:
+                analysis = attempt(dry_run_roles.describe_analysis, variant, backbone, dataset)
+                if analysis is not None:
+                    _print("Role map, made first", analysis)
         work = attempt(describe_work, config, backbone, task, programs)
         if work is not None:
             _print("Work", work)
@@ -123,12 +139,17 @@ def describe_data(classes: Mapping[str, ClassSet], data: Mapping[str, Any]) -> d
         "images": ", ".join(f"{count} {split}" for split, count in data["images"].items()),
         "comparable": f"{'yes' if data['comparable'] else 'not'} with published tables. {data['remark']}".strip(),
     }
+    if "skipped" in data:
+        left_out = data["skipped"]["images"]
+        rows["left out"] = f"{len(left_out)} images{': ' if left_out else ''}{' '.join(left_out[:10])}"
     for name, class_set in classes.items():
         per_class = np.bincount(class_set.test.labels, minlength=len(class_set.class_names))
         rows[f"{name} classes"] = (
             f"{len(class_set.class_names)}, with {len(class_set.test)} test images, "
             f"{per_class.min()} to {per_class.max()} each"
         )
+        names = class_set.class_names
+        rows[f"{name} names"] = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         lengths = np.count_nonzero(class_set.token_ids[:3], axis=1)
         rows[f"{name} prompts"] = "; ".join(
             f"{text!r} ({length} tokens)" for text, length in zip(class_set.prompts, lengths, strict=False)

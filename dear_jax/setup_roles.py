@@ -5,8 +5,8 @@ Like `setup.py` it reads a config, and nothing below it does.
 
 import dataclasses
 import hashlib
+import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -14,9 +14,12 @@ from ml_collections import ConfigDict
 from dear_jax import setup_data
 from dear_jax.adapt.model import Model
 from dear_jax.clip.weights import Backbone
+from dear_jax.data.sources import ImageDataset
 from dear_jax.errors import UserError
 from dear_jax.roles import role_map as role_maps
-from dear_jax.roles.analysis import Options, analyse
+from dear_jax.roles.analysis import Inputs, analyse, prepare
+from dear_jax.roles.options import Options
+from dear_jax.workdir import Workdir
 
 
 def mapped_roles(config: ConfigDict, backbone: Backbone, model: Model) -> role_maps.Roles:
@@ -56,18 +59,19 @@ def _make_role_map(config: ConfigDict, backbone: Backbone, model: Model) -> role
         f"{', '.join(model.structure.attributes)}: making one from the training images of {config.data.dataset}.",
         flush=True,
     )
-    with TemporaryDirectory(dir=_make_folder(path.parent), prefix=f".{path.stem}-") as folder:
+    with _hold(path.with_suffix(".partial")) as files:
         analysis = analyse(
             backbone,
-            setup_data.open_dataset(config).train,
-            dataset=config.data.dataset,
+            setup_data.open_dataset(config),
             first_layer=model.structure.vision_layer,
             attributes=model.structure.attributes,
             options=role_options(config),
-            folder=Path(folder),
+            folder=files.path,
+            skip_bad=config.data.skip_bad,
             workers=config.data.workers,
         )
-    analysis.role_map.save(path)
+        analysis.role_map.save(path)
+        shutil.rmtree(files.path)
     print(f"The role map is {path}; later runs with these settings find it there.", flush=True)
     return analysis.role_map
 
@@ -81,14 +85,19 @@ def role_map_path(config: ConfigDict, backbone: Backbone, model: Model) -> Path:
     return Path(config.roles.cache) / f"{config.data.dataset}-{backbone.fingerprint}-{digest}.json"
 
 
+def role_inputs(config: ConfigDict, backbone: Backbone, model: Model, dataset: ImageDataset) -> Inputs:
+    """What a role map would be made of, checked without a look at any image."""
+    return prepare(backbone, dataset.train, model.structure.attributes, role_options(config))
+
+
 def role_options(config: ConfigDict) -> Options:
     """The settings of the analysis."""
     return Options(**{field.name: config.roles[field.name] for field in dataclasses.fields(Options)})
 
 
-def _make_folder(path: Path) -> Path:
+def _hold(path: Path) -> Workdir:
+    """The folder of what is decomposed: one process at a time, and an interrupted run goes on from it."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"config.roles.cache: cannot make {path} ({error.strerror}). Give another folder.") from error
-    return path
+        return Workdir(path)
+    except UserError as error:
+        raise UserError(f"A role map has to be made first, in a folder below config.roles.cache: {error}") from error

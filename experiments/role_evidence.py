@@ -20,16 +20,19 @@ from sklearn.metrics import adjusted_rand_score
 from configs import base, find_roles
 from dear_jax import setup_roles
 from dear_jax.clip.weights import Backbone, load_backbone
-from dear_jax.data import splits
+from dear_jax.data import prompts, splits
 from dear_jax.data.sources import ImageSplit
-from dear_jax.data.world import captions
+from dear_jax.data.world import captions, tasks
 from dear_jax.data.world.scenes import NAMES
-from dear_jax.roles import ablation, analysis, concepts, contributions, role_map
+from dear_jax.roles import ablation, analysis, concepts, contributions, role_map, sentences
+from dear_jax.roles.options import Options
 from experiments.role_truth import explained_shares, probe_accuracy, scenes
 
 FIRST_LAYER = 5
 SCENES = 4000  # of the truth: half to fit probes, half to test them
 ABLATION_SCENES = 1000  # per attribute
+SAMPLE = 1000  # images of a repetition
+REPETITIONS = 5
 CONTROLS = 30  # random sets of heads of a role's size
 DRAWS = ("world_compositions", *(f"world_compositions_{draw}" for draw in range(1, 5)))
 
@@ -65,17 +68,18 @@ def truth_contributions(backbone: Backbone, workdir: Path) -> tuple[np.ndarray, 
     return contributions.stream(backbone, split, FIRST_LAYER, folder=folder, batch_size=50), labels
 
 
-def make_options(**changes: object) -> analysis.Options:
+def make_options(**changes: object) -> Options:
     """Those of configs/find_roles.py, with changes."""
     return dataclasses.replace(setup_roles.role_options(find_roles.get_config()), **changes)
 
 
-def explain(backbone: Backbone, array: np.ndarray, options: analysis.Options, keep: np.ndarray | None = None) -> dict:
+def explain(backbone: Backbone, array: np.ndarray, options: Options, keep: np.ndarray | None = None) -> dict:
     """The analysis of contributions at hand, with a part of the bank."""
     attributes = tuple(base.get_config().tokens.attributes)
     texts, anchors = analysis.load_texts(options, backbone, attributes)
     texts = texts if keep is None else tuple(texts[row] for row in keep)
-    details = analysis.explain(backbone, array, texts, anchors, options)
+    encoder = sentences.choose(options.sentence_encoder, backbone)
+    details = analysis.explain(backbone, array, texts, anchors, encoder, options)
     names = [[details["clusters"][head["cluster"]]["name"] for head in row] for row in details["heads"]]
     low, high = details["thresholds"]["low"], details["thresholds"]["high"]
     return details | {"names": names, "roles": role_map.assign(details["entropy"], names, low, high, attributes)}
@@ -130,16 +134,14 @@ def ablations(backbone: Backbone, shipped: role_map.RoleMap, array: np.ndarray) 
     controls = [random_sets(size, groups.shape[1:]) for size in sizes]
     sets = np.concatenate([ablation.each_head(roles), everything, groups, *controls])
     heads = groups[0].size
-    tasks = ablation_tasks()
     results = {}
-    for name, runs in tasks.items():
+    for name, runs in ablation_runs().items():
         results[name] = np.mean(
             [
                 ablation.accuracies(
                     backbone,
                     split,
-                    classes,
-                    tasks.TEMPLATE,
+                    sentences.encode_texts(backbone, prompts.prompts(classes, tasks.TEMPLATE)),
                     first_layer=FIRST_LAYER,
                     means=means,
                     ablated=sets,
@@ -175,18 +177,18 @@ def random_sets(size: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.stack([generator.permutation(np.arange(np.prod(shape)) < size).reshape(shape) for _ in range(CONTROLS)])
 
 
-def ablation_tasks() -> dict[str, list[tuple[ImageSplit, tuple[str, ...]]]]:
+def ablation_runs() -> dict[str, list[tuple[ImageSplit, tuple[str, ...]]]]:
     """Test images and class names: base and new of every class draw, and each attribute."""
-    tasks: dict[str, list] = {"base": [], "new": []}
+    runs: dict[str, list] = {"base": [], "new": []}
     for draw in DRAWS:
         dataset = tasks.load(draw)
         for name, classes in zip(("base", "new"), splits.base_new(dataset.train.labels), strict=True):
             part = dataset.keep_classes(classes)
-            tasks[name].append((part.test, part.class_names))
+            runs[name].append((part.test, part.class_names))
     split, labels = scenes("ablation", ABLATION_SCENES, tasks.SHIFT)
     for column, name in enumerate(NAMES):
-        tasks[name] = [(ImageSplit(labels[:, column], split.load), captions.attribute_phrases(name))]
-    return tasks
+        runs[name] = [(ImageSplit(labels[:, column], split.load), captions.attribute_phrases(name))]
+    return runs
 
 
 def stability(backbone: Backbone, shipped: role_map.RoleMap, workdir: Path) -> list[dict]:
@@ -194,13 +196,16 @@ def stability(backbone: Backbone, shipped: role_map.RoleMap, workdir: Path) -> l
     arrays = [
         contributions.stream(
             backbone,
-            scenes(f"stability/{seed}", 1000)[0],
+            scenes(f"stability/{seed}", SAMPLE)[0],
             FIRST_LAYER,
             folder=workdir / f"stability_{seed}",
             batch_size=50,
         )
-        for seed in range(5)
+        for seed in range(REPETITIONS)
     ]
+    images = tasks.load(find_roles.get_config().data.dataset).train
+    pool = contributions.stream(backbone, images, FIRST_LAYER, folder=workdir / "shipped", batch_size=50)
+    draws = [np.sort(np.random.default_rng(seed).permutation(len(pool))[:SAMPLE]) for seed in range(REPETITIONS)]
     size = len(analysis.load_texts(make_options(), backbone, shipped.attributes)[0])
     halves = [half for seed in range(3) for half in np.split(np.random.default_rng(seed).permutation(size), 2)]
     rows = []
@@ -208,11 +213,21 @@ def stability(backbone: Backbone, shipped: role_map.RoleMap, workdir: Path) -> l
         options = make_options(weight=weight)
         whole = explain(backbone, arrays[0], options)["roles"]
         by_images = [explain(backbone, array, options)["roles"] for array in arrays]
+        by_seed = [explain(backbone, pool[draw], options)["roles"] for draw in draws]
         by_bank = [explain(backbone, arrays[0], options, np.sort(half))["roles"] for half in halves]
         rows += [
-            {"weight": weight, "what differs": "1,000 other images", "roles": rand_index(by_images)},
+            {"weight": weight, "what differs": f"{SAMPLE:,} other images", "roles": rand_index(by_images)},
+            {
+                "weight": weight,
+                "what differs": f"config.roles.seed, {SAMPLE:,} of {len(pool):,}",
+                "roles": rand_index(by_seed),
+            },
             {"weight": weight, "what differs": "the other half of the bank", "roles": rand_index(by_bank)},
-            {"weight": weight, "what differs": "1,000 images, not 4,032", "roles": rand_index([shipped.roles, whole])},
+            {
+                "weight": weight,
+                "what differs": f"{SAMPLE:,} images, not {len(pool):,}",
+                "roles": rand_index([shipped.roles, whole]),
+            },
         ]
     return rows
 

@@ -55,7 +55,8 @@ class Tokenizer:
             more = f" and {len(long) - 10} more" if len(long) > 10 else ""
             raise UserError(
                 f"{len(long)} prompts have more tokens than the {limit} of the text tower: "
-                f"{', '.join(long[:10])}{more}. Shorten the class name in them, or the template (config.data.template)."
+                f"{', '.join(long[:10])}{more}. Shorten the class name in them or the template (config.data.template); "
+                "or, where they describe heads, these lines of the bank (config.roles.bank)."
             )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from dear_jax.data import listing
 from dear_jax.data.class_folders import check_filled, class_folders, images_below
-from dear_jax.data.imagenet import NAMES_FILE
+from dear_jax.data.imagenet import NAMES_FILE, read_lines
 from dear_jax.data.listing import SPLITS, Entry, Listing
 from dear_jax.data.sources import ImageDataset
 from dear_jax.data.splits import random_splits
@@ -108,7 +108,7 @@ def _read_names(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     names = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         class_folder, _, name = line.strip().partition("\t" if "\t" in line else " ")

@@ -28,7 +28,7 @@ def read_names(folders: Sequence[Path]) -> dict[str, str]:
     """WordNet id -> readable name, in the file's order; the first folder that has the file counts."""
     for folder in folders:
         if (folder / NAMES_FILE).is_file():
-            lines = (folder / NAMES_FILE).read_text().splitlines()
+            lines = read_lines(folder / NAMES_FILE)
             pairs = [line.strip().partition(" ") for line in lines if line.strip()]
             return {wnid: name for wnid, _, name in pairs}
     places = " or ".join(str(folder / NAMES_FILE) for folder in folders)
@@ -36,6 +36,14 @@ def read_names(folders: Sequence[Path]) -> dict[str, str]:
         f"ImageNet's class names are missing: expected {places}, lines such as 'n01440764 tench'. CoOp publishes the "
         "file: follow the link in https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md."
     )
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a file of class names; a mark that some editors put before UTF-8 is left out."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Save it as UTF-8 text, one class per line.") from error
 
 
 def _list_classes(row: DatasetRow, folder: Path, part: str, names: Mapping[str, str]) -> list[tuple[str, int, str]]:

@@ -121,12 +121,11 @@ def _files(folder: Path) -> set[str]:
         return set()
 
 
-def check_present(missing_files: Sequence[str], source: str) -> None:
-    """Refuse a data set with files missing: how many, and the first ten."""
-    if missing_files:
-        first = ", ".join(missing_files[:10])
-        more = ", ..." if len(missing_files) > 10 else ""
-        raise UserError(
-            f"{len(missing_files)} of the images that {source} lists are not there: {first}{more}. Put them there, or "
-            "leave absent and unreadable images out by --config.data.skip_bad=true."
-        )
+def describe_missing(missing_files: Sequence[str], source: str) -> str:
+    """What to say of a data set with files missing: how many, and the first ten."""
+    first = ", ".join(missing_files[:10])
+    more = ", ..." if len(missing_files) > 10 else ""
+    return (
+        f"{len(missing_files)} of the images that {source} lists are not there: {first}{more}. Put them there, or "
+        "leave absent and unreadable images out by --config.data.skip_bad=true."
+    )

@@ -53,9 +53,9 @@ def load_dataset(
     """
     places = places or Places()
     dataset = read_dataset(name, places, drawn_splits)
-    if not places.skip_bad:
-        listing.check_present(dataset.missing, f"{dataset.name} ({dataset.notes['splits']})")
     found = problems(dataset)
+    if dataset.missing and not places.skip_bad:
+        found.insert(0, listing.describe_missing(dataset.missing, f"{dataset.name} ({dataset.notes['splits']})"))
     if found:
         raise UserError(" ".join(found))
     return dataset

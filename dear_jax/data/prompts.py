@@ -23,12 +23,16 @@ def prompts(class_names: Sequence[str], template: str, distinct: bool = True) ->
 def _check_names(class_names: Sequence[str], names: Sequence[str], distinct: bool) -> None:
     """CLIP's tokenizer ignores case, so names must differ by more than that to be told apart."""
     first: dict[str, int] = {}
+    pairs = []
     for label, name in enumerate(names):
         if not name:
             raise UserError(f"Class {label} has an empty name, {class_names[label]!r}; give it one.")
         other = first.setdefault(name.casefold(), label)
-        if other != label and distinct:
-            raise UserError(
-                f"Classes {other} ({class_names[other]!r}) and {label} ({class_names[label]!r}) "
-                f"give the same prompt, so no text tells them apart; rename one, or merge them."
-            )
+        if other != label:
+            pairs.append(f"{other} ({class_names[other]!r}) and {label} ({class_names[label]!r})")
+    if pairs and distinct:
+        more = f"; and {len(pairs) - 10} more pairs" if len(pairs) > 10 else ""
+        raise UserError(
+            f"Classes {'; '.join(pairs[:10])}{more} give the same prompt, so no text tells them apart; rename one, or "
+            "merge them."
+        )

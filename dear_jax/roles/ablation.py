@@ -9,9 +9,8 @@ from jaxtyping import Array, Bool, Float
 
 from dear_jax.clip import vision
 from dear_jax.clip.weights import Backbone
-from dear_jax.data import pipeline, prompts
+from dear_jax.data import pipeline
 from dear_jax.data.sources import ImageSplit
-from dear_jax.roles import sentences
 from dear_jax.roles.decompose import ablate, decompose
 from dear_jax.roles.role_map import Roles
 
@@ -36,8 +35,7 @@ def each_role(roles: Roles, kinds: Sequence[str]) -> Bool[np.ndarray, "kinds n H
 def accuracies(
     backbone: Backbone,
     split: ImageSplit,
-    class_names: Sequence[str],
-    template: str,
+    classes: Float[np.ndarray, "C d"],
     *,
     first_layer: int,
     means: Float[np.ndarray, "n H d"],
@@ -45,9 +43,19 @@ def accuracies(
     batch_size: int,
     workers: int = 0,
 ) -> list[float]:
-    """Top-1 in percent under the ablation of each of the S sets of heads; each image is decomposed once."""
+    """Top-1 in percent under the ablation of each of the S sets of heads; each image is decomposed once.
+
+    Args:
+        backbone: the CLIP.
+        split: labelled images.
+        classes: unit text feature of each class.
+        first_layer: J, counted from 1, of the layers that `means` and `ablated` are about.
+        means: mean contribution of each head.
+        ablated: sets of heads.
+        batch_size: images at a time.
+        workers: processes that prepare images.
+    """
     config = backbone.config
-    classes = sentences.encode_texts(backbone, prompts.prompts(class_names, template))
     params = jax.device_put(backbone.params)
 
     @jax.jit

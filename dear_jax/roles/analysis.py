@@ -11,65 +11,26 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from dear_jax import __version__
 from dear_jax.clip.weights import EMBEDDED, Backbone
-from dear_jax.data.sources import ImageSplit
-from dear_jax.errors import UserError
+from dear_jax.data.skipping import Checked
+from dear_jax.data.sources import ImageDataset, ImageSplit
 from dear_jax.roles import bank as banks
 from dear_jax.roles import concepts, contributions, role_map, sentences, textspan
+from dear_jax.roles.options import Options
 from dear_jax.roles.role_map import RoleMap
 
-THRESHOLDS = ("quantile", "bits")
+ORIGIN = ("source", "tfds", "splits", "splits_sha256")  # what a role map keeps of a data set's notes
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """The keys of `config.roles`; configs/base.py has their meaning."""
+class Inputs:
+    """What an analysis works with, checked before any image is read."""
 
-    images: int
-    seed: int
-    batch_size: int
-    bank: str
-    anchors: str
-    descriptions: int
-    rank: int
-    sentence_encoder: str
-    min_cluster_size: int
-    min_samples: int
-    noise: str
-    name_similarity: float
-    weight: str
-    thresholds: str
-    low: float
-    high: float
-
-    def check(self) -> None:
-        """Refuse values outside their range, all in one message.
-
-        Raises:
-            UserError: every offending key with its value and what is expected.
-        """
-        limit = 1.0 if self.thresholds == "quantile" else float("inf")
-        rules = {
-            "images": (self.images >= 0, "0 (all) or more"),
-            "batch_size": (self.batch_size >= 1, "1 or more"),
-            "descriptions": (self.descriptions >= 1, "1 or more"),
-            "rank": (self.rank >= 1, "1 or more"),
-            "min_cluster_size": (self.min_cluster_size >= 2, "2 or more"),
-            "min_samples": (self.min_samples >= 1, "1 or more"),
-            "noise": (self.noise in concepts.NOISE_CHOICES, f"one of {', '.join(concepts.NOISE_CHOICES)}"),
-            "name_similarity": (-1 <= self.name_similarity <= 1, "a cosine, in [-1, 1]"),
-            "weight": (self.weight in concepts.WEIGHTS, f"one of {', '.join(concepts.WEIGHTS)}"),
-            "thresholds": (self.thresholds in THRESHOLDS, f"one of {', '.join(THRESHOLDS)}"),
-            "low": (0 <= self.low <= self.high, f"0 to config.roles.high, which is {self.high}"),
-            "high": (self.high <= limit, f"{limit} at most"),
-        }
-        problems = [
-            f"config.roles.{key} is {getattr(self, key)!r}, expected {expected}"
-            for key, (valid, expected) in rules.items()
-            if not valid
-        ]
-        if problems:
-            raise UserError("; ".join(problems) + ".")
+    texts: tuple[str, ...]  # the bank
+    anchors: banks.Anchors
+    encoder: sentences.SentenceEncoder
+    images: ImageSplit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,41 +44,73 @@ class Analysis:
 
 def analyse(
     backbone: Backbone,
-    split: ImageSplit,
+    dataset: ImageDataset,
     *,
-    dataset: str,
     first_layer: int,
     attributes: tuple[str, ...],
     options: Options,
     folder: Path,
+    skip_bad: bool = False,
     workers: int = 0,
 ) -> Analysis:
-    """Decompose the images of `split` and find the role of each head of layers first_layer..L.
+    """Decompose training images and find the role of each head of layers first_layer..L.
 
     Args:
         backbone: the CLIP whose heads are looked at.
-        split: images of any kind; labels play no part.
-        dataset: what to call them in the map.
+        dataset: images of any kind; labels play no part.
         first_layer: J, counted from 1.
         attributes: the core attributes.
         options: every setting.
         folder: of the contributions, from which an interrupted run goes on.
+        skip_bad: whether images that cannot be read are left out, and listed in the map, or refused.
         workers: processes that prepare images.
     """
-    options.check()
-    texts, anchors = load_texts(options, backbone, attributes)
-    images = draw(split, options.images, options.seed)
+    inputs = prepare(backbone, dataset.train, attributes, options)
+    images, skipped = _leave_out_bad(inputs.images) if skip_bad else (inputs.images, {})
     array = contributions.stream(
         backbone, images, first_layer, folder=folder, batch_size=options.batch_size, workers=workers
     )
-    details = explain(backbone, array, texts, anchors, options)
-    details["data"] = {"dataset": dataset, "images": len(images), "of": len(split)}
-    details["settings"] |= {"bank_sha256": hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]}
+    details = explain(backbone, array, inputs.texts, inputs.anchors, inputs.encoder, options)
+    origin = {key: dataset.notes[key] for key in ORIGIN if key in dataset.notes}
+    details["data"] = {"dataset": dataset.name, "images": len(images), "of": len(dataset.train)} | origin | skipped
+    details["settings"] |= {
+        "bank_sha256": _digest("\n".join(inputs.texts)),
+        "anchors_sha256": _digest(repr(inputs.anchors)),
+    }
+    details["version"] = __version__
     thresholds = details["thresholds"]
     names = [[details["clusters"][head["cluster"]]["name"] for head in row] for row in details["heads"]]
     roles = role_map.assign(details["entropy"], names, thresholds["low"], thresholds["high"], attributes)
     found = RoleMap(backbone.name, backbone.fingerprint, first_layer, tuple(attributes), roles, details)
     return Analysis(found, array, images)
+
+
+def prepare(backbone: Backbone, split: ImageSplit, attributes: tuple[str, ...], options: Options) -> Inputs:
+    """Bank, phrases, sentence encoder and images of an analysis.
+
+    Raises:
+        UserError: what can be known to be wrong before hours of forward passes: a setting, the bank, descriptions
+            longer than the text tower's context, fewer images than the rank needs, no such sentence encoder.
+    """
+    options.check()
+    texts, anchors = load_texts(options, backbone, attributes)
+    images = draw(split, options.images, options.seed)
+    rank = min(options.rank, backbone.config.embed_dim)
+    textspan.check_sizes(len(images), len(texts), options.descriptions, rank)
+    backbone.tokenizer(texts)
+    return Inputs(texts, anchors, sentences.choose(options.sentence_encoder, backbone), images)
+
+
+def _leave_out_bad(images: ImageSplit) -> tuple[ImageSplit, dict[str, list[str]]]:
+    checked = Checked(images)
+    readable = checked.readable()
+    if checked.bad:
+        print(f"Left out {len(checked.bad)} images that cannot be read; the role map lists them.", flush=True)
+    return readable, {"skipped": sorted(checked.bad.values())}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def load_texts(
@@ -144,6 +137,7 @@ def explain(
     array: Float[np.ndarray, "N n H d"],
     texts: tuple[str, ...],
     anchors: banks.Anchors,
+    encoder: sentences.SentenceEncoder,
     options: Options,
 ) -> dict[str, Any]:
     """Descriptions, concepts and entropy of each head, as the role map's details."""
@@ -156,7 +150,6 @@ def explain(
         rank=options.rank,
     )
     used, places = np.unique(spans.picks, return_inverse=True)
-    encoder = sentences.choose(options.sentence_encoder, backbone)
     vectors, names = sentences.embed(encoder, texts, anchors)
     clusters = concepts.cluster(
         vectors[used],

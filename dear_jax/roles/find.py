@@ -14,10 +14,12 @@ from ml_collections import ConfigDict
 
 from dear_jax import setup, setup_data, setup_roles
 from dear_jax.clip.weights import Backbone
-from dear_jax.data import transforms
-from dear_jax.data.sources import ImageDataset, ImageSplit
+from dear_jax.data import prompts, transforms
+from dear_jax.data.skipping import Checked
+from dear_jax.data.sources import ImageSplit
+from dear_jax.errors import UserError
 from dear_jax.report import figures, roles_html
-from dear_jax.roles import ablation
+from dear_jax.roles import ablation, sentences
 from dear_jax.roles.analysis import Analysis, analyse
 from dear_jax.roles.role_map import Roles
 from dear_jax.workdir import Workdir
@@ -32,42 +34,46 @@ def run(config: ConfigDict, workdir: Path) -> None:
         UserError: a bad config value, input file, bank or image.
     """
     setup.check(config)
+    if config.roles.top_images < 1:
+        raise UserError(f"config.roles.top_images is {config.roles.top_images}, expected 1 or more.")
     with Workdir(workdir) as files:
         files.check_config(config)
         backbone = setup.load_backbone(config)
         model = setup.make_model(config, backbone)
         dataset = setup_data.open_dataset(config, files)
+        texts = prompts.prompts(dataset.class_names, config.data.template or dataset.template, dataset.distinct_names)
+        classes = sentences.encode_texts(backbone, texts)  # before the long part: a wrong prompt is told at once
         analysis = analyse(
             backbone,
-            dataset.train,
-            dataset=dataset.name,
+            dataset,
             first_layer=model.structure.vision_layer,
             attributes=model.structure.attributes,
             options=setup_roles.role_options(config),
             folder=files.path,
+            skip_bad=config.data.skip_bad,
             workers=config.data.workers,
         )
         analysis.role_map.save(files.path / "role_map.json")
         _print(analysis.role_map.to_dict())
-        effects = measure_ablation(config, backbone, dataset, analysis)
+        test = Checked(dataset.test).readable() if config.data.skip_bad else dataset.test
+        effects = measure_ablation(config, backbone, test, classes, analysis)
         report(files, analysis, effects, backbone.config.image_size, config.roles.top_images)
         print(f"All files of this run are in {files.path}; roles.html opens in a browser.", flush=True)
 
 
 def measure_ablation(
-    config: ConfigDict, backbone: Backbone, dataset: ImageDataset, analysis: Analysis
+    config: ConfigDict, backbone: Backbone, test: ImageSplit, classes: np.ndarray, analysis: Analysis
 ) -> dict[str, Any] | None:
-    """Zero-shot accuracy on the data set's test images, whole, without each head, and without all heads of a role."""
-    if not len(dataset.test):
+    """Zero-shot accuracy on test images, whole, without each head, and without all heads of a role."""
+    if not len(test):
         return None
     roles = analysis.role_map.roles
     kinds = sorted({role for row in roles for role in row})
     sets = np.concatenate([ablation.each_head(roles), ablation.each_role(roles, kinds)])
     accuracies = ablation.accuracies(
         backbone,
-        dataset.test,
-        dataset.class_names,
-        config.data.template or dataset.template,
+        test,
+        classes,
         first_layer=analysis.role_map.first_layer,
         means=ablation.means(analysis.contributions),
         ablated=sets,

@@ -66,7 +66,13 @@ def textspan(statistics: Moments, bank: Float[np.ndarray, "M d"], *, description
         UserError: fewer images than the rank needs, a bank of fewer descriptions, or features that are not finite.
     """
     rank = min(rank, bank.shape[1])
-    _check(statistics, bank, descriptions, rank)
+    check_sizes(statistics.images, len(bank), descriptions, rank)
+    if not np.isfinite(bank).all():
+        row = int(np.argmin(np.isfinite(bank).all(1)))
+        raise UserError(
+            f"The text feature of description {row + 1} of the bank is not finite. Look for damaged weights of the "
+            "backbone's text tower."
+        )
     second = statistics.covariance + statistics.mean[:, :, None] * statistics.mean[:, None, :]
     basis = np.linalg.eigh(second)[1][:, :, -rank:]  # of the uncentred contributions, as in the source
     covariance = np.einsum("gdr,gde,ges->grs", basis, statistics.covariance, basis, optimize=True)
@@ -108,25 +114,27 @@ def _pick(
     return jax.lax.scan(step, start, None, length=descriptions)[1]
 
 
-def _check(statistics: Moments, bank: np.ndarray, descriptions: int, rank: int) -> None:
-    if statistics.images < rank:
+def check_sizes(images: int, bank_size: int, descriptions: int, rank: int) -> None:
+    """Refuse what `textspan` cannot work with; known before any image is read.
+
+    Args:
+        images: how many there are.
+        bank_size: descriptions in the bank.
+        descriptions: N, how many to pick.
+        rank: of the contributions, at most d.
+    """
+    if images < rank:
         raise UserError(
-            f"{statistics.images} images cannot span a rank of {rank}: give at least {rank} images "
+            f"{images} images cannot span a rank of {rank}: give at least {rank} images "
             "(config.roles.images, or a data set with more), or lower config.roles.rank."
         )
-    if len(bank) < descriptions:
+    if bank_size < descriptions:
         raise UserError(
-            f"The bank has {len(bank)} descriptions, fewer than the {descriptions} to pick for each head. Give a "
+            f"The bank has {bank_size} descriptions, fewer than the {descriptions} to pick for each head. Give a "
             "larger bank (config.roles.bank), or lower config.roles.descriptions."
         )
     if descriptions > rank:
         raise UserError(
             f"config.roles.descriptions is {descriptions}, more than the {rank} directions of config.roles.rank: lower "
             "the one or raise the other."
-        )
-    if not np.isfinite(bank).all():
-        row = int(np.argmin(np.isfinite(bank).all(1)))
-        raise UserError(
-            f"The text feature of description {row + 1} of the bank is not finite. Look for damaged weights of the "
-            "backbone's text tower."
         )

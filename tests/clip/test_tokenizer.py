@@ -112,7 +112,13 @@ def test_overlong_prompts_are_named_all_at_once(ours):
     assert ours([longest]).all()  # exactly 77
     with pytest.raises(UserError) as caught:
         ours(["short", long, "blue " * 76])
-    for hint in ("2 prompts have more tokens than the 77 of", "giraffe ' (106)", "blue ' (78)", "config.data.template"):
+    for hint in (
+        "2 prompts have more tokens than the 77 of",
+        "giraffe ' (106)",
+        "blue ' (78)",
+        "config.data.template",
+        "config.roles.bank",
+    ):
         assert hint in str(caught.value)
 
 

@@ -150,6 +150,25 @@ def test_absent_images_are_counted_and_ten_of_them_named(tmp_path, write_layout)
     assert len(load("dtd", tmp_path, skip_bad=True).missing) == 12
 
 
+def test_everything_that_is_wrong_comes_out_at_once(tmp_path, write_layout):
+    folder = write_layout("dtd", tmp_path)
+    path = folder / "split_zhou_DescribableTextures.json"
+    listing = json.loads(path.read_text())
+    listing["train"] = [entry for entry in listing["train"] if entry[1] != 7]
+    for entry in (entry for entries in listing.values() for entry in entries if entry[1] == 5):
+        entry[2] = "NAME 4"
+    path.write_text(json.dumps(listing))
+    (folder / "images" / "class_1" / "test_0.jpg").unlink()
+    with pytest.raises(UserError) as caught:
+        load("dtd", tmp_path)
+    for problem in (
+        "1 of the images that dtd (split_zhou_DescribableTextures.json) lists are not there",
+        "Classes 4 ('name_4') and 5 ('NAME 4') give the same prompt",
+        "1 classes have no train image: name_7",
+    ):
+        assert problem in str(caught.value)
+
+
 def rename_split_file(folder: Path) -> None:
     (folder / "split_zhou_DescribableTextures.json").rename(folder / "split_zhou_Food101.json")
 

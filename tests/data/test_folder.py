@@ -118,6 +118,15 @@ def test_wrong_names_are_refused(root, line, message):
         load(root)
 
 
+def test_names_in_other_encodings(root):
+    """With the mark that some editors write before UTF-8, and in none that can be read."""
+    (root / "classnames.txt").write_bytes("cat\tch\u00e2t\n".encode("utf-8-sig"))
+    assert load(root).class_names == ("ant", "big dog", "ch\u00e2t")
+    (root / "classnames.txt").write_bytes("cat\tch\u00e2t\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"classnames\.txt cannot be read .*Save it as UTF-8 text"):
+        load(root)
+
+
 def test_names_that_collide_are_refused(root):
     (root / "classnames.txt").write_text("ant\tCAT\n")
     with pytest.raises(UserError, match=r"Classes 0 \('CAT'\) and 2 \('cat'\) give the same prompt"):

@@ -31,6 +31,14 @@ def test_colliding_names_are_refused_by_name(twin):
     assert f"2 ({twin!r})" in str(caught.value)
 
 
+def test_all_collisions_are_named_up_to_ten():
+    with pytest.raises(UserError) as caught:
+        prompts(["cat", "dog", "Cat", "DOG"], "a {}")
+    assert "Classes 0 ('cat') and 2 ('Cat'); 1 ('dog') and 3 ('DOG') give the same prompt" in str(caught.value)
+    with pytest.raises(UserError, match=r"0 \('a'\) and 10 \('a'\); and 3 more pairs give the same prompt"):
+        prompts(["a"] * 14, "a {}")
+
+
 @pytest.mark.parametrize("name", ["", "_", "  "])
 def test_empty_names_are_refused(name):
     with pytest.raises(UserError, match="Class 1 has an empty name"):

@@ -1,16 +1,22 @@
 """The job from images to report, the shipped map, and the map that a training job makes for itself."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from dear_jax import main
+from configs import base
+from dear_jax import __version__, main, setup, setup_data, setup_roles
 from dear_jax.clip.weights import load_backbone
-from dear_jax.roles import ablation, role_map
+from dear_jax.data.sources import ImageSplit
+from dear_jax.errors import UserError
+from dear_jax.roles import ablation, analysis, contributions, role_map
 from dear_jax.roles.decompose import ablate
+from dear_jax.workdir import Workdir
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = f"--config={REPOSITORY / 'configs' / 'find_roles.py'}"
@@ -33,7 +39,15 @@ def test_files_of_the_job(finished):
     values = found.to_dict()
     assert (found.backbone, found.first_layer, len(found.roles), len(found.roles[0])) == ("embedded", 5, 3, 8)
     assert values["settings"]["images"] == 150
-    assert values["data"] == {"dataset": "world_objects", "images": 150, "of": 320}
+    assert values["data"] == {
+        "dataset": "world_objects",
+        "images": 150,
+        "of": 320,
+        "source": "world",
+        "splits": "scenes drawn by index",
+    }
+    assert values["version"] == __version__
+    assert len(values["settings"]["bank_sha256"]) == len(values["settings"]["anchors_sha256"]) == 16
     assert values["sentence_encoder"] == "lexicon of the embedded world"
     low, high = values["thresholds"]["low"], values["thresholds"]["high"]
     for row, entropies, heads in zip(found.roles, values["entropy"], values["heads"], strict=True):
@@ -103,6 +117,71 @@ def test_a_training_job_makes_the_map_that_is_missing(tmp_path, monkeypatch, cap
     assert "found" in capsys.readouterr().out
 
 
+def test_an_interrupted_training_job_goes_on_with_its_map(tmp_path, monkeypatch, capsys):
+    """What it had decomposed stays in the cache folder until the map is there."""
+    monkeypatch.chdir(REPOSITORY)
+    config, _, _ = main.parse(
+        [
+            BASE,
+            "--config.tokens.attributes=color,shape",
+            "--config.roles.images=100",
+            "--config.roles.batch_size=40",
+            f"--config.roles.cache={tmp_path / 'maps'}",
+        ]
+    )
+    backbone = setup.load_backbone(config)
+    loaded = (backbone, setup.make_model(config, backbone))
+    compile_heads, broken = contributions.compile_heads, True
+
+    def failing(*arguments):
+        compute, calls = compile_heads(*arguments), []
+
+        def heads(images):
+            calls.append(1)
+            if broken and len(calls) > 1:
+                raise KeyboardInterrupt
+            return compute(images)
+
+        return heads
+
+    monkeypatch.setattr(contributions, "compile_heads", failing)
+    with pytest.raises(KeyboardInterrupt):
+        setup_roles.mapped_roles(config, *loaded)
+    (partial,) = (tmp_path / "maps").iterdir()
+    assert partial.suffix == ".partial"
+    with Workdir(partial), pytest.raises(UserError, match=r"below config.roles.cache: .* in use by another process"):
+        setup_roles.mapped_roles(config, *loaded)
+    broken = False
+    capsys.readouterr()
+    roles = setup_roles.mapped_roles(config, *loaded)
+    assert "Going on after the first 40 of 100 images" in capsys.readouterr().out
+    (path,) = (tmp_path / "maps").iterdir()
+    assert role_map.load(path).roles == roles
+
+
+@pytest.mark.slow
+def test_images_that_cannot_be_read_are_left_out_when_asked_to(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(REPOSITORY)
+    generator = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(60):
+            picture = generator.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(tmp_path / "photos" / name / f"{number:02d}.png")
+    for number in range(0, 60, 20):  # in training and in test images, by the draw of the splits
+        (tmp_path / "photos" / "cat" / f"{number:02d}.png").write_bytes(b"no image")
+    flags = [CONFIG, "--config.data.dataset=folder", f"--config.data.root={tmp_path / 'photos'}"]
+    flags += ["--config.roles.rank=20", f"--workdir={tmp_path / 'run'}", "--config.data.skip_bad=true"]
+    assert main.main(flags) == 0
+    data = role_map.load(tmp_path / "run" / "role_map.json").details["data"]
+    splits = json.loads((tmp_path / "run" / "splits.json").read_text())
+    bad = [path for path, _, _ in splits["train"] if path in ("cat/00.png", "cat/20.png", "cat/40.png")]
+    assert len(bad) > 0
+    assert (data["images"], data["of"], len(data["skipped"])) == (60 - len(bad), 60, len(bad))
+    assert all(path in reason for path, reason in zip(sorted(bad), data["skipped"], strict=True))
+    assert f"Left out {len(bad)} images that cannot be read; the role map lists them." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -112,13 +191,43 @@ def test_a_training_job_makes_the_map_that_is_missing(tmp_path, monkeypatch, cap
         (["--config.roles.bank=absent.txt"], "absent.txt cannot be read"),
         (["--config.roles.sentence_encoder=no/such/folder"], "cannot load"),
         (["--config.roles.descriptions=400", "--config.roles.rank=128"], "fewer than the 400 to pick"),
+        (["--config.roles.top_images=0"], "config.roles.top_images is 0, expected 1 or more"),
+        (["--config.data.template=none"], "data.template: expected a prompt with {} once"),
     ],
 )
 def test_bad_values_are_refused(flags, message, tmp_path, monkeypatch, capsys):
+    """Before any image is decomposed, but for the clusters."""
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert main.main([CONFIG, *SMALL, *flags, f"--workdir={tmp_path}"]) == 2
     assert message in capsys.readouterr().err
+    assert (tmp_path / contributions.ARRAY).exists() == ("HDBSCAN" in message)
+
+
+def test_a_description_longer_than_the_context_is_named_before_any_image_is_read():
+    backbone = load_backbone("embedded")
+    unread = ImageSplit(np.zeros(200, int), lambda index: pytest.fail("read"))
+    options = setup_roles.role_options(base.get_config())
+    bank = [*(f"a red thing {number}" for number in range(30)), "star " * 90]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(analysis.banks, "load", lambda path: tuple(bank))
+        with pytest.raises(UserError, match=r"1 prompts have more tokens .*'star star .*bank \(config.roles.bank\)"):
+            analysis.prepare(backbone, unread, ("color",), options)
+
+
+@pytest.mark.slow
+def test_classes_of_one_name_are_no_mistake_where_the_data_set_has_them(tmp_path, monkeypatch):
+    """ImageNet's list has such pairs."""
+    monkeypatch.chdir(REPOSITORY)
+    opened = setup_data.open_dataset
+
+    def open_twins(*arguments):
+        dataset = opened(*arguments)
+        names = (dataset.class_names[1], *dataset.class_names[1:])
+        return dataclasses.replace(dataset, class_names=names, distinct_names=False)
+
+    monkeypatch.setattr(setup_data, "open_dataset", open_twins)
+    assert main.main([CONFIG, *SMALL, "--config.roles.images=100", f"--workdir={tmp_path}"]) == 0
 
 
 def test_sets_of_heads():
