@@ -5,13 +5,13 @@ Like `setup.py` it reads a config, and nothing below it does.
 
 import dataclasses
 import hashlib
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from etils import epath
 from ml_collections import ConfigDict
 
-from dear_jax import setup_data
+from dear_jax import setup_data, storage
 from dear_jax.adapt.model import Model
 from dear_jax.clip.weights import Backbone
 from dear_jax.errors import UserError
@@ -27,7 +27,7 @@ def mapped_roles(config: ConfigDict, backbone: Backbone, model: Model) -> role_m
     return role_map.roles
 
 
-def find_role_map(config: ConfigDict, backbone: Backbone, model: Model) -> Path | None:
+def find_role_map(config: ConfigDict, backbone: Backbone, model: Model) -> epath.Path | None:
     """The shipped map if it is of this backbone, layers and attributes, or one that an earlier run has made."""
     shipped = role_maps.load(role_maps.EMBEDDED)
     if role_maps.fits(shipped, **_wanted(backbone, model)):
@@ -56,7 +56,9 @@ def _make_role_map(config: ConfigDict, backbone: Backbone, model: Model) -> role
         f"{', '.join(model.structure.attributes)}: making one from the training images of {config.data.dataset}.",
         flush=True,
     )
-    with TemporaryDirectory(dir=_make_folder(path.parent), prefix=f".{path.stem}-") as folder:
+    _make_folder(path.parent)
+    beside = None if storage.is_remote(path) else path.parent  # where there is space for the contributions
+    with TemporaryDirectory(dir=beside, prefix=f".{path.stem}-") as folder:
         analysis = analyse(
             backbone,
             setup_data.open_dataset(config).train,
@@ -64,7 +66,7 @@ def _make_role_map(config: ConfigDict, backbone: Backbone, model: Model) -> role
             first_layer=model.structure.vision_layer,
             attributes=model.structure.attributes,
             options=role_options(config),
-            folder=Path(folder),
+            folder=epath.Path(folder),
             workers=config.data.workers,
         )
     analysis.role_map.save(path)
@@ -72,13 +74,14 @@ def _make_role_map(config: ConfigDict, backbone: Backbone, model: Model) -> role
     return analysis.role_map
 
 
-def role_map_path(config: ConfigDict, backbone: Backbone, model: Model) -> Path:
+def role_map_path(config: ConfigDict, backbone: Backbone, model: Model) -> epath.Path:
     """Where the map of this backbone, these images and these settings (and what their files say) is kept."""
     options = dataclasses.asdict(role_options(config))
-    texts = [Path(name).read_bytes() for name in (options["bank"], options["anchors"]) if Path(name).is_file()]
+    given = [storage.to_path(name) for name in (options["bank"], options["anchors"])]
+    texts = [file.read_bytes() for file in given if file.is_file()]
     key = (options, texts, setup_data.places_of(config), model.structure.vision_layer, model.structure.attributes)
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
-    return Path(config.roles.cache) / f"{config.data.dataset}-{backbone.fingerprint}-{digest}.json"
+    return storage.to_path(config.roles.cache) / f"{config.data.dataset}-{backbone.fingerprint}-{digest}.json"
 
 
 def role_options(config: ConfigDict) -> Options:
@@ -86,9 +89,10 @@ def role_options(config: ConfigDict) -> Options:
     return Options(**{field.name: config.roles[field.name] for field in dataclasses.fields(Options)})
 
 
-def _make_folder(path: Path) -> Path:
+def _make_folder(path: epath.Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"config.roles.cache: cannot make {path} ({error.strerror}). Give another folder.") from error
-    return path
+    except storage.failures() as error:
+        raise UserError(
+            f"config.roles.cache: cannot make {path} ({storage.reason(error)}). Give another folder."
+        ) from error

@@ -5,10 +5,10 @@ images -> contributions of each head -> TEXTSPAN's descriptions -> concepts -> C
 
 import dataclasses
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 from jaxtyping import Float
 
 from dear_jax.clip.weights import EMBEDDED, Backbone
@@ -89,7 +89,7 @@ def analyse(
     first_layer: int,
     attributes: tuple[str, ...],
     options: Options,
-    folder: Path,
+    folder: epath.Path,
     workers: int = 0,
 ) -> Analysis:
     """Decompose the images of `split` and find the role of each head of layers first_layer..L.
