@@ -19,6 +19,7 @@ from PIL import Image
 
 from dear_jax import local_copy, storage
 from dear_jax.clip.weights import EMBEDDED
+from dear_jax.roles.role_map import EMBEDDED as EMBEDDED_MAP
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIG = f"--config={REPOSITORY / 'configs' / 'base2new.py'}"
@@ -35,6 +36,7 @@ COLORS = {"blue circle": (0, 0, 255), "green_circle": (0, 255, 0), "red": (255, 
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning"),  # of aiohttp, to gcsfs
 ]
 
@@ -60,18 +62,22 @@ def cache(tmp_path) -> Path:
 
 def start(place: epath.Path, cache: Path, *more: str) -> subprocess.Popen:
     """The job on what lies at a place, which may be a disk or a bucket."""
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    environment.pop("XLA_FLAGS", None)
     places = [
         f"--config.data.root={place / 'photos'}",
         f"--config.backbone={place / 'clip'}",
         f"--workdir={place / 'run'}",
     ]
+    return launch(cache, CONFIG, *SMALL, *places, *more)
+
+
+def launch(cache: Path, *flags: str) -> subprocess.Popen:
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    environment.pop("XLA_FLAGS", None)
     return subprocess.Popen(
-        [sys.executable, "-m", "dear_jax.main", CONFIG, *SMALL, *places, *more],
+        [sys.executable, "-m", "dear_jax.main", *flags],
         cwd=REPOSITORY,
         env=environment,
         text=True,
@@ -138,3 +144,31 @@ def test_a_damaged_checkpoint_in_a_bucket_is_set_aside(bucket, disk, cache):
     assert "Going on from the checkpoint of step 21" in output
     assert results(bucket) == expected
     assert (bucket / "run" / "checkpoints_damaged" / "24" / "about" / "metadata").exists()
+
+
+def test_roles_are_found_into_a_bucket_as_on_a_disk(bucket, tmp_path, cache):
+    roles = bucket / "roles"
+    find = f"--config={REPOSITORY / 'configs' / 'find_roles.py'}"
+    small = ["--config.roles.images=100", "--config.data.dataset=world_objects"]
+    finish(launch(cache, find, *small, f"--workdir={roles}"))
+    finish(launch(cache, find, *small, f"--workdir={tmp_path / 'roles'}"))
+    names = {"roles.html", "images.npz", "role_map.png", "entropy.png", "heads.png", "heads.csv", "ablation.json"}
+    assert names <= set(storage.entries(roles)[1])
+    assert (roles / "role_map.json").read_text() == (tmp_path / "roles" / "role_map.json").read_text()
+    with (
+        (roles / "images.npz").open("rb") as file,
+        np.load(file) as mine,
+        np.load(tmp_path / "roles/images.npz") as other,
+    ):
+        np.testing.assert_array_equal(mine["images"], other["images"])
+
+
+def test_an_adapter_in_a_bucket_is_evaluated(bucket, cache):
+    """And its role map lies there as well."""
+    run = bucket / "run"
+    (bucket / "map.json").write_text(EMBEDDED_MAP.read_text())
+    train = [CONFIG, "--config.seeds=1", "--config.data.shots=1", "--config.train.epochs=1"]
+    finish(launch(cache, *train, f"--config.mask.role_map={bucket / 'map.json'}", f"--workdir={run}"))
+    finish(launch(cache, CONFIG, "--config.job=evaluate", f"--config.run={run}", f"--workdir={bucket / 'again'}"))
+    measured = json.loads((bucket / "again" / "results.json").read_text())["variants"]
+    assert measured == json.loads((run / "results.json").read_text())["variants"]
