@@ -8,20 +8,22 @@ variants, and the classes they were trained on.
 import dataclasses
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
+from etils import epath
 from safetensors.numpy import load_file, save
 
+from dear_jax import storage
 from dear_jax.adapt import tokens
 from dear_jax.adapt.model import Model, Settings
 from dear_jax.adapt.tokens import Adapter, Structure
 from dear_jax.clip.weights import Backbone
 from dear_jax.errors import UserError
+from dear_jax.local_copy import fetch
 
 NAME = "adapter.safetensors"  # in the workdir of a training run
 FORMAT = "dear_jax adapter, version 1"
@@ -109,13 +111,13 @@ def to_bytes(trained: Trained) -> bytes:
     return save(tensors, metadata={"dear_jax": json.dumps({"format": FORMAT, **fields, "parts": parts})})
 
 
-def load(path: str | Path) -> Trained:
+def load(path: epath.PathLike) -> Trained:
     """Read the file of a run, given as its workdir or by its own name.
 
     Raises:
         UserError: there is none, it is no adapter file, or it is damaged.
     """
-    path = Path(path)
+    path = storage.to_path(path)
     if path.is_dir():
         if not (path / NAME).exists():
             begun = (path / "config.json").exists()
@@ -124,6 +126,8 @@ def load(path: str | Path) -> Trained:
         path = path / NAME
     if not path.is_file():
         raise UserError(f"config.run: no file or folder {path}. Give the workdir of a finished training run.")
+    if storage.is_remote(path):
+        path = fetch(path)
     try:
         with safetensors.safe_open(path, "numpy") as file:
             about = json.loads((file.metadata() or {}).get("dear_jax", "{}"))

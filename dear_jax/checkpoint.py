@@ -1,29 +1,29 @@
 """Checkpoints: the state of a run, its place in the data and what it was made with, saved in the background.
 
 In: a tree of arrays (never what is frozen), the step, the data iterator's state and metadata in JSON's
-types. Out: `checkpoints/<step>/`, written by Orbax beside its place and renamed into it, with the
-SHA-256 of every file: Orbax alone restores a flipped bit as if it were a number. A step that was half
-written is cleared away at the next start; a damaged one is set aside for the one before it.
+types. Out: `checkpoints/<step>/`, written by Orbax beside its place and renamed into it (in a bucket: in its
+place, and whole once `commit_success.txt` is there), with the SHA-256 of every file: Orbax alone restores a
+flipped bit as if it were a number. A step that was half written is cleared away at the next start; a damaged
+one is set aside for the one before it.
 """
 
 import errno
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.sharding import SingleDeviceSharding
 
-from dear_jax import checksums
+from dear_jax import checksums, storage
 from dear_jax.errors import UserError
 
-DAMAGED = "damaged"  # folder beside the steps
+DAMAGED = "damaged"  # folder among the steps; in a bucket: beside theirs
 # What the operating system may refuse during a save. Orbax hands on most of it as text.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOENT)
 
@@ -41,8 +41,8 @@ class Checkpoint:
 class Checkpointer:
     """Saves to one folder and keeps the newest `keep` steps. One process at a time may hold the folder."""
 
-    def __init__(self, directory: Path | str, keep: int = 2, say: Callable[[str], None] = print) -> None:
-        self.directory = Path(directory).absolute()
+    def __init__(self, directory: epath.PathLike, keep: int = 2, say: Callable[[str], None] = print) -> None:
+        self.directory = storage.absolute(storage.to_path(directory))
         self._keep = keep
         self._say = say
         self._saving: int | None = None
@@ -51,17 +51,20 @@ class Checkpointer:
     def restore(self, like: Any, expected: Mapping[str, Any] | None = None) -> Checkpoint | None:
         """The newest step that is whole, or None where nothing was saved. See `read`.
 
-        Damaged steps that are newer are moved to `damaged/`, so that training can write them again.
+        Damaged steps that are newer are moved to `damaged/` (in a bucket: `checkpoints_damaged/`), so that training can
+        write them again.
         """
         if not _steps(self.directory):
             return None
         checkpoint = read(self.directory, like, expected, say=self._say)
+        damaged = self.directory / DAMAGED
+        if storage.is_remote(damaged):  # there Orbax clears away what is among the steps and has no mark as one
+            damaged = self.directory.with_name(f"{self.directory.name}_{DAMAGED}")
         for step in _steps(self.directory):
             if step > checkpoint.step:
-                target = self.directory / DAMAGED / str(step)
-                shutil.rmtree(target, ignore_errors=True)
-                target.parent.mkdir(exist_ok=True)
-                (self.directory / str(step)).rename(target)
+                target = damaged / str(step)
+                target.rmtree(missing_ok=True)
+                storage.move(self.directory / str(step), target)
         return checkpoint
 
     def save(
@@ -129,10 +132,12 @@ class Checkpointer:
         return self._manager
 
     def _seal(self) -> None:
-        """Write the sums into the finished step, just before it is renamed into its place."""
+        """Write the sums into the finished step, just before it is renamed into its place or marked as whole."""
         if jax.process_index() == 0:
-            (step,) = self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
-            checksums.write(step)
+            beside = f"{self._saving}.orbax-checkpoint-tmp"
+            folders = [name for name in storage.entries(self.directory)[0] if name.startswith(beside)]
+            (step,) = folders or [str(self._saving)]  # in a bucket, Orbax writes to the place itself
+            checksums.write(self.directory / step)
 
     def _guard(self, action: Callable[[], Any]) -> None:
         """Run an action of Orbax; say what is to be done if the disk is full or not ours."""
@@ -151,7 +156,7 @@ class Checkpointer:
 
 
 def read(
-    directory: Path | str,
+    directory: epath.PathLike,
     like: Any,
     expected: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
@@ -168,7 +173,7 @@ def read(
     Raises:
         UserError: there is no step, none is whole, or the newest was made with something else.
     """
-    directory = Path(directory).absolute()
+    directory = storage.absolute(storage.to_path(directory))
     steps = _steps(directory)
     if not steps:
         raise UserError(f"no checkpoint in {directory}: expected a folder that a training run has made.")
@@ -186,7 +191,7 @@ def read(
     )
 
 
-def _load(step: Path, like: Any, expected: Mapping[str, Any]) -> Checkpoint:
+def _load(step: epath.Path, like: Any, expected: Mapping[str, Any]) -> Checkpoint:
     about = json.loads((step / "about" / "metadata").read_text())
     _check_metadata(step, about["metadata"], expected)
     wanted = _leaves(like)
@@ -202,7 +207,7 @@ def _load(step: Path, like: Any, expected: Mapping[str, Any]) -> Checkpoint:
     return Checkpoint(int(step.name), state, about["iterator_state"], about["metadata"])
 
 
-def _check_metadata(step: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def _check_metadata(step: epath.Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     wrong = [
         f"{key} is {found.get(key)!r}, expected {value!r}" for key, value in expected.items() if found.get(key) != value
     ]
@@ -210,7 +215,7 @@ def _check_metadata(step: Path, found: Mapping[str, Any], expected: Mapping[str,
         raise UserError(f"checkpoint {step} was made with something else: {'; '.join(wrong)}.")
 
 
-def _check_leaves(step: Path, found: Mapping[str, str], expected: Mapping[str, str]) -> None:
+def _check_leaves(step: epath.Path, found: Mapping[str, str], expected: Mapping[str, str]) -> None:
     wrong = [
         f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'nothing')}"
         for name in sorted(found.keys() | expected.keys())
@@ -241,18 +246,24 @@ def _target(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _steps(directory: Path) -> list[int]:
+def _steps(directory: epath.Path) -> list[int]:
     """Steps that were saved to the end, newest first."""
-    if not directory.is_dir():
+    try:
+        names = [name for name in storage.entries(directory)[0] if name.isdigit()]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted((int(path.name) for path in directory.iterdir() if path.name.isdigit()), reverse=True)
+    if storage.is_remote(directory):
+        names = [name for name in names if (directory / name / checksums.COMMITTED).exists()]
+    return sorted(map(int, names), reverse=True)
 
 
 def _refusal(error: BaseException) -> str | None:
-    """What the operating system said, in an error or in those that led to it; None for a bug."""
+    """What the operating system or the bucket said, in an error or in those that led to it; None for a bug."""
     for cause in _chain(error):
         if isinstance(cause, OSError) and cause.errno in REFUSALS:
             return os.strerror(cause.errno)
+        if storage.BUCKET in str(cause) or (isinstance(cause, storage.failures()) and not isinstance(cause, OSError)):
+            return storage.reason(cause)
         for number in REFUSALS:
             if os.strerror(number) in str(cause):
                 return os.strerror(number)

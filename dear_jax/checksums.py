@@ -2,24 +2,28 @@
 
 import hashlib
 import json
-from pathlib import Path
+
+from etils import epath
+
+from dear_jax import storage
 
 NAME = "sha256.json"
-MARKS = ("commit_success.txt", "_CHECKPOINT_METADATA")  # of Orbax's progress; it writes them later
+COMMITTED = "commit_success.txt"  # Orbax's mark of a step in a bucket that is whole
+MARKS = (COMMITTED, "_CHECKPOINT_METADATA")  # of Orbax's progress; it writes them later
 
 
-def write(folder: Path) -> None:
+def write(folder: epath.Path) -> None:
     """Write the sums of all files of a folder into it."""
     (folder / NAME).write_text(json.dumps(_sums(folder)))
 
 
-def damage(folder: Path) -> str | None:
+def damage(folder: epath.Path) -> str | None:
     """What is missing from a folder or has changed since `write`, if anything."""
     try:
         expected, found = json.loads((folder / NAME).read_text()), _sums(folder)
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError) as error:
+    except FileNotFoundError:
+        return f"{NAME} is missing"
+    except storage.failures(ValueError) as error:
         return f"{NAME}: {error}"
     for name, value in expected.items():
         if name not in found:
@@ -29,9 +33,9 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def _sums(folder: Path) -> dict[str, str]:
+def _sums(folder: epath.Path) -> dict[str, str]:
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (NAME, *MARKS)
+        name: hashlib.sha256(storage.read_bytes(folder / name)).hexdigest()
+        for name in storage.files_below(folder)
+        if name.rpartition("/")[2] not in (NAME, *MARKS)
     }

@@ -1,8 +1,8 @@
 """What finding the roles of heads would work with, for a dry run."""
 
-from pathlib import Path
 from typing import Any
 
+from etils import epath
 from ml_collections import ConfigDict
 
 from dear_jax import setup, setup_roles, setup_variants
@@ -14,7 +14,7 @@ from dear_jax.data.sources import ImageDataset
 
 def without_map(config: ConfigDict, backbone: Backbone) -> list[ConfigDict]:
     """The first variant of each role map that the run would make."""
-    found: dict[Path, ConfigDict] = {}
+    found: dict[epath.Path, ConfigDict] = {}
     for variant in setup_variants.variant_configs(config).values():
         mask = variant.mask
         if mask.pattern in patterns.MAPPED and not mask.role_map and not mask.file:

@@ -7,9 +7,9 @@ config, adapter file -> class sets -> accuracies -> results.json and results.md.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from etils import epath
 from ml_collections import ConfigDict
 
 from dear_jax import __version__, metrics, setup, setup_data, setup_runs, sharding
@@ -25,7 +25,7 @@ from dear_jax.workdir import Workdir
 AVERAGE = "average"  # column: of the targets of a transfer, without the data set trained on
 
 
-def run(config: ConfigDict, workdir: Path) -> None:
+def run(config: ConfigDict, workdir: epath.Path) -> None:
     """Evaluate the adapters of `config.run`, if one is given, and plain CLIP; write and print the results.
 
     Raises:

@@ -3,8 +3,9 @@
 import contextlib
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 
 class Terminated(KeyboardInterrupt):
@@ -46,7 +47,7 @@ class Interruption:
             raise KeyboardInterrupt
         self.requested = number
 
-    def leave(self, step_number: int, workdir: Path) -> None:
+    def leave(self, step_number: int, workdir: epath.Path) -> None:
         """Exit with the shell's code of the signal."""
         name = signal.Signals(self.requested).name
         print(f"\n{name}: saved step {step_number}. The same config with --workdir={workdir} goes on from here.")

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
+from etils import epath
 from ml_collections import ConfigDict
 
-from dear_jax import config_values
+from dear_jax import config_values, storage
 from dear_jax.errors import UserError
 from dear_jax.interruption import Terminated, terminable
 
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path | None, bool]:
+def parse(arguments: Sequence[str]) -> tuple[ConfigDict, epath.Path | None, bool]:
     """The locked config with the overrides of the command line, the workdir if one was given, and --dry_run."""
     values = flags.FlagValues()
     flags.DEFINE_string("config", None, "file whose get_config() gives the config", values)
@@ -88,7 +89,7 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path | None, bool]:
     _parse_flags(values, arguments)
     given = {key: values[f"config.{key}"] for key in defaults if values[f"config.{key}"].present}
     config.update_from_flattened_dict({key: config_values.plain(flag.value) for key, flag in given.items()})
-    return config.lock(), Path(values.workdir) if values.workdir else None, values.dry_run
+    return config.lock(), storage.to_path(values.workdir) if values.workdir else None, values.dry_run
 
 
 def load_config(argument: str) -> ConfigDict:
@@ -139,13 +140,13 @@ def _nearest(name: str, valid: Sequence[str]) -> str:
     return f" Did you mean {max(valid, key=likeness)}?"
 
 
-def _fresh(config: ConfigDict) -> Path:
+def _fresh(config: ConfigDict) -> epath.Path:
     """A folder under `runs/` that is not there yet, named after the run and the time."""
     parts = {"pretrain": ["pretrain"], "find_roles": ["find_roles", config.data.dataset]}.get(
         config.job, [config.protocol, config.data.dataset]
     )
     name = "-".join([*parts, datetime.datetime.now().strftime("%Y%m%d-%H%M%S")])
-    folders = (Path("runs") / (name + suffix) for suffix in ["", *(f"-{n}" for n in range(2, 100))])
+    folders = (epath.Path("runs") / (name + suffix) for suffix in ["", *(f"-{n}" for n in range(2, 100))])
     return next(folder for folder in folders if not folder.exists())
 
 
@@ -177,25 +178,25 @@ def _dry_run(config: ConfigDict) -> None:
     dry_run.run(config)
 
 
-def _train(config: ConfigDict, workdir: Path) -> None:
+def _train(config: ConfigDict, workdir: epath.Path) -> None:
     from dear_jax import train
 
     train.run(config, workdir)
 
 
-def _evaluate(config: ConfigDict, workdir: Path) -> None:
+def _evaluate(config: ConfigDict, workdir: epath.Path) -> None:
     from dear_jax import evaluate
 
     evaluate.run(config, workdir)
 
 
-def _pretrain(config: ConfigDict, workdir: Path) -> None:
+def _pretrain(config: ConfigDict, workdir: epath.Path) -> None:
     from dear_jax import pretrain
 
     pretrain.run(config, workdir)
 
 
-def _find_roles(config: ConfigDict, workdir: Path) -> None:
+def _find_roles(config: ConfigDict, workdir: epath.Path) -> None:
     from dear_jax.roles import find
 
     find.run(config, workdir)

@@ -16,16 +16,17 @@ both of ground truth that the world gives for free, lead the way; neither leaves
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from etils import epath
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
+from dear_jax import storage
 from dear_jax.clip import layers, text, vision, weights
 from dear_jax.clip.config import CLIPConfig, TowerConfig
 from dear_jax.clip.layers import Params
@@ -36,6 +37,7 @@ from dear_jax.data.world.pretraining import Batch, attribute_prompts, batches, h
 from dear_jax.data.world.render import SIZE
 from dear_jax.data.world.scenes import NAMES, SIZES
 from dear_jax.data.world.tasks import TEMPLATE
+from dear_jax.local_copy import local_folder, upload
 
 DENSE_NAMES = ("color", "shape", "texture", "object", "position")  # what the dense head is taught
 MAX_SCALE = 100.0  # of the logits, as CLIP clips it
@@ -46,10 +48,11 @@ EVALUATION_BATCH = 250
 Step = Callable[[Params, Any, Batch], tuple[Params, Any, dict[str, Array]]]
 
 
-def run(config: ConfigDict, workdir: Path) -> None:
+def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Train, evaluate on held-out scenes, and write the checkpoint; prints progress."""
     settings = config.pretrain
-    directory = Path(workdir) / "clip"
+    target = storage.to_path(workdir) / "clip"
+    directory = local_folder(target)
     directory.mkdir(parents=True, exist_ok=True)
     token_ids = byte_pairs.save(directory, vocabulary(), settings.context_length)
     clip_config = clip_architecture(settings, token_ids)
@@ -74,7 +77,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
             scenes = settings.eval_scenes if number == settings.steps else PARTIAL_SCENES
             accuracies = evaluate(params["clip"], clip_config, tokenizer, scenes)
             _save(directory, clip_config, params["clip"], number, accuracies)
-    print(f"The checkpoint is {directory}.", flush=True)
+            if storage.is_remote(target):
+                upload(directory, target)
+    print(f"The checkpoint is {target}.", flush=True)
 
 
 def clip_architecture(settings: ConfigDict, token_ids: dict[str, int]) -> CLIPConfig:
@@ -237,7 +242,9 @@ def evaluate(params: Params, clip_config: CLIPConfig, tokenizer: Tokenizer, scen
     }
 
 
-def _save(directory: Path, clip_config: CLIPConfig, params: Params, step: int, accuracies: dict[str, float]) -> None:
+def _save(
+    directory: epath.Path, clip_config: CLIPConfig, params: Params, step: int, accuracies: dict[str, float]
+) -> None:
     params = jax.tree.map(np.asarray, params)
     scale = np.minimum(params["logit_scale"], np.log(np.float32(MAX_SCALE)))
     weights.save(directory, clip_config, {**params, "logit_scale": scale})

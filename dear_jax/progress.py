@@ -49,11 +49,12 @@ class ProgressLog:
             self._record(*previous)
 
     def flush(self) -> None:
-        """Wait for the last step and write its row."""
+        """Wait for the last step and write its row, and those that wait for a bucket."""
         if self._pending is not None:
             pending, self._pending = self._pending, None
             self._record(*pending)
             self._write(pending[0])
+        self.files.flush_metrics()
 
     def _record(self, number: int, step_metrics: Sequence[Metrics]) -> None:
         programs = [metrics._asdict() for metrics in step_metrics]

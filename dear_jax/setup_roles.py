@@ -6,16 +6,17 @@ Like `setup.py` it reads a config, and nothing below it does.
 import dataclasses
 import hashlib
 import shutil
-from pathlib import Path
 from typing import Any
 
+from etils import epath
 from ml_collections import ConfigDict
 
-from dear_jax import setup_data
+from dear_jax import setup_data, storage
 from dear_jax.adapt.model import Model
 from dear_jax.clip.weights import Backbone
 from dear_jax.data.sources import ImageDataset
 from dear_jax.errors import UserError
+from dear_jax.local_copy import local_folder
 from dear_jax.roles import role_map as role_maps
 from dear_jax.roles.analysis import Inputs, analyse, prepare
 from dear_jax.roles.options import Options
@@ -30,7 +31,7 @@ def mapped_roles(config: ConfigDict, backbone: Backbone, model: Model) -> role_m
     return role_map.roles
 
 
-def find_role_map(config: ConfigDict, backbone: Backbone, model: Model) -> Path | None:
+def find_role_map(config: ConfigDict, backbone: Backbone, model: Model) -> epath.Path | None:
     """The shipped map if it is of this backbone, layers and attributes, or one that an earlier run has made."""
     shipped = role_maps.load(role_maps.EMBEDDED)
     if role_maps.fits(shipped, **_wanted(backbone, model)):
@@ -59,7 +60,7 @@ def _make_role_map(config: ConfigDict, backbone: Backbone, model: Model) -> role
         f"{', '.join(model.structure.attributes)}: making one from the training images of {config.data.dataset}.",
         flush=True,
     )
-    with _hold(path.with_suffix(".partial")) as files:
+    with _hold(local_folder(path.with_suffix(".partial"))) as files:
         analysis = analyse(
             backbone,
             setup_data.open_dataset(config),
@@ -76,13 +77,14 @@ def _make_role_map(config: ConfigDict, backbone: Backbone, model: Model) -> role
     return analysis.role_map
 
 
-def role_map_path(config: ConfigDict, backbone: Backbone, model: Model) -> Path:
+def role_map_path(config: ConfigDict, backbone: Backbone, model: Model) -> epath.Path:
     """Where the map of this backbone, these images and these settings (and what their files say) is kept."""
     options = dataclasses.asdict(role_options(config))
-    texts = [Path(name).read_bytes() for name in (options["bank"], options["anchors"]) if Path(name).is_file()]
+    given = [storage.to_path(name) for name in (options["bank"], options["anchors"])]
+    texts = [file.read_bytes() for file in given if file.is_file()]
     key = (options, texts, setup_data.places_of(config), model.structure.vision_layer, model.structure.attributes)
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
-    return Path(config.roles.cache) / f"{config.data.dataset}-{backbone.fingerprint}-{digest}.json"
+    return storage.to_path(config.roles.cache) / f"{config.data.dataset}-{backbone.fingerprint}-{digest}.json"
 
 
 def role_inputs(config: ConfigDict, backbone: Backbone, model: Model, dataset: ImageDataset) -> Inputs:
@@ -95,7 +97,7 @@ def role_options(config: ConfigDict) -> Options:
     return Options(**{field.name: config.roles[field.name] for field in dataclasses.fields(Options)})
 
 
-def _hold(path: Path) -> Workdir:
+def _hold(path: epath.Path) -> Workdir:
     """The folder of what is decomposed: one process at a time, and an interrupted run goes on from it."""
     try:
         return Workdir(path)

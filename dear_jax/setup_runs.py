@@ -1,10 +1,8 @@
 """From a config to the trained run that it names (`config.run`), and its backbone."""
 
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
-from dear_jax import adapters, setup
+from dear_jax import adapters, setup, storage
 from dear_jax.adapters import Trained
 from dear_jax.clip import weights
 from dear_jax.clip.weights import Backbone
@@ -28,9 +26,9 @@ def load(config: ConfigDict) -> tuple[Trained | None, Backbone]:
 
 def inherit_splits(config: ConfigDict, files: Workdir) -> None:
     """Where the run drew splits of the same images for itself, an evaluation must not draw others: it copies them."""
-    earlier = Path(config.run) / DRAWN_SPLITS
+    earlier = storage.to_path(config.run) / DRAWN_SPLITS
     if not config.run or not earlier.is_file() or (files.path / DRAWN_SPLITS).exists():
         return
-    theirs = read_json(Path(config.run) / "config.json")["data"]
+    theirs = read_json(storage.to_path(config.run) / "config.json")["data"]
     if all(theirs[key] == config.data[key] for key in ("dataset", "source", "root")):
         files.write_json(DRAWN_SPLITS, read_json(earlier))

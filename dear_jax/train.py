@@ -6,16 +6,16 @@ results.md. Read `run` from top to bottom.
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from dear_jax import adapters, evaluate, setup, setup_data, setup_variants, sharding, step
+from dear_jax import adapters, evaluate, hosts, setup, setup_data, setup_variants, sharding, step
 from dear_jax import optimizer as optimizers
 from dear_jax.adapt import tokens
 from dear_jax.adapt.model import Model
@@ -33,7 +33,7 @@ from dear_jax.workdir import Workdir
 States = tuple[TrainState, ...]  # one per program, leaves [S, V, ...]
 
 
-def run(config: ConfigDict, workdir: Path) -> None:
+def run(config: ConfigDict, workdir: epath.Path) -> None:
     """Train, or go on where an earlier start stopped; write and print the results.
 
     Raises:
@@ -46,6 +46,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             return
         backbone = setup.load_backbone(config)
         task = setup_data.load_task(config, backbone, files)
+        hosts.check_alike(config, task.data, backbone.fingerprint)
         programs = setup.make_programs(setup_variants.variant_configs(config), backbone)
         _describe(config, backbone, task, programs)
 

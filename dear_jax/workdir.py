@@ -1,24 +1,23 @@
 """The folder of a run: `config.json`, `metrics.jsonl`, `results.json`, `results.md`, `checkpoints/`.
 
-In: a path and the resolved config. Out: files that are whole at any moment (each is written beside its
-place and renamed into it), a refusal of a second config or a second process, and the rows of metrics.
+In: a path, on a disk or in a bucket, and the resolved config. Out: files that are whole at any moment, a refusal of a
+second config or a second process, and the rows of metrics.
 """
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from etils import epath
 from ml_collections import ConfigDict
 
+from dear_jax import storage
 from dear_jax.errors import UserError
+from dear_jax.lock import Lock
+from dear_jax.metrics_file import MetricsFile
 
 # A second start may change these keys: they change neither the adapter nor the results.
 FREE_KEYS = frozenset(
@@ -36,14 +35,16 @@ FREE_KEYS = frozenset(
 class Workdir:
     """One run's folder, created if needed and held by one process at a time until `close`."""
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path).absolute()
+    def __init__(self, path: epath.PathLike) -> None:
+        self.path = storage.absolute(storage.to_path(path))
         with _or_user_error(f"cannot make the workdir {self.path}"):
             self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.path)
+        with _or_user_error(f"cannot write to the workdir {self.path}"):
+            self._lock = Lock(self.path)
+        self._metrics = MetricsFile(self.path / "metrics.jsonl")
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> epath.Path:
         """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
@@ -86,33 +87,35 @@ class Workdir:
         """Write or replace a file: whoever reads it sees the old or the new one, never a part."""
         path = self.path / name
         with _or_user_error(f"cannot write {path}"):
-            write_atomically(path, text)
+            storage.write_atomically(path, text)
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """The same for bytes."""
         path = self.path / name
         with _or_user_error(f"cannot write {path}"):
-            write_atomically(path, content)
+            storage.write_atomically(path, content)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a row, which names its `step`, to `metrics.jsonl`."""
-        path = self.path / "metrics.jsonl"
-        with _or_user_error(f"cannot write {path}"), path.open("a") as file:
-            file.write(json.dumps(_plain(row), allow_nan=False) + "\n")
+        with _or_user_error(f"cannot write {self._metrics.path}"):
+            self._metrics.append(_plain(row))
+
+    def flush_metrics(self) -> None:
+        """Write the rows that wait, which they do where the workdir is in a bucket."""
+        with _or_user_error(f"cannot write {self._metrics.path}"):
+            self._metrics.flush()
 
     def trim_metrics(self, step: int) -> None:
         """Drop what a resumed run writes again: rows after `step` (-1: all) and of evaluations; and a torn row."""
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return
-        with _or_user_error(f"cannot read {path}"):
-            lines = path.read_text(errors="replace").splitlines()
-        kept = [line for line in lines if _step_of(line) <= step]
-        self.write_text("metrics.jsonl", "".join(f"{line}\n" for line in kept))
+        with _or_user_error(f"cannot write {self._metrics.path}"):
+            self._metrics.trim(step)
 
     def close(self) -> None:
         """Let another process have the folder."""
-        self._lock.close()
+        try:
+            self.flush_metrics()
+        finally:
+            self._lock.close()
 
     def __enter__(self) -> "Workdir":
         return self
@@ -121,7 +124,7 @@ class Workdir:
         self.close()
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: epath.Path) -> Any:
     """What a JSON file of a workdir holds.
 
     Raises:
@@ -136,48 +139,14 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not JSON ({error}). Remove it, or give another --workdir.") from error
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a text or bytes to a new file in the same folder, and rename it into its place."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from colleagues
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
 @contextlib.contextmanager
 def _or_user_error(what: str) -> Iterator[None]:
-    """Say what the operating system refused: no right, no space, a file where a folder should be."""
+    """Say what the operating system or the bucket refused: no right, no space, a file where a folder should be."""
     try:
         yield
-    except OSError as error:
-        raise UserError(
-            f"{what}: {error.strerror}. Give a --workdir on a disk with space that you may write to."
-        ) from error
-
-
-def _lock(path: Path) -> Any:
-    """The open lock file. The operating system frees the lock with the process, however it ends."""
-    with _or_user_error(f"cannot write to the workdir {path}"):
-        file = (path / ".lock").open("a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise UserError(
-                f"workdir {path} is in use by another process. Wait for it, or give another --workdir."
-            ) from None
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # file systems without locks
-                raise
-    return file
+    except storage.failures() as error:
+        place = "in a bucket" if storage.BUCKET in what else "on a disk with space"
+        raise UserError(f"{what}: {storage.reason(error)}. Give a --workdir {place} that you may write to.") from error
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
@@ -192,15 +161,6 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, st
                 yield from _differences(old[key], new[key], path)
     elif old != new:
         yield prefix, repr(old), repr(new)
-
-
-def _step_of(line: str) -> float:
-    """The step of a row; infinity for a torn one, and for an evaluation, which comes after all steps."""
-    try:
-        row = json.loads(line)
-        return math.inf if "evaluation" in row else float(row["step"])
-    except (ValueError, TypeError, KeyError):
-        return math.inf
 
 
 def _plain(value: Any) -> Any:

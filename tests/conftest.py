@@ -17,6 +17,7 @@ from dear_jax import main
 from dear_jax.clip import weights
 from dear_jax.clip.config import CLIPConfig, TowerConfig
 
+pytest_plugins = ["tests.emulated_bucket"]
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

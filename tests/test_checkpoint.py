@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from dear_jax import checksums
 from dear_jax.checkpoint import Checkpointer, read
 from dear_jax.errors import UserError
 
@@ -211,7 +212,7 @@ def test_no_space_for_the_sums(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with Checkpointer(tmp_path) as checkpointer:
-        monkeypatch.setattr(Path, "write_text", refuse)
+        monkeypatch.setattr(checksums, "write", refuse)
         checkpointer.save(2, make_state(2))
         with pytest.raises(
             UserError, match=r"cannot save step 2 .*: No space left on device\. The checkpoint of step 1"

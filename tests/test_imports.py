@@ -7,12 +7,16 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dear_jax"
 JOBS = {"train", "evaluate", "retrieve", "pretrain", "roles.find"}
-FREE = {"", "errors"}  # anyone may import the package itself and the user's error
+FREE = {"", "errors", "storage", "local_copy"}  # the user's error and where files are: for anyone
 
 # What a part may import of this package, beside itself. Jobs, their set-up and `main` may import any part.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "workdir": set(),
+    "storage": set(),
+    "local_copy": set(),
+    "lock": set(),
+    "metrics_file": set(),
+    "workdir": {"lock", "metrics_file"},
     "checkpoint": {"checksums"},
     "checksums": set(),
     "sharding": set(),

@@ -10,11 +10,12 @@ With one original token o and the tokens of two attributes a, b, rows are querie
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
+from etils import epath
 from jaxtyping import Bool
 
+from dear_jax import storage
 from dear_jax.errors import UserError
 from dear_jax.roles import role_map as role_maps
 from dear_jax.roles.role_map import GENERALIZATION, MIXED, OTHER, Roles
@@ -65,11 +66,12 @@ def validate(mask: np.ndarray) -> Bool[np.ndarray, "L H T T"]:
     return mask
 
 
-def load(path: str | Path, shape: tuple[int, int, int, int]) -> Bool[np.ndarray, "L H T T"]:
+def load(path: epath.PathLike, shape: tuple[int, int, int, int]) -> Bool[np.ndarray, "L H T T"]:
     """Read a mask of one's own from a NumPy file, boolean, of exactly `shape`."""
     try:
-        mask = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with storage.to_path(path).open("rb") as file:
+            mask = np.load(file, allow_pickle=False)
+    except storage.failures(ValueError, EOFError) as error:
         raise UserError(f"config.mask.file: {path} cannot be read as a NumPy array ({error}).") from error
     if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != shape:
         found = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else "an archive of several arrays"

@@ -35,7 +35,7 @@ def plain_roles(pattern: str, layers: int, heads: int, attributes: Sequence[str]
         roles = [GENERALIZATION] * third + [MIXED] * third + specialists
         roles = [roles[i] for i in np.random.default_rng(seed).permutation(count)]
     else:
-        raise ValueError(f"pattern: expected one of {PLAIN}, got {pattern!r}")
+        raise UserError(f"config.mask.pattern is {pattern!r}: expected one of {', '.join(PATTERNS)}.")
     return tuple(tuple(roles[i : i + heads]) for i in range(0, count, heads))
 
 

@@ -1,6 +1,7 @@
-"""Where the files of a checkpoint are: in a directory, or in a repository of the Hugging Face Hub.
+"""Where the files of a checkpoint are: in a directory, in a bucket, or in a repository of the Hugging Face Hub.
 
-Both answer `find(file)` with a path or None. A repository's files come from the hub's cache where they are there
+All answer `find(file)` with a path on this machine or None. A bucket's files are copied here as they are asked for:
+weights are mapped into memory. A repository's files come from the hub's cache where they are there
 already, without a request, and are downloaded one by one as they are asked for: a config that does not fit is refused
 before its weights are fetched.
 """
@@ -10,7 +11,9 @@ import re
 from pathlib import Path
 from typing import Protocol
 
+from dear_jax import storage
 from dear_jax.errors import UserError
+from dear_jax.local_copy import LocalCopy
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _TIMEOUT = 10.0  # seconds until a silent hub counts as unreachable
@@ -27,11 +30,13 @@ class Files(Protocol):
 
 
 def locate(name: str) -> Files:
-    """A directory by its path, or a repository of the hub by `owner/name`.
+    """A directory by its path, one in a bucket by gs://..., or a repository of the hub by `owner/name`.
 
     Raises:
-        UserError: neither.
+        UserError: none of them.
     """
+    if storage.is_remote(name):
+        return Bucket(name)
     directory = Path(name).expanduser()
     if name and directory.is_dir():
         return Directory(directory)
@@ -57,6 +62,24 @@ class Directory:
     def missing(self, expected: str) -> UserError:
         """The error of a directory that lacks something."""
         return UserError(f"{self.path}: expected {expected}, found no such file. Copy it there.")
+
+
+class Bucket:
+    """A checkpoint that lies in a folder of a bucket."""
+
+    def __init__(self, name: str):
+        self._copy = LocalCopy(storage.to_path(name))
+
+    def find(self, file: str) -> Path | None:
+        """The path of the file's copy on this machine, or None where the bucket has none."""
+        if file not in self._copy.names:
+            return None
+        self._copy.fetch([file])
+        return Path(self._copy.folder / file)
+
+    def missing(self, expected: str) -> UserError:
+        """The error of a folder that lacks something."""
+        return UserError(f"{self._copy.source}: expected {expected}, found no such file. Copy it there.")
 
 
 class Repository:

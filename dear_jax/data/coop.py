@@ -4,11 +4,14 @@ In: a row of the table and the root. Out: the data set with its published, fixed
 would make a random split because a split file is missing, this one says which file is needed.
 """
 
+import fnmatch
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from etils import epath
+
+from dear_jax import storage
 from dear_jax.data import imagenet, listing
 from dear_jax.data.datasets import DATASETS, DatasetRow
 from dear_jax.data.listing import SPLITS, Listing
@@ -21,7 +24,7 @@ VARIANTS = "variants.txt"  # FGVC Aircraft's classes, in the order of their labe
 
 def load(name: str, row: DatasetRow, root: str, exif: bool = True) -> ImageDataset:
     """The data set of a row of the table, with its images below `root`."""
-    folder = find_folder(name, row, Path(root).expanduser())
+    folder = find_folder(name, row, storage.to_path(root))
     notes: dict[str, Any] = {"source": "coop"}
     if row.layout == "split file":
         path = split_file(folder, row)
@@ -38,7 +41,7 @@ def load(name: str, row: DatasetRow, root: str, exif: bool = True) -> ImageDatas
     return listing.to_dataset(found, image_folder, name=name, template=row.template, notes=notes, exif=exif)
 
 
-def find_folder(name: str, row: DatasetRow, root: Path) -> Path:
+def find_folder(name: str, row: DatasetRow, root: epath.Path) -> epath.Path:
     """The folder of the data set, or a `UserError` that says what lies at `root` instead."""
     if not row.folder:
         raise UserError(f"data.source: {name} is no data set of files; leave config.data.source at 'auto'.")
@@ -48,7 +51,8 @@ def find_folder(name: str, row: DatasetRow, root: Path) -> Path:
     if not root.is_dir():
         raise UserError(f"{expected}, and that does not exist. Give the folder that holds {row.folder}/.")
     if root.name == row.folder or (row.split_file and (root / row.split_file).exists()):
-        raise UserError(f"{expected}. It looks like that folder itself: give the one above, {root.absolute().parent}.")
+        above = storage.absolute(root).parent
+        raise UserError(f"{expected}. It looks like that folder itself: give the one above, {above}.")
     other = _owner(root)
     if other:
         raise UserError(
@@ -61,7 +65,7 @@ def find_folder(name: str, row: DatasetRow, root: Path) -> Path:
     raise UserError(f"{expected}. It holds {held}. {PUBLISHED_AT} tells what goes where.")
 
 
-def _owner(folder: Path) -> str:
+def _owner(folder: epath.Path) -> str:
     """The data set whose split file, or own folder name, this folder has."""
     for known, row in DATASETS.items():
         if row.folder and (folder.name == row.folder or (row.split_file and (folder / row.split_file).exists())):
@@ -69,11 +73,12 @@ def _owner(folder: Path) -> str:
     return ""
 
 
-def split_file(folder: Path, row: DatasetRow) -> Path:
+def split_file(folder: epath.Path, row: DatasetRow) -> epath.Path:
     """The path of CoOp's split file in a folder, or a `UserError` that says where it comes from."""
     path = folder / row.split_file
     if not path.is_file():
-        others = sorted(other.name for other in folder.glob("split_zhou_*.json"))
+        files = storage.entries(folder)[1] if folder.is_dir() else []
+        others = fnmatch.filter(files, "split_zhou_*.json")
         found = f" (there is {', '.join(others)}, of another data set)" if others else ""
         raise UserError(
             f"The split file {path} is missing{found}. Without it no result compares with a published one, so none is "
@@ -82,12 +87,12 @@ def split_file(folder: Path, row: DatasetRow) -> Path:
     return path
 
 
-def class_name_folders(row: DatasetRow, folder: Path, root: str) -> tuple[Path, ...]:
+def class_name_folders(row: DatasetRow, folder: epath.Path, root: str) -> tuple[epath.Path, ...]:
     """Where ImageNet's classnames.txt may lie: CoOp has a copy in every variant's folder."""
-    return (folder, Path(root).expanduser() / DATASETS["imagenet"].folder)
+    return (folder, storage.to_path(root) / DATASETS["imagenet"].folder)
 
 
-def check_classes(found: Listing, row: DatasetRow, name: str, where: Path) -> None:
+def check_classes(found: Listing, row: DatasetRow, name: str, where: epath.Path) -> None:
     """Refuse another data set's files: the number of classes tells."""
     count = len(listing.class_names(found, str(where)))
     if count != row.classes:
@@ -97,7 +102,7 @@ def check_classes(found: Listing, row: DatasetRow, name: str, where: Path) -> No
         )
 
 
-def _read_variants(folder: Path) -> Listing:
+def _read_variants(folder: epath.Path) -> Listing:
     """FGVC Aircraft's own lists: lines of an image's number and the name of its variant."""
     labels = {name: label for label, name in enumerate(_lines(folder / VARIANTS))}
     found: Listing = {}
@@ -107,20 +112,20 @@ def _read_variants(folder: Path) -> Listing:
     return found
 
 
-def _pairs(path: Path) -> list[tuple[str, str]]:
+def _pairs(path: epath.Path) -> list[tuple[str, str]]:
     return [(number, variant) for number, _, variant in (line.partition(" ") for line in _lines(path))]
 
 
-def _label(labels: Mapping[str, int], variant: str, path: Path) -> int:
+def _label(labels: Mapping[str, int], variant: str, path: epath.Path) -> int:
     if variant not in labels:
         raise UserError(f"{path} names the variant {variant!r}, which {VARIANTS} beside it does not.")
     return labels[variant]
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: epath.Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+    except storage.failures(UnicodeDecodeError) as error:
         raise UserError(
             f"The list {path} cannot be read ({error}). It is part of FGVC Aircraft's archive; {PUBLISHED_AT} tells "
             "which of its folders goes where."

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
+from dear_jax import storage
 from dear_jax.data import listing
 from dear_jax.data.class_folders import check_filled, class_folders, images_below
 from dear_jax.data.imagenet import NAMES_FILE, read_lines
@@ -35,7 +38,7 @@ def load(
         earlier: the `drawn_splits` of an earlier start, taken again whatever images came since.
         exif: whether to turn images as their EXIF tag says.
     """
-    folder = Path(root).expanduser()
+    folder = storage.to_path(root)
     if not root or not folder.is_dir():
         raise UserError(f"data.root: expected a folder with one folder of images per class, found {root!r}.")
     parts = _parts(folder)
@@ -52,7 +55,7 @@ def load(
     dataset = listing.to_dataset(
         found,
         folder,
-        name=folder.resolve().name,
+        name=folder.name if storage.is_remote(folder) else Path(folder).resolve().name,
         template=template,
         notes={"source": "folder", "splits": splits},
         exif=exif,
@@ -60,7 +63,7 @@ def load(
     return dataclasses.replace(dataset, drawn_splits=found if drawn else {})
 
 
-def _parts(folder: Path) -> list[str]:
+def _parts(folder: epath.Path) -> list[str]:
     """Those of train, val and test that hold the class folders; [""] where these lie right here.
 
     A folder called `train` beside others is a class: trains.
@@ -73,9 +76,11 @@ def _parts(folder: Path) -> list[str]:
     return [""]
 
 
-def _list_classes(folder: Path, part: str) -> dict[str, list[str]]:
+def _list_classes(folder: epath.Path, part: str) -> dict[str, list[str]]:
     """Class folder -> its images anywhere below, as sorted paths relative to `folder`."""
-    images = {name: images_below(folder, folder / part / name) for name in class_folders(folder / part)}
+    names = class_folders(folder / part)
+    found = storage.in_threads(lambda name: images_below(folder, folder / part / name), names)
+    images = dict(zip(names, found, strict=True))
     check_filled(images, folder / part)
     return images
 
@@ -86,7 +91,7 @@ def _draw(images: Mapping[str, Sequence[str]], split_seed: int) -> Listing:
     return {split: [entries[index] for index in splits[split]] for split in SPLITS}
 
 
-def _given(folder: Path, parts: Sequence[str]) -> Listing:
+def _given(folder: epath.Path, parts: Sequence[str]) -> Listing:
     """train/, val/ and test/ as they are; without test/, val/ is for testing, as ImageNet's is."""
     images = {part: _list_classes(folder, part) for part in parts}
     classes = sorted({name for found in images.values() for name in found})
@@ -102,7 +107,7 @@ def _entries(images: Mapping[str, Sequence[str]], classes: Sequence[str]) -> lis
     return [(path, label_of[name], name) for name, paths in images.items() for path in paths]
 
 
-def _read_names(folder: Path) -> dict[str, str]:
+def _read_names(folder: epath.Path) -> dict[str, str]:
     """classnames.txt: a line per class to rename, its folder, a tab or else a blank, its name."""
     path = folder / NAMES_FILE
     if not path.is_file():

@@ -5,8 +5,10 @@ folders, but take the files as the file system lists them, so that their few-sho
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
+from etils import epath
+
+from dear_jax import storage
 from dear_jax.data.class_folders import check_filled, class_folders, image_files
 from dear_jax.data.datasets import DatasetRow
 from dear_jax.data.listing import Listing
@@ -15,7 +17,7 @@ from dear_jax.errors import UserError
 NAMES_FILE = "classnames.txt"
 
 
-def list_folders(row: DatasetRow, folder: Path, name_folders: Sequence[Path]) -> Listing:
+def list_folders(row: DatasetRow, folder: epath.Path, name_folders: Sequence[epath.Path]) -> Listing:
     """The files of a row whose layout is `wnids` or `indices`; paths are relative to `folder`."""
     names = read_names(name_folders)
     train, *test = [_list_classes(row, folder, part, names) for part in row.image_folder]
@@ -24,7 +26,7 @@ def list_folders(row: DatasetRow, folder: Path, name_folders: Sequence[Path]) ->
     return {"train": train, "val": test[0], "test": test[0]}
 
 
-def read_names(folders: Sequence[Path]) -> dict[str, str]:
+def read_names(folders: Sequence[epath.Path]) -> dict[str, str]:
     """WordNet id -> readable name, in the file's order; the first folder that has the file counts."""
     for folder in folders:
         if (folder / NAMES_FILE).is_file():
@@ -38,15 +40,17 @@ def read_names(folders: Sequence[Path]) -> dict[str, str]:
     )
 
 
-def read_lines(path: Path) -> list[str]:
+def read_lines(path: epath.Path) -> list[str]:
     """The lines of a file of class names; a mark that some editors put before UTF-8 is left out."""
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except storage.failures(UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}). Save it as UTF-8 text, one class per line.") from error
 
 
-def _list_classes(row: DatasetRow, folder: Path, part: str, names: Mapping[str, str]) -> list[tuple[str, int, str]]:
+def _list_classes(
+    row: DatasetRow, folder: epath.Path, part: str, names: Mapping[str, str]
+) -> list[tuple[str, int, str]]:
     """One part's images, class after class."""
     classes = _numbered(names) if row.layout == "indices" else _sorted_folders(folder / part, names)
     if len(classes) != row.classes:
@@ -54,7 +58,8 @@ def _list_classes(row: DatasetRow, folder: Path, part: str, names: Mapping[str, 
             f"{folder / part}: expected {row.classes} classes, found {len(classes)}. Extract the whole archive there, "
             "and take the whole classnames.txt."
         )
-    files = {class_folder: image_files(folder / part / class_folder) for class_folder, _ in classes}
+    folders = [folder / part / class_folder for class_folder, _ in classes]
+    files = {path.name: names for path, names in zip(folders, storage.in_threads(image_files, folders), strict=True)}
     check_filled(files, folder / part)
     return [
         (f"{part}/{class_folder}/{file}", label, class_name)
@@ -68,7 +73,7 @@ def _numbered(names: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(str(label), name) for label, name in enumerate(names.values())]
 
 
-def _sorted_folders(folder: Path, names: Mapping[str, str]) -> list[tuple[str, str]]:
+def _sorted_folders(folder: epath.Path, names: Mapping[str, str]) -> list[tuple[str, str]]:
     folders = class_folders(folder)
     unknown = [name for name in folders if name not in names]
     if unknown:

@@ -7,11 +7,12 @@ first picture counts. An image that cannot be read whole is a `UserError` that n
 
 import dataclasses
 import io
-from pathlib import Path
 
 import numpy as np
+from etils import epath
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dear_jax import storage
 from dear_jax.errors import UserError
 
 MAX_PIXELS = 2**28  # 268 megapixels: 800 MB as RGB; more is refused
@@ -32,7 +33,7 @@ class FileLoader:
         exif: whether to turn images as their EXIF tag says.
     """
 
-    folder: Path
+    folder: epath.Path
     paths: tuple[str, ...]
     exif: bool = True
 
@@ -41,12 +42,12 @@ class FileLoader:
         return read(self.folder / self.paths[index], self.exif)
 
 
-def read(path: Path, exif: bool = True) -> np.ndarray:
+def read(path: epath.Path, exif: bool = True) -> np.ndarray:
     """The image of a file, uint8 [H, W, 3]."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"The image {path} cannot be read: {error.strerror}. {SKIP_HINT}") from error
+        data = storage.read_bytes(path)
+    except storage.failures() as error:
+        raise UserError(f"The image {path} cannot be read: {storage.reason(error)}. {SKIP_HINT}") from error
     return decode(data, str(path), exif)
 
 

@@ -5,13 +5,13 @@ user's own. In: such a list and the folder that its paths are relative to. Out: 
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 
+from dear_jax import storage
 from dear_jax.data.images import FileLoader
 from dear_jax.data.sources import ImageDataset, ImageSplit
 from dear_jax.errors import UserError
@@ -21,7 +21,7 @@ Entry = tuple[str, int, str]  # path, label, class name
 Listing = dict[str, list[Entry]]
 
 
-def load_json(path: Path) -> Listing:
+def load_json(path: epath.Path) -> Listing:
     """The list in a split file.
 
     Raises:
@@ -29,8 +29,8 @@ def load_json(path: Path) -> Listing:
     """
     try:
         content = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"The split file {path} cannot be read: {error.strerror}.") from error
+    except storage.failures() as error:
+        raise UserError(f"The split file {path} cannot be read: {storage.reason(error)}.") from error
     except ValueError as error:
         raise UserError(f"The split file {path} is not JSON ({error}); fetch it again.") from error
     return check(content, str(path))
@@ -74,7 +74,7 @@ def class_names(listing: Listing, name: str) -> tuple[str, ...]:
 
 def to_dataset(
     listing: Listing,
-    folder: Path,
+    folder: epath.Path,
     *,
     name: str,
     template: str,
@@ -101,23 +101,21 @@ def to_dataset(
     )
 
 
-def missing(listing: Listing, folder: Path) -> tuple[str, ...]:
+def missing(listing: Listing, folder: epath.Path) -> tuple[str, ...]:
     """The listed files that are not below `folder`; one look per folder, not per file."""
-    there: dict[str, set[str]] = {}
-    absent = []
-    for path in dict.fromkeys(path for entries in listing.values() for path, _, _ in entries):
-        parent, _, file = path.rpartition("/")
-        if parent not in there:
-            there[parent] = _files(folder / parent)
-        if file not in there[parent]:
-            absent.append(str(folder / path))
-    return tuple(absent)
+    paths = dict.fromkeys(path for entries in listing.values() for path, _, _ in entries)
+    parents = list(dict.fromkeys(path.rpartition("/")[0] for path in paths))
+    found = storage.in_threads(lambda parent: _files(folder / parent), parents)
+    there = dict(zip(parents, found, strict=True))
+    absent = [path for path in paths if path.rpartition("/")[2] not in there[path.rpartition("/")[0]]]
+    return tuple(str(folder / path) for path in absent)
 
 
-def _files(folder: Path) -> set[str]:
+def _files(folder: epath.Path) -> set[str]:
     try:
-        return set(os.listdir(folder))
-    except OSError:
+        folders, files = storage.entries(folder)
+        return {*folders, *files}
+    except storage.failures():
         return set()
 
 

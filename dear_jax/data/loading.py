@@ -5,13 +5,15 @@ to hear of everything that is wrong at once.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dear_jax.data import coop, folder, listing, tfds_source
 from dear_jax.data.datasets import DatasetRow, find_row
+from dear_jax.data.images import FileLoader
 from dear_jax.data.prompts import prompts
-from dear_jax.data.sources import ImageDataset
+from dear_jax.data.sources import ImageDataset, Load
 from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
 
@@ -122,11 +124,32 @@ def _describe(dataset: ImageDataset, row: DatasetRow, name: str) -> ImageDataset
         "name": dataset.name,
         **dataset.notes,
         "images": images,
+        "listing_sha256": listing_digest(dataset),
         "comparable": not why,
         "remark": "" if dataset.notes["source"] == "world" else why or _remark(dataset, name),
         "class_names": list(dataset.class_names),
     }
     return dataclasses.replace(dataset, notes=notes, distinct_names=row.distinct_names)
+
+
+def listing_digest(dataset: ImageDataset) -> str:
+    """SHA-256 of class names and, per split, of labels and the images' names: equal where the same images are seen.
+
+    What the images show is not read. Those of the embedded world have no names, and follow from its own.
+    """
+    digest = hashlib.sha256(repr((dataset.name, dataset.class_names)).encode())
+    for split in (dataset.train, dataset.val, dataset.test):
+        digest.update(split.labels.tobytes())
+        digest.update("\n".join(_image_names(split.load)).encode())
+    return digest.hexdigest()
+
+
+def _image_names(load: Load) -> Iterable[str]:
+    if isinstance(load, FileLoader):
+        return load.paths
+    if isinstance(load, tfds_source.RecordLoader):
+        return load.names or map(str, load.places.tolist())
+    return ()
 
 
 def _why_not_comparable(dataset: ImageDataset, row: DatasetRow, images: Mapping[str, int]) -> str:

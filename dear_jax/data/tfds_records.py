@@ -1,6 +1,7 @@
 """Prepared data sets of tensorflow-datasets as encoded records with labels and file names, without TensorFlow.
 
-In: a row of the table and TFDS's data_dir. Out: `Records` per split. Whatever is in the way (not prepared and no
+In: a row of the table and TFDS's data_dir; of one in a bucket, the splits are copied to this machine first, because
+records are read at random places. Out: `Records` per split. Whatever is in the way (not prepared and no
 TensorFlow, another version, another file format, ImageNet's archives missing) is a `UserError` with the command
 that helps.
 """
@@ -17,8 +18,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from dear_jax import storage
 from dear_jax.data.datasets import DatasetRow
 from dear_jax.errors import UserError
+from dear_jax.local_copy import LocalCopy
 
 FORMAT = "array_record"  # the file format of TFDS that has random access
 FILE_FEATURES = ("file_name", "image/file_name", "filename", "id")  # where TFDS keeps an image's file name
@@ -53,9 +56,11 @@ def open_splits(row: DatasetRow, data_dir: str) -> dict[str, Records]:
     """
     import tensorflow_datasets as tfds  # takes long, and only this source needs it
 
-    folder = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-    builder = _open(row, folder)
     wanted = list(dict.fromkeys(split for split in row.tfds_splits if split))
+    folder = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    if storage.is_remote(data_dir):
+        folder = _copy(row, data_dir, wanted)
+    builder = _open(row, folder)
     absent = sorted(set(wanted) - set(builder.info.splits)) if builder.info.splits else []
     if absent:
         raise UserError(
@@ -70,6 +75,21 @@ def parse(record: bytes) -> Mapping[str, Any]:
     from tensorflow_datasets.proto import tf_example_pb2
 
     return tf_example_pb2.Example.FromString(record).features.feature
+
+
+def _copy(row: DatasetRow, data_dir: str, splits: Sequence[str]) -> Path:
+    """A data_dir on this machine with these splits of a data set that is prepared in a bucket."""
+    place = row.tfds.replace(":", "/")
+    copy = LocalCopy(storage.to_path(data_dir) / place, place)
+    if not copy.names:
+        raise UserError(
+            f"{row.tfds} is not prepared in {data_dir}: expected {copy.source}. Prepare it on a disk, then copy it "
+            f"there by `gcloud storage cp --recursive`: {_command(row, Path('DATA_DIR'))}"
+        )
+    records = re.compile(rf"-(\w+)\.{FORMAT}")
+    parts = {name: records.search(name) for name in copy.names}
+    copy.fetch([name for name, part in parts.items() if part is None or part[1] in splits])
+    return Path(copy.root)
 
 
 def _open(row: DatasetRow, folder: Path) -> Any:

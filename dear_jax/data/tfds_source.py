@@ -6,11 +6,12 @@ names, by CoOp's split files. Records stay encoded until an image is asked for; 
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 
+from dear_jax import storage
 from dear_jax.data import coop, images, listing
 from dear_jax.data.datasets import DATASETS, DatasetRow
 from dear_jax.data.imagenet import read_names
@@ -86,14 +87,14 @@ def load(
     return _by_tfds(name, row, records, wnid_names, split_seed, exif)
 
 
-def _folders(row: DatasetRow, splits_folder: str) -> tuple[Path, ...]:
+def _folders(row: DatasetRow, splits_folder: str) -> tuple[epath.Path, ...]:
     if not splits_folder:
         raise UserError(
             "TFDS knows ImageNet's classes by WordNet ids such as n01440764, which say nothing to a text encoder: put "
             f"CoOp's classnames.txt (see {coop.PUBLISHED_AT}) into a folder and give that by --config.data.splits; or "
             "give CoOp's folders by --config.data.root and --config.data.source=coop."
         )
-    folder = Path(splits_folder).expanduser()
+    folder = storage.to_path(splits_folder)
     return (folder, folder / row.folder, folder / DATASETS["imagenet"].folder)
 
 
@@ -104,7 +105,7 @@ def _read_splits(name: str, row: DatasetRow, splits_folder: str) -> Listing:
             f"data.splits: TFDS keeps no file names of {name}, so CoOp's splits cannot be found there; they can for "
             f"{', '.join(known)}. Use CoOp's folders (--config.data.source=coop), or leave data.splits empty."
         )
-    folder = Path(splits_folder).expanduser()
+    folder = storage.to_path(splits_folder)
     if not (folder / row.split_file).is_file() and (folder / row.folder / row.split_file).is_file():
         folder = folder / row.folder
     path = coop.split_file(folder, row)

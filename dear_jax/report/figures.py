@@ -5,23 +5,24 @@
 
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from dear_jax import storage
 from dear_jax.report.entropy_bins import entropy_bins
 from dear_jax.report.role_styles import RoleStyle, role_styles
 
 DPI = 150
 
 
-def draw_role_map(role_map: Mapping[str, Any], path: str | Path) -> None:
+def draw_role_map(role_map: Mapping[str, Any], path: epath.PathLike) -> None:
     """A cell per head: role by color, code and hatch, Concept Entropy in bits as a number."""
     styles = role_styles(role_map["attributes"])
     layers, heads = len(role_map["roles"]), len(role_map["roles"][0])
@@ -44,7 +45,7 @@ def draw_role_map(role_map: Mapping[str, Any], path: str | Path) -> None:
     _save(figure, path)
 
 
-def draw_entropy_histogram(role_map: Mapping[str, Any], path: str | Path) -> None:
+def draw_entropy_histogram(role_map: Mapping[str, Any], path: epath.PathLike) -> None:
     """How many heads have which Concept Entropy, stacked by role, with the two thresholds."""
     styles = role_styles(role_map["attributes"])
     roles = np.array(role_map["roles"]).ravel()
@@ -79,7 +80,7 @@ def draw_entropy_histogram(role_map: Mapping[str, Any], path: str | Path) -> Non
 
 
 def draw_heads(
-    role_map: Mapping[str, Any], thumbnails: Mapping[str, np.ndarray], path: str | Path, descriptions: int = 5
+    role_map: Mapping[str, Any], thumbnails: Mapping[str, np.ndarray], path: epath.PathLike, descriptions: int = 5
 ) -> None:
     """Per head the first `descriptions` descriptions and the images to which it contributes most.
 
@@ -169,6 +170,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _save(figure: Figure, path: str | Path, dpi: int = DPI) -> None:
+def _save(figure: Figure, path: epath.PathLike, dpi: int = DPI) -> None:
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=dpi, format="png")
+    with storage.to_path(path).open("wb") as file:
+        figure.savefig(file, dpi=dpi, format="png")

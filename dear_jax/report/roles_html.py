@@ -10,10 +10,12 @@ import json
 from collections.abc import Mapping
 from html import escape
 from importlib import resources
-from pathlib import Path
 from string import Template
 from typing import Any
 
+from etils import epath
+
+from dear_jax import storage
 from dear_jax.report.page import cards, overview, sprites, table
 from dear_jax.report.page.heads import heads_of
 from dear_jax.report.role_styles import role_styles
@@ -34,7 +36,7 @@ ACCURACY_NOTE = (
 
 
 def write(
-    path: str | Path,
+    path: epath.PathLike,
     role_map: Mapping[str, Any],
     thumbnails: Mapping[str, Any],
     ablation: Mapping[str, Any] | None = None,
@@ -49,7 +51,7 @@ def write(
         ablation: percent with parts mean-ablated: "accuracy" with none, "heads" [layers][heads] with that head, "roles"
             {role: percent} with its heads; None where it was not measured.
     """
-    Path(path).write_text(render(role_map, thumbnails, ablation), encoding="utf-8")
+    storage.to_path(path).write_text(render(role_map, thumbnails, ablation))
 
 
 def render(

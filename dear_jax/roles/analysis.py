@@ -5,10 +5,10 @@ images -> contributions of each head -> TEXTSPAN's descriptions -> concepts -> C
 
 import dataclasses
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 from jaxtyping import Float
 
 from dear_jax import __version__
@@ -49,7 +49,7 @@ def analyse(
     first_layer: int,
     attributes: tuple[str, ...],
     options: Options,
-    folder: Path,
+    folder: epath.Path,
     skip_bad: bool = False,
     workers: int = 0,
 ) -> Analysis:

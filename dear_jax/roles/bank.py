@@ -8,6 +8,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from etils import epath
+
+from dear_jax import storage
 from dear_jax.data.world import captions
 from dear_jax.data.world.scenes import NAMES
 from dear_jax.errors import UserError
@@ -49,15 +52,15 @@ ENGLISH_ANCHORS: Anchors = {
 }
 
 
-def load(path: str | Path) -> tuple[str, ...]:
+def load(path: epath.PathLike) -> tuple[str, ...]:
     """The descriptions of a bank.
 
     Raises:
         UserError: unreadable, an empty line or a description that stands twice (with its line), fewer than two.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = storage.to_path(path).read_text().splitlines()
+    except storage.failures(UnicodeDecodeError) as error:
         raise UserError(
             f"config.roles.bank: {path} cannot be read ({error}). Give a UTF-8 text file with one description per line."
         ) from error
@@ -81,10 +84,10 @@ def load(path: str | Path) -> tuple[str, ...]:
     return tuple(text for _, text in texts)
 
 
-def load_anchors(path: str | Path) -> Anchors:
+def load_anchors(path: epath.PathLike) -> Anchors:
     """Phrases per concept from a JSON file {"NAME": ["phrase", ...], ...}."""
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = json.loads(storage.to_path(path).read_text())
         valid = (
             isinstance(values, dict)
             and values
@@ -93,7 +96,7 @@ def load_anchors(path: str | Path) -> Anchors:
                 for phrases in values.values()
             )
         )
-    except (OSError, ValueError) as error:
+    except storage.failures(ValueError) as error:
         raise UserError(f"config.roles.anchors: {path} cannot be read as JSON ({error}).") from error
     if not valid:
         raise UserError(f'config.roles.anchors: {path}: expected {{"NAME": ["phrase", ...], ...}}.')

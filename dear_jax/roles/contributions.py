@@ -8,10 +8,10 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import numpy as np
+from etils import epath
 from jaxtyping import Float
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
@@ -27,7 +27,7 @@ ARRAY, PROGRESS = "contributions.npy", "progress.json"
 
 
 def stream(
-    backbone: Backbone, split: ImageSplit, first_layer: int, *, folder: Path, batch_size: int, workers: int = 0
+    backbone: Backbone, split: ImageSplit, first_layer: int, *, folder: epath.Path, batch_size: int, workers: int = 0
 ) -> Float[np.ndarray, "N n H d"]:
     """Decompose every image of the split, or those that an earlier start has left to do; float16, memory-mapped.
 
@@ -82,7 +82,7 @@ def _identify(split: ImageSplit) -> str:
     return f"{len(split)}-{digest.hexdigest()[:16]}"
 
 
-def _open(folder: Path, shape: tuple[int, ...], identity: dict) -> tuple[np.memmap, int]:
+def _open(folder: epath.Path, shape: tuple[int, ...], identity: dict) -> tuple[np.memmap, int]:
     """The file of an earlier start with its number of images, or a new one."""
     try:
         progress = json.loads((folder / PROGRESS).read_text())
@@ -102,7 +102,7 @@ def _open(folder: Path, shape: tuple[int, ...], identity: dict) -> tuple[np.memm
         ) from error
 
 
-def _write_progress(folder: Path, identity: dict, done: int) -> None:
+def _write_progress(folder: epath.Path, identity: dict, done: int) -> None:
     temporary = folder / f".{PROGRESS}"
     temporary.write_text(json.dumps({"made_of": identity, "done": done}))
     temporary.replace(folder / PROGRESS)

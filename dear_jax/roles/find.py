@@ -6,10 +6,10 @@ each head -> tables, figures and roles.html. Read `run` from top to bottom.
 
 import csv
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
 from dear_jax import setup, setup_data, setup_roles
@@ -18,6 +18,7 @@ from dear_jax.data import prompts, transforms
 from dear_jax.data.skipping import Checked
 from dear_jax.data.sources import ImageSplit
 from dear_jax.errors import UserError
+from dear_jax.local_copy import local_folder
 from dear_jax.report import figures, roles_html
 from dear_jax.roles import ablation, sentences
 from dear_jax.roles.analysis import Analysis, analyse
@@ -27,7 +28,7 @@ from dear_jax.workdir import Workdir
 THUMBNAIL = 96  # pixels, at most
 
 
-def run(config: ConfigDict, workdir: Path) -> None:
+def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     """Find the roles, or go on where an earlier start stopped; write the map and the report.
 
     Raises:
@@ -49,7 +50,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             first_layer=model.structure.vision_layer,
             attributes=model.structure.attributes,
             options=setup_roles.role_options(config),
-            folder=files.path,
+            folder=local_folder(files.path),
             skip_bad=config.data.skip_bad,
             workers=config.data.workers,
         )
@@ -92,7 +93,8 @@ def report(files: Workdir, analysis: Analysis, effects: dict[str, Any] | None, i
     """Tables, figures and the page."""
     role_map = analysis.role_map.to_dict()
     thumbnails = top_images(analysis.contributions, analysis.images, min(image_size, THUMBNAIL), top)
-    np.savez_compressed(files.path / "images.npz", images=thumbnails["images"], top=thumbnails["top"])
+    with (files.path / "images.npz").open("wb") as file:
+        np.savez_compressed(file, images=thumbnails["images"], top=thumbnails["top"])
     if effects is not None:
         files.write_json("ablation.json", effects)
     files.write_text("heads.csv", _csv(head_rows(role_map, effects)))

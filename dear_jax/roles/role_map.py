@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
+from dear_jax import storage
 from dear_jax.errors import UserError
 
 GENERALIZATION = "generalization"
@@ -48,12 +51,9 @@ class RoleMap:
         values: dict[str, Any] = json.loads(json.dumps({"format": FORMAT} | fields | self.details))
         return values
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: epath.PathLike) -> None:
         """Write the map as JSON, whole or not at all."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
-        temporary.replace(path)
+        storage.write_atomically(storage.to_path(path), json.dumps(self.to_dict(), indent=1) + "\n")
 
 
 _FIELDS = ("backbone", "fingerprint", "first_layer", "attributes", "roles")
@@ -87,16 +87,18 @@ def assign(
     )
 
 
-def load(path: str | Path) -> RoleMap:
+def load(path: epath.PathLike) -> RoleMap:
     """Read and validate a role map.
 
     Raises:
         UserError: the file is absent, not JSON, lacks a field, or a head has an unknown role; it says which.
     """
     try:
-        values = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise UserError(f"Role map {path} cannot be read ({error.strerror}). Give the path of a role map.") from error
+        values = json.loads(storage.to_path(path).read_text())
+    except storage.failures() as error:
+        raise UserError(
+            f"Role map {path} cannot be read ({storage.reason(error)}). Give the path of a role map."
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"Role map {path} is not valid JSON ({error}). Write it again.") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
@@ -121,7 +123,7 @@ def load(path: str | Path) -> RoleMap:
     )
 
 
-def _read_roles(rows: Any, attributes: Sequence[str], path: str | Path) -> Roles:
+def _read_roles(rows: Any, attributes: Sequence[str], path: epath.PathLike) -> Roles:
     known = role_names(attributes)
     if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and row for row in rows):
         raise UserError(f"Role map {path}: roles must be a list of layers, each a list of its heads' roles.")

@@ -1,5 +1,6 @@
 """Which source serves a data set, what its notes say, and what is wrong with it, as data."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -103,3 +104,17 @@ def test_rows_are_whole(name):
     assert (row.layout in ("wnids", "indices")) == (not row.distinct_names)
     if row.tfds:
         assert row.tfds.count(":") == 1
+
+
+def test_the_digest_of_a_listing_sees_names_labels_and_classes(tmp_path, write_layout):
+    write_layout("eurosat", tmp_path / "one")
+    write_layout("eurosat", tmp_path / "other")
+    first, again = (load_dataset("eurosat", Places(root=str(tmp_path / name))) for name in ("one", "other"))
+    assert first.notes["listing_sha256"] == again.notes["listing_sha256"]
+    paths = first.train.load.paths
+    for changed in (
+        {"class_names": first.class_names[::-1]},
+        {"train": first.train.subset(range(len(first.train) - 1))},
+        {"train": ImageSplit(first.train.labels, dataclasses.replace(first.train.load, paths=("x.jpg", *paths[1:])))},
+    ):
+        assert loading.listing_digest(dataclasses.replace(first, **changed)) != first.notes["listing_sha256"]

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 
+from dear_jax import local_copy
 from dear_jax.data import pipeline, tfds_records
 from dear_jax.data.datasets import DATASETS
 from dear_jax.data.loading import Places, load_dataset, read_dataset
@@ -325,3 +327,15 @@ def test_imagenet_says_which_archives_it_needs(tmp_path, names_folder):
 def test_what_tfds_cannot_give_is_refused(name, splits, message, tmp_path):
     with pytest.raises(UserError, match=message):
         load_dataset(name, Places("tfds", str(tmp_path), splits))
+
+
+@needs_tensorflow
+def test_prepared_data_in_a_bucket_is_copied_once(data_dir, bucket, capsys):
+    local_copy.upload(epath.Path(data_dir) / "eurosat", bucket / "data" / "eurosat")
+    places = Places("tfds", str(bucket / "data"))
+    found, expected = load_dataset("eurosat", places), load_dataset("eurosat", Places("tfds", str(data_dir)))
+    assert found.notes == expected.notes
+    np.testing.assert_array_equal(found.train.load(3), expected.train.load(3))
+    assert f"from {bucket}/data/eurosat/rgb/2.0.0" in capsys.readouterr().out
+    load_dataset("eurosat", places)
+    assert "Copying" not in capsys.readouterr().out
