@@ -58,7 +58,6 @@ def _problems(config: ConfigDict) -> list[str]:
             _are_seeds(config.seeds),
             "one or more different integers of 0 to 2^32 - 1, such as 1,2,3",
         ),
-        "mask.pattern": (config.mask.pattern in patterns.PATTERNS, f"one of {', '.join(patterns.PATTERNS)}"),
         "mask.seed": (config.mask.seed >= 0, "0 or more"),
         "mask.set": (not (config.mask.set and config.mask.file), "none beside config.mask.file, which has all heads"),
         "tokens.beta": (0 <= config.tokens.beta <= 1, "a number in [0, 1]"),

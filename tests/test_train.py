@@ -242,7 +242,7 @@ def test_the_other_choice_of_every_decision_trains(tmp_path):
         (["--config.mask.set=1.0=mixed"], "the masked layers are"),
         (["--config.mask.set=7.9=mixed"], "the masked heads are 0 to 7"),
         (["--config.roles.weight=votes"], "config.roles.weight is 'votes', expected one of count, variance"),
-        (["--config.mask.pattern=rows"], "config.mask.pattern is 'rows', expected one of roles, permuted,"),
+        (["--config.mask.pattern=rows"], "config.mask.pattern is 'rows': expected one of roles, permuted,"),
         (["--config.mask.pattern=roles", "--config.mask.role_map=absent.json"], "absent.json cannot be read"),
         (["--config.mask.file=absent.npy"], "absent.npy cannot be read"),
         (["--config.seeds=1,1", "--config.tokens.beta=2"], "config.seeds is (1, 1)"),
