@@ -143,7 +143,7 @@ def test_a_data_set_for_testing_only_is_refused(photos, tmp_path, capsys):
     (photos.parent / "tests").mkdir()
     photos.rename(photos.parent / "tests" / "test")
     assert main.main(flags(photos.parent / "tests", *SMALL, f"--workdir={tmp_path / 'run'}")) == 2
-    assert "tests has test images only: base-to-new needs one to train on" in capsys.readouterr().err
+    assert "tests has test images only: training needs a data set with training images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

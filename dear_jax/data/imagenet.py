@@ -43,7 +43,7 @@ def read_names(folders: Sequence[epath.Path]) -> dict[str, str]:
 def read_lines(path: epath.Path) -> list[str]:
     """The lines of a file of class names; a mark that some editors put before UTF-8 is left out."""
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return path.read_bytes().decode("utf-8-sig").splitlines()
     except storage.failures(UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}). Save it as UTF-8 text, one class per line.") from error
 
