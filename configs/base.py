@@ -70,8 +70,8 @@ def get_config() -> ConfigDict:
     config.roles.batch_size = 50  # images decomposed at a time
     config.roles.bank = ""  # text file, a description per line; empty: the project's own
     config.roles.anchors = ""  # JSON file {"NAME": ["phrase", ...]} that names clusters; empty: the project's own
-    config.roles.descriptions = 20  # N, picked for each head [D]
-    config.roles.rank = 80  # of a head's contributions, at most the joint size d [D]
+    config.roles.descriptions = 20  # N, picked for each head; at most its width, all that it can span [D]
+    config.roles.rank = 80  # of a head's contributions; at most its width and the joint size d [D]
     config.roles.sentence_encoder = "auto"  # auto | text_tower | lexicon | a sentence-transformers model or its folder
     config.roles.min_cluster_size = 5  # of HDBSCAN, descriptions [D]
     config.roles.min_samples = 3  # of HDBSCAN: the larger, the more noise [D]

@@ -10,6 +10,7 @@ from dear_jax.adapt import patterns
 from dear_jax.clip.weights import Backbone
 from dear_jax.data import prompts
 from dear_jax.data.sources import ImageDataset
+from dear_jax.roles.analysis import sizes
 
 
 def without_map(config: ConfigDict, backbone: Backbone) -> list[ConfigDict]:
@@ -45,11 +46,12 @@ def describe_analysis(config: ConfigDict, backbone: Backbone, dataset: ImageData
     inputs = setup_roles.role_inputs(config, backbone, model, dataset)
     first, tower = model.structure.vision_layer, backbone.config.vision
     heads = (tower.layers - first + 1) * tower.heads
+    picked = sizes(backbone, setup_roles.role_options(config))["descriptions"]
     size = 2 * len(inputs.images) * heads * backbone.config.embed_dim  # float16
     return {
         "images": f"{len(inputs.images)} of {len(dataset.train)} training images",
         "heads": f"{heads}, of layers {first} to {tower.layers}",
         "contributions": f"{size / 2**20:,.0f} MiB on disk",
-        "bank": f"{len(inputs.texts)} descriptions, {config.roles.descriptions} picked for each head",
+        "bank": f"{len(inputs.texts)} descriptions, {picked} picked for each head",
         "sentence encoder": inputs.encoder.name,
     }

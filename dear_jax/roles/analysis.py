@@ -66,6 +66,9 @@ def analyse(
         workers: processes that prepare images.
     """
     inputs = prepare(backbone, dataset.train, attributes, options)
+    picked = sizes(backbone, options)["descriptions"]
+    if picked < options.descriptions:
+        print(f"A head of {backbone.name} spans {picked} directions: {picked} descriptions are picked for each.")
     images, skipped = _leave_out_bad(inputs.images) if skip_bad else (inputs.images, {})
     array = contributions.stream(
         backbone, images, first_layer, folder=folder, batch_size=options.batch_size, workers=workers
@@ -95,10 +98,21 @@ def prepare(backbone: Backbone, split: ImageSplit, attributes: tuple[str, ...], 
     options.check()
     texts, anchors = load_texts(options, backbone, attributes)
     images = draw(split, options.images, options.seed)
-    rank = min(options.rank, backbone.config.embed_dim)
-    textspan.check_sizes(len(images), len(texts), options.descriptions, rank)
+    textspan.check_sizes(len(images), len(texts), **sizes(backbone, options))
     backbone.tokenizer(texts)
     return Inputs(texts, anchors, sentences.choose(options.sentence_encoder, backbone), images)
+
+
+def sizes(backbone: Backbone, options: Options) -> dict[str, int]:
+    """TEXTSPAN's `rank` and `descriptions` per head: the settings, at most what a head can span [D].
+
+    A head writes through the head_width columns of its output projection, so its contributions span that many
+    directions and no more. A larger rank would keep rounding noise, onto which the bank would then be projected: with
+    it, roles differed from one machine to another.
+    """
+    config = backbone.config
+    span = min(config.vision.head_width, config.embed_dim)
+    return {"descriptions": min(options.descriptions, span), "rank": min(options.rank, span)}
 
 
 def _leave_out_bad(images: ImageSplit) -> tuple[ImageSplit, dict[str, list[str]]]:
@@ -146,8 +160,7 @@ def explain(
     spans = textspan.textspan(
         statistics,
         sentences.encode_texts(backbone, texts),
-        descriptions=options.descriptions,
-        rank=options.rank,
+        **sizes(backbone, options),
     )
     used, places = np.unique(spans.picks, return_inverse=True)
     vectors, names = sentences.embed(encoder, texts, anchors)
@@ -178,6 +191,7 @@ def explain(
         for head in range(layers * heads)
     ]
     settings = dataclasses.asdict(options) | {"bank": options.bank or "the backbone's own"}
+    settings |= {f"{name}_used": value for name, value in sizes(backbone, options).items()}
     return {
         "entropy": [[_round(value) for value in row] for row in bits.reshape(layers, heads)],
         "thresholds": {"low": _round(low), "high": _round(high)},
