@@ -202,7 +202,7 @@ def _describe_step(
     state = train.initial_state(config.seeds, backbone, program, mesh)
     trainable = sum(leaf[0, 0].size for leaf in jax.tree.leaves(state.adapter))
     params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
-    prompts_shape = jax.eval_shape(model.encode_prompts, params, task.trained_on.token_ids)
+    prompts_shape = jax.eval_shape(lambda params: model.encode_prompts(params, task.trained_on.token_ids), params)
     size, shape = model.config.image_size, (len(config.seeds), task.batch_size)
     compiled = (
         train.compile_step(model, Length(config.train.epochs, epoch_steps), mesh)

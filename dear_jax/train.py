@@ -127,7 +127,7 @@ def _names(programs: Sequence[Program]) -> list[str]:
 
 def _place_fixed(program: Program, params: Any, task: setup_data.Task, mesh: Mesh) -> tuple[Frozen, Any, Any]:
     """What a program reads and never changes: CLIP with the classes' frozen side, the settings and the rates."""
-    frozen = Frozen(params, jax.jit(program.model.encode_prompts)(params, task.trained_on.token_ids))
+    frozen = Frozen(params, program.model.encode_prompts(params, task.trained_on.token_ids))
     return frozen, *sharding.place((program.settings, program.rates), mesh, sharding.REPLICATED)
 
 
