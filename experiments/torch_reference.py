@@ -55,9 +55,7 @@ class TorchReference:
         logits = torch.einsum("i,bid,cd->bc", alpha, scale * features, text)
         distance = (1 - (class_path * plain_image).sum(-1).mean()) + (1 - (text * plain_text).sum(-1).mean())
         return (
-            functional.cross_entropy(logits, labels)
-            + self.reg_weight * distance
-            - self.fusion_weight * alpha[0].log()
+            functional.cross_entropy(logits, labels) + self.reg_weight * distance - self.fusion_weight * alpha[0].log()
         )
 
     def _projections(self, adapter: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -110,7 +108,7 @@ class TorchReference:
         start: int,
         first: int,
     ) -> torch.Tensor:
-        """All layers; the learned tokens enter at `start` before layer `first` and are mixed in before the later ones."""
+        """All layers; learned tokens enter at `start` before layer `first`, and are mixed in before the later ones."""
         for number in range(1, tower.layers + 1):
             if learned is not None and number >= first:
                 end = start + (0 if number == first else len(learned))

@@ -1,6 +1,5 @@
 """The transformer block that serves vision and text, prefix and suffix, plain and masked."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 

@@ -136,8 +136,7 @@ def _attend(
     shared_values: Float[Array, "Z H Dh"],
     own_mask: Array,
 ) -> Float[Array, "M Q H Dh"]:
-    """One softmax over the shared keys, which every query sees, and a prompt's own, which `own_mask` `[#M, 1, Q, W]`
-    lets it see."""
+    """One softmax over the shared keys, all of them open, and the own keys that `own_mask` `[#M, 1, Q, W]` opens."""
     query = query * query.shape[-1] ** -0.5
     own = jnp.einsum("mqhd,mkhd->mhqk", query, key, preferred_element_type=jnp.float32)
     own = jnp.where(own_mask, own, jnp.finfo(jnp.float32).min)

@@ -120,9 +120,7 @@ def read_suffix(
     elif tokens is not None:
         x = layers.insert_tokens(x, tokens.values, originals)
     middle_mask = None if head_mask is None else head_mask[first_middle - first_layer : -1]
-    x, _ = layers.run_blocks(
-        tower, stack, x, middle_mask, tokens, originals, first=first_middle, last=tower.layers - 1
-    )
+    x, _ = layers.run_blocks(tower, stack, x, middle_mask, tokens, originals, first=first_middle, last=tower.layers - 1)
 
     def read(x: Array) -> Array:
         if tokens is not None:
