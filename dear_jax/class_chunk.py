@@ -56,8 +56,8 @@ def choose(classes: int, bytes_needed: Callable[[int], int], available: int) -> 
         if chunk == 1:
             raise UserError(
                 f"A training step needs {needed / 2**30:.1f} GiB, even with the class prompts one at a time, and the "
-                f"device offers {available / 2**30:.1f} GiB. Make config.train.batch_size smaller, or train fewer seeds "
-                "and variants together."
+                f"device offers {available / 2**30:.1f} GiB. Make config.train.batch_size smaller, or train fewer "
+                "seeds and variants together."
             )
         chunk = -(-chunk // 2)
         needed = bytes_needed(chunk)

@@ -159,7 +159,9 @@ def describe(case: Case, result: dict[str, Any]) -> str:
             lines[-1] += f"; evaluation {ratio:.2f} of the plain encoder's images/s"
     if "difference" in result:
         memory = result["package peak_bytes"] / result["torch peak_bytes"]
-        lines.append(f"  memory / torch's {memory:.2f}; results differ by {result['difference']:.1e} at most (relative)")
+        lines.append(
+            f"  memory / torch's {memory:.2f}; results differ by {result['difference']:.1e} at most (relative)"
+        )
     return "\n".join(lines)
 
 

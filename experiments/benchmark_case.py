@@ -63,7 +63,7 @@ class Case:
         return weights.initialize(self.config, seed=0)
 
     def token_ids(self) -> Int[np.ndarray, "C T"]:
-        """ "a photo of a NAME." with names of as many tokens as ImageNet's, at the full context length."""
+        """The prompts "a photo of a NAME." with names of as many tokens as ImageNet's, at the full context length."""
         generator = np.random.default_rng(0)
         lengths = generator.choice(list(NAME_LENGTHS), self.classes, p=np.array([*NAME_LENGTHS.values()]) / 1000)
         lengths[0] = max(NAME_LENGTHS)  # every class set has the longest, so that sizes compare

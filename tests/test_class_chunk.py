@@ -10,7 +10,9 @@ from dear_jax.adapt.model import Model
 from dear_jax.errors import UserError
 
 
-@pytest.mark.parametrize(("available", "expected"), [(2000, 0), (1100, 0), (1099, 500), (600, 500), (599, 250), (102, 2)])
+@pytest.mark.parametrize(
+    ("available", "expected"), [(2000, 0), (1100, 0), (1099, 500), (600, 500), (599, 250), (102, 2)]
+)
 def test_the_largest_chunk_that_fits(available, expected):
     assert class_chunk.choose(1000, lambda chunk: 100 + (chunk or 1000), available) == expected
 
