@@ -196,7 +196,7 @@ def lower_step(
     """The train step of a run, from shapes alone but for the frozen parameters."""
     model = program.model
     prompts = jax.eval_shape(lambda params: model.encode_prompts(params, task.trained_on.token_ids), params)
-    size, shape = model.config.image_size, (len(config.seeds), config.train.batch_size)
+    size, shape = model.config.image_size, (len(config.seeds), task.batch_size)
     batch = (jax.ShapeDtypeStruct((*shape, size, size, 3), jnp.uint8), jax.ShapeDtypeStruct(shape, jnp.int32))
     return compile_step(model, Length(config.train.epochs, 1), mesh).lower(
         initial_state(config.seeds, backbone, program, mesh),
@@ -208,7 +208,7 @@ def lower_step(
 
 def memory_of(lowered: jax.stages.Lowered) -> int:
     """Bytes of a device that a compiled step takes at its largest, by the compiler's analysis."""
-    memory = lowered.compile().memory_analysis()
+    memory: Any = lowered.compile().memory_analysis()
     used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     return int(used - memory.alias_size_in_bytes)
 

@@ -13,7 +13,7 @@ without gaps, and only attention looks at them as sequences `[M, W, D]`. Three p
 Where memory asks for it the prompts are dealt into G chunks of equal size, to be run one after the other.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,8 @@ def pack(end_positions: Int[np.ndarray, "C"], shared: int, length: int, chunk: i
             row += own[c]
             ends[g, m], prompts[g, row - 1] = row - 1, m
             order[c] = g * size + m
-    return Packing(*(array.astype(np.int32) for array in (sources, rows, positions, ends, prompts, order)))
+    arrays: list[Any] = [array.astype(np.int32) for array in (sources, rows, positions, ends, prompts, order)]
+    return Packing(*arrays)
 
 
 def _deal(lengths: Int[np.ndarray, "C"], chunks: int) -> list[Int[np.ndarray, "m"]]:

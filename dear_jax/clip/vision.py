@@ -141,8 +141,8 @@ def _enter(
     block = layers.block_of(tower, stack, number, x.dtype)
     tokens = jnp.broadcast_to(values.astype(x.dtype), (len(x), *values.shape))
     projected = zip(block.project(x), block.project(values.astype(x.dtype)), strict=True)
-    joined = (jnp.concatenate([a, jnp.broadcast_to(b, (len(x), *b.shape))], axis=1) for a, b in projected)
-    outputs, _ = layers.attention(*joined, mask)
+    query, key, value = (jnp.concatenate([a, jnp.broadcast_to(b, (len(x), *b.shape))], axis=1) for a, b in projected)
+    outputs, _ = layers.attention(query, key, value, mask)
     return block.finish(jnp.concatenate([x, tokens], axis=1), outputs)
 
 

@@ -18,9 +18,7 @@ from experiments.torch_reference import TorchReference, to_torch
 ATTRIBUTES = ("color", "shape")
 
 
-@pytest.mark.parametrize(
-    "layer", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("layer", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_loss_and_gradients_agree(clip_config, clip_params, layer):
     structure = tokens.make_structure(
         clip_config,
