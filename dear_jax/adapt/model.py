@@ -52,7 +52,8 @@ class Model:
         The ids are looked at (not traced): what they share decides the shapes of the result.
         """
         ids = np.asarray(token_ids)
-        ends = np.asarray(text.end_positions(jnp.asarray(ids), self.config))
+        with jax.ensure_compile_time_eval():  # also where the parameters are shapes alone
+            ends = np.asarray(text.end_positions(jnp.asarray(ids), self.config))
         shared = packing.shared_length(ids, ends)
         packed = packing.pack(ends, shared, ids.shape[1], self.class_chunk)
         return self._encode_prompts(params, ids, ends, packed, shared)
