@@ -114,6 +114,7 @@ def get_config() -> ConfigDict:
 
     config.compute = ConfigDict()
     config.compute.dtype = "float32"  # of the towers: float32 | bfloat16; adapter and losses stay float32
+    config.compute.class_chunk = 0  # class prompts trained on at a time, to bound memory; 0: as many as fit the device
     config.compute.matmul_precision = "float32"  # float32 products of accelerators: float32 | tensorfloat32 | bfloat16
     config.lock()
     return config

@@ -51,7 +51,7 @@ class Evaluator:
         self.runs = [
             sharding.place((program.adapter, program.settings), mesh, sharding.REPLICATED) for program in adapters
         ]
-        self._prompts = jax.jit(functools.partial(_encode_prompts, self.models))
+        self._prompts = functools.partial(_encode_prompts, self.models)
         self._classes = [jax.jit(functools.partial(_encode_classes, program.model)) for program in adapters]
         self._count = jax.jit(functools.partial(_count_batch, self.models), static_argnames="modes")
 
@@ -74,7 +74,7 @@ class Evaluator:
         return Accuracy(100.0 * np.asarray(correct) / total, 100.0 * float(correct_zero_shot) / total, tuple(modes))
 
 
-def _encode_prompts(models: Sequence[Model], params: Params, token_ids: Int[Array, "C T"]) -> list[Prompts]:
+def _encode_prompts(models: Sequence[Model], params: Params, token_ids: Int[np.ndarray, "C T"]) -> list[Prompts]:
     """The prompts' frozen side for each model; those that split the text tower at the same layer share it."""
     by_layer: dict[int, Prompts] = {}
     for model in models:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -17,10 +16,8 @@ from dear_jax.adapt import patterns
 from dear_jax.adapters import Trained
 from dear_jax.clip.weights import Backbone, cast, parameter_count
 from dear_jax.errors import UserError
-from dear_jax.optimizer import Length
 from dear_jax.setup import Program
 from dear_jax.setup_data import ClassSet
-from dear_jax.step import Frozen
 
 Result = TypeVar("Result")
 
@@ -184,7 +181,7 @@ def describe_work(
         which = f" of program {number}" if len(programs) > 1 else ""
         if len(program.names) > 1 or which:
             rows[f"variants{which}"] = ", ".join(program.names)
-        rows |= _describe_step(config, backbone, task, program, mesh, steps // config.train.epochs, which)
+        rows |= _describe_step(config, backbone, task, program, mesh, which)
     return rows
 
 
@@ -194,7 +191,6 @@ def _describe_step(
     task: setup_data.Task,
     program: Program,
     mesh: Mesh,
-    epoch_steps: int,
     which: str,
 ) -> dict[str, Any]:
     """Trainable parameters and memory of one program."""
@@ -202,28 +198,10 @@ def _describe_step(
     state = train.initial_state(config.seeds, backbone, program, mesh)
     trainable = sum(leaf[0, 0].size for leaf in jax.tree.leaves(state.adapter))
     params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
-    prompts_shape = jax.eval_shape(model.encode_prompts, params, task.trained_on.token_ids)
-    size, shape = model.config.image_size, (len(config.seeds), task.batch_size)
-    compiled = (
-        train.compile_step(model, Length(config.train.epochs, epoch_steps), mesh)
-        .lower(
-            state,
-            sharding.shapes(Frozen(params, prompts_shape), mesh, sharding.REPLICATED),
-            *sharding.shapes(
-                (jax.ShapeDtypeStruct((*shape, size, size, 3), jnp.uint8), jax.ShapeDtypeStruct(shape, jnp.int32)),
-                mesh,
-                sharding.RUN_IMAGES,
-            ),
-            *sharding.shapes((program.settings, program.rates), mesh, sharding.REPLICATED),
-        )
-        .compile()
-    )
-    memory = compiled.memory_analysis()
-    used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    used = train.memory_of(train.lower_step(config, backbone, program, params, task, mesh))
     return {
         f"trainable parameters{which}": f"{trainable:,} per seed and variant",
-        f"memory of a step{which}": f"{(used - memory.alias_size_in_bytes) / 2**20:,.0f} MiB per device, of which "
-        f"{memory.temp_size_in_bytes / 2**20:,.0f} MiB temporary",
+        f"memory of a step{which}": f"{used / 2**20:,.0f} MiB per device",
     }
 
 

@@ -82,6 +82,7 @@ def _problems(config: ConfigDict) -> list[str]:
         ),
         "data.workers": (config.data.workers >= 0, "0 or more"),
         "data.cache_gb": (config.data.cache_gb >= 0, "0 or more"),
+        "compute.class_chunk": (config.compute.class_chunk >= 0, "0 (as many as fit) or more"),
         "compute.dtype": (config.compute.dtype in DTYPES, f"one of {', '.join(DTYPES)}"),
     }
     return [
@@ -120,7 +121,13 @@ def make_model(config: ConfigDict, backbone: Backbone) -> Model:
         text_layer=config.tokens.text_layer,
         shared_projection=config.tokens.shared_projection,
     )
-    return Model(backbone.config, structure, DTYPES[config.compute.dtype], config.loss.reg_form)
+    return Model(
+        backbone.config,
+        structure,
+        DTYPES[config.compute.dtype],
+        config.loss.reg_form,
+        class_chunk=config.compute.class_chunk,
+    )
 
 
 def make_programs(variants: Mapping[str, ConfigDict], backbone: Backbone) -> tuple[Program, ...]:

@@ -4,6 +4,7 @@ config -> backbone, programs, task -> batches -> steps -> checkpoints -> adapter
 results.md. Read `run` from top to bottom.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from dear_jax import adapters, evaluate, hosts, setup, setup_data, setup_variants, sharding, step
+from dear_jax import adapters, class_chunk, evaluate, hosts, setup, setup_data, setup_variants, sharding, step
 from dear_jax import optimizer as optimizers
 from dear_jax.adapt import tokens
 from dear_jax.adapt.model import Model
@@ -67,6 +68,7 @@ def train(
     epoch_steps = len(batches) // config.train.epochs
     mesh = sharding.make_mesh(len(config.seeds), task.batch_size)
     params = sharding.place(cast(backbone.params, programs[0].model.dtype), mesh, sharding.REPLICATED)
+    programs = [_fit_memory(config, backbone, program, params, task, mesh) for program in programs]
     fixed = [_place_fixed(program, params, task, mesh) for program in programs]
     updates = [compile_step(program.model, Length(config.train.epochs, epoch_steps), mesh) for program in programs]
     states: States = tuple(initial_state(config.seeds, backbone, program, mesh) for program in programs)
@@ -127,7 +129,7 @@ def _names(programs: Sequence[Program]) -> list[str]:
 
 def _place_fixed(program: Program, params: Any, task: setup_data.Task, mesh: Mesh) -> tuple[Frozen, Any, Any]:
     """What a program reads and never changes: CLIP with the classes' frozen side, the settings and the rates."""
-    frozen = Frozen(params, jax.jit(program.model.encode_prompts)(params, task.trained_on.token_ids))
+    frozen = Frozen(params, program.model.encode_prompts(params, task.trained_on.token_ids))
     return frozen, *sharding.place((program.settings, program.rates), mesh, sharding.REPLICATED)
 
 
@@ -170,6 +172,45 @@ def compile_step(model: Model, length: Length, mesh: Mesh) -> Any:
     one = functools.partial(step.train_step, model, length)
     runs = step.over_runs(one, seeds=(0, None, 0, 0, None, None), variants=(0, None, None, None, 0, 0))
     return jax.jit(runs, donate_argnums=0, out_shardings=NamedSharding(mesh, sharding.RUNS))
+
+
+def _fit_memory(
+    config: ConfigDict, backbone: Backbone, program: Program, params: Any, task: setup_data.Task, mesh: Mesh
+) -> Program:
+    """The program, with its class prompts in chunks where its step would not fit the device."""
+
+    def step_bytes(model: Model) -> int:
+        return memory_of(lower_step(config, backbone, dataclasses.replace(program, model=model), params, task, mesh))
+
+    classes, length = task.trained_on.token_ids.shape
+    runs = -(-len(config.seeds) // mesh.shape["run"]) * len(program.names)
+    model = class_chunk.fit(program.model, length, classes, runs, step_bytes)
+    if model.class_chunk and not program.model.class_chunk:
+        print(f"To fit the device's memory, {model.class_chunk} class prompts at a time are trained on.", flush=True)
+    return dataclasses.replace(program, model=model)
+
+
+def lower_step(
+    config: ConfigDict, backbone: Backbone, program: Program, params: Any, task: setup_data.Task, mesh: Mesh
+) -> jax.stages.Lowered:
+    """The train step of a run, from shapes alone but for the frozen parameters."""
+    model = program.model
+    prompts = jax.eval_shape(lambda params: model.encode_prompts(params, task.trained_on.token_ids), params)
+    size, shape = model.config.image_size, (len(config.seeds), task.batch_size)
+    batch = (jax.ShapeDtypeStruct((*shape, size, size, 3), jnp.uint8), jax.ShapeDtypeStruct(shape, jnp.int32))
+    return compile_step(model, Length(config.train.epochs, 1), mesh).lower(
+        initial_state(config.seeds, backbone, program, mesh),
+        sharding.shapes(Frozen(params, prompts), mesh, sharding.REPLICATED),
+        *sharding.shapes(batch, mesh, sharding.RUN_IMAGES),
+        *sharding.shapes((program.settings, program.rates), mesh, sharding.REPLICATED),
+    )
+
+
+def memory_of(lowered: jax.stages.Lowered) -> int:
+    """Bytes of a device that a compiled step takes at its largest, by the compiler's analysis."""
+    memory: Any = lowered.compile().memory_analysis()
+    used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    return int(used - memory.alias_size_in_bytes)
 
 
 def initial_state(seeds: Sequence[int], backbone: Backbone, program: Program, mesh: Mesh) -> TrainState:

@@ -112,7 +112,7 @@ def step_rate(config: ConfigDict, backbone: Backbone, task: setup_data.Task) -> 
     mesh = sharding.make_mesh(len(config.seeds), task.batch_size)
     params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
     settings, rates = sharding.place((program.settings, program.rates), mesh, sharding.REPLICATED)
-    frozen = Frozen(params, jax.jit(model.encode_prompts)(params, task.trained_on.token_ids))
+    frozen = Frozen(params, model.encode_prompts(params, task.trained_on.token_ids))
     update = train.compile_step(model, Length(1, 1), mesh)
     state = train.initial_state(config.seeds, backbone, program, mesh)
     shape = (len(config.seeds), task.batch_size)

@@ -1,15 +1,21 @@
 """The adapted CLIP: features of the class and attribute paths, and their logits (METHOD.md sections 2 to 4)."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from dear_jax.adapt.tokens import Adapter, Structure
-from dear_jax.clip import text, vision
+from dear_jax.clip import packed_text, packing, text, vision
 from dear_jax.clip.config import CLIPConfig
 from dear_jax.clip.layers import Params, Tokens
+from dear_jax.clip.packing import Packing
+
+ENCODED_TOGETHER = 500  # class prompts that the frozen text tower encodes at a time, once per run
 
 
 class Settings(NamedTuple):
@@ -25,7 +31,8 @@ class Prompts(NamedTuple):
     """The frozen side of a set of class prompts, computed once per run."""
 
     prefix: Float[Array, "C T D"]  # output of the text layers before the learned tokens
-    positions: Int[Array, "C"]  # of the end-of-text token
+    template: Float[Array, "R D"]  # the same, of the leading positions at which all prompts are alike
+    packing: Packing  # where the positions in which they differ are computed
     features: Float[Array, "C d"]  # of plain CLIP, unit length
 
 
@@ -37,23 +44,42 @@ class Model:
     structure: Structure
     dtype: jnp.dtype = jnp.float32
     regularization: str = "cosine"  # form of L_reg, a key of losses.DISTANCES
+    class_chunk: int = 0  # class prompts whose gradient is computed at a time, to bound memory; 0: all
 
-    def encode_prompts(self, params: Params, token_ids: Int[Array, "C T"]) -> Prompts:
-        """Run what no adapter changes: the text prefix, and plain CLIP's text features."""
-        positions = text.end_positions(token_ids, self.config)
+    def encode_prompts(self, params: Params, token_ids: Int[np.ndarray, "C T"]) -> Prompts:
+        """Run what no adapter changes: the text prefix, and plain CLIP's text features.
+
+        The ids are looked at (not traced): what they share decides the shapes of the result.
+        """
+        ids = np.asarray(token_ids)
+        with jax.ensure_compile_time_eval():  # also where the parameters are shapes alone
+            ends = np.asarray(text.end_positions(jnp.asarray(ids), self.config))
+        shared = packing.shared_length(ids, ends)
+        packed = packing.pack(ends, shared, ids.shape[1], self.class_chunk)
+        return self._encode_prompts(params, ids, ends, packed, shared)
+
+    @functools.partial(jax.jit, static_argnums=(0, 5))
+    def _encode_prompts(
+        self, params: Params, token_ids: Int[Array, "C T"], ends: Int[Array, "C"], packed: Packing, shared: int
+    ) -> Prompts:
         layer = self.structure.text_layer
-        x = text.prefix(params, self.config, token_ids, layer - 1, self.dtype)
-        plain = text.suffix(params, self.config, x, layer)
-        return Prompts(x, positions, unit(text.project(params, self.config, plain, positions)))
+
+        def encode(prompt: tuple[Int[Array, "T"], Int[Array, ""]]) -> tuple[Array, Array]:
+            x = text.prefix(params, self.config, prompt[0][None], layer - 1, self.dtype)
+            plain = text.suffix(params, self.config, x, layer)
+            return x[0], text.project(params, self.config, plain, prompt[1][None])[0]
+
+        prefix, features = jax.lax.map(encode, (token_ids, ends), batch_size=ENCODED_TOGETHER)
+        return Prompts(prefix, prefix[0, :shared], packed, unit(features))
 
     def text_features(
         self, adapter: Adapter, params: Params, prompts: Prompts, beta: Float[Array, ""]
     ) -> Float[Array, "C d"]:
         """Adapted text features w, unit length."""
-        tokens = Tokens(adapter["text_tokens"], beta)
-        x = text.suffix(params, self.config, prompts.prefix, self.structure.text_layer, tokens)
-        positions = prompts.positions + self.structure.text_count
-        return unit(text.project(params, self.config, x, positions))
+        tokens, layer = Tokens(adapter["text_tokens"], beta), self.structure.text_layer
+        shared = packed_text.run_shared(params, self.config, prompts.template, tokens, layer)
+        x = packed_text.end_rows(params, self.config, prompts.prefix, shared, prompts.packing, layer)
+        return unit(text.project_ends(params, self.config, x))
 
     def image_prefix(self, params: Params, images: UInt8[Array, "B h w 3"]) -> Float[Array, "B 1+P D"]:
         """Images to the input of layer J, which no adapter changes."""
@@ -62,7 +88,7 @@ class Model:
 
     def plain_features(self, params: Params, prefix: Float[Array, "B 1+P D"]) -> Float[Array, "B d"]:
         """Frozen CLIP's image features, unit length."""
-        x, _ = vision.suffix(params, self.config, prefix, self.structure.vision_layer)
+        x = vision.read_suffix(params, self.config, prefix, self.structure.vision_layer)
         return unit(vision.project(params, self.config, x[:, 0]))
 
     def image_features(
@@ -74,8 +100,8 @@ class Model:
         """
         tokens = Tokens(adapter["vision_tokens"], settings.beta)
         layer = self.structure.vision_layer
-        x, _ = vision.suffix(params, self.config, prefix, layer, tokens, settings.head_mask)
-        attributes = vision.final_norm(params, self.config, x[:, -self.structure.count :])
+        x = vision.read_suffix(params, self.config, prefix, layer, tokens, settings.head_mask)
+        attributes = vision.final_norm(params, self.config, x[:, 1:])
         projected = jnp.einsum("bkD,kDd->bkd", attributes, self._attribute_projections(adapter))
         class_path = vision.project(params, self.config, x[:, :1])
         return unit(jnp.concatenate([class_path, projected], axis=1))

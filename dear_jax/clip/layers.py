@@ -1,15 +1,20 @@
 """The transformer block that serves vision and text, prefix and suffix, plain and masked."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
 from dear_jax.clip.config import TowerConfig
 
 Params = dict[str, Any]
+Pick = Callable[[Array], Array]  # takes some of the rows of an array
+
+SAVED = "saved"  # what the backward pass keeps of a layer; the rest, all of it cheap, is computed again
 
 
 class Analysis(NamedTuple):
@@ -61,22 +66,29 @@ def apply_norm(params: Params, x: Float[Array, "*B D"], epsilon: float) -> Float
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with one optional mask per head."""
+    """The four projections of multi-head self-attention."""
 
     config: TowerConfig
     dtype: jnp.dtype
 
-    @nn.compact
-    def __call__(self, x: Float[Array, "B T D"], mask: Bool[Array, "#H T T"] | None) -> tuple[Array, Analysis]:
-        """`[B, T, D]` to the same shape, and what the heads did."""
+    def setup(self) -> None:
+        """Names of the checkpoint."""
+        self.q_proj = nn.Dense(self.config.width, dtype=self.dtype)
+        self.k_proj = nn.Dense(self.config.width, dtype=self.dtype)
+        self.v_proj = nn.Dense(self.config.width, dtype=self.dtype)
+        self.out_proj = nn.Dense(self.config.width, dtype=self.dtype)
 
-        def project(name: str) -> Array:
-            flat = nn.Dense(self.config.width, dtype=self.dtype, name=name)(x)
-            return flat.reshape(*x.shape[:-1], self.config.heads, self.config.head_width)
+    def project(self, queried: Float[Array, "*Q D"], x: Float[Array, "*B D"]) -> tuple[Array, Array, Array]:
+        """Queries `[*Q, H, Dh]` of some rows; keys and values `[*B, H, Dh]` of all."""
 
-        outputs, probabilities = attention(project("q_proj"), project("k_proj"), project("v_proj"), mask)
-        merged = nn.Dense(self.config.width, dtype=self.dtype, name="out_proj")(outputs.reshape(x.shape))
-        return merged, Analysis(probabilities, outputs)
+        def split(flat: Array) -> Array:
+            return flat.reshape(*flat.shape[:-1], self.config.heads, self.config.head_width)
+
+        return split(self.q_proj(queried)), split(self.k_proj(x)), split(self.v_proj(x))
+
+    def merge(self, outputs: Float[Array, "*Q H Dh"]) -> Float[Array, "*Q D"]:
+        """What the heads found, through the output projection."""
+        return cast(Array, self.out_proj(outputs.reshape(*outputs.shape[:-2], self.config.width)))
 
 
 class MLP(nn.Module):
@@ -88,7 +100,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         """Each position by itself."""
-        hidden = nn.Dense(self.config.mlp_width, dtype=self.dtype, name="fc1")(x)
+        hidden = checkpoint_name(nn.Dense(self.config.mlp_width, dtype=self.dtype, name="fc1")(x), SAVED)
         hidden = activate(hidden, self.config.activation)
         return nn.Dense(self.config.width, dtype=self.dtype, name="fc2")(hidden)
 
@@ -106,17 +118,30 @@ class Block(nn.Module):
     config: TowerConfig
     dtype: jnp.dtype = jnp.float32
 
-    @nn.compact
+    def setup(self) -> None:
+        """Names of the checkpoint."""
+        self.layer_norm1 = layer_norm(self.config.layer_norm_epsilon)
+        self.self_attn = SelfAttention(self.config, self.dtype)
+        self.layer_norm2 = layer_norm(self.config.layer_norm_epsilon)
+        self.mlp = MLP(self.config, self.dtype)
+
     def __call__(
         self, x: Float[Array, "B T D"], mask: Bool[Array, "#H T T"] | None = None
     ) -> tuple[Float[Array, "B T D"], Analysis]:
         """Attention, then the MLP, each of the normalised input, each added to the residual stream."""
-        epsilon = self.config.layer_norm_epsilon
-        normed = layer_norm(epsilon, "layer_norm1")(x).astype(x.dtype)
-        attended, analysis = SelfAttention(self.config, self.dtype, name="self_attn")(normed, mask)
-        x = x + attended
-        normed = layer_norm(epsilon, "layer_norm2")(x).astype(x.dtype)
-        return x + MLP(self.config, self.dtype, name="mlp")(normed), analysis
+        outputs, probabilities = attention(*self.project(x), mask)
+        return self.finish(x, outputs), Analysis(probabilities, outputs)
+
+    def project(self, x: Float[Array, "*B D"], pick: Pick | None = None) -> tuple[Array, Array, Array]:
+        """Keys and values of all rows, queries of all or of those that `pick` takes, `[..., H, Dh]`."""
+        normed = self.layer_norm1(x).astype(x.dtype)
+        query, key, value = self.self_attn.project(normed if pick is None else pick(normed), normed)
+        return checkpoint_name(query, SAVED), checkpoint_name(key, SAVED), checkpoint_name(value, SAVED)
+
+    def finish(self, x: Float[Array, "*Q D"], outputs: Float[Array, "*Q H Dh"]) -> Float[Array, "*Q D"]:
+        """The rows `x` with the heads' outputs for them added, then the MLP."""
+        x = checkpoint_name(x + self.self_attn.merge(outputs), SAVED)
+        return x + cast(Array, self.mlp(self.layer_norm2(x).astype(x.dtype)))
 
 
 def insert_tokens(x: Float[Array, "B T D"], values: Float[Array, "K D"], start: int) -> Float[Array, "B T+K D"]:
@@ -140,30 +165,53 @@ def run_blocks(
     tokens: Tokens | None = None,
     start: int = 0,
     analyse: bool = False,
+    first: int = 1,
+    last: int | None = None,
 ) -> tuple[Float[Array, "B T D"], Analysis | None]:
-    """Scan the blocks of `stack` (leaves `[L, ...]`, a slice of a tower) over `x`, in the dtype of `x`.
+    """Scan the blocks first..last of `stack` (leaves `[L, ...]`) over `x`, in the dtype of `x`.
 
     Args:
         config: the tower.
         stack: the blocks' parameters with a leading layer axis.
         x: the sequences.
-        mask: none, the same for every layer, or one per layer.
+        mask: none, the same for every layer, or one for each of the layers that run.
         tokens: learned tokens that `x` already holds from position `start` on, mixed in before each layer.
         start: position of the first learned token.
         analyse: also return each layer's probabilities and head outputs, stacked `[L, ...]`.
+        first: the first layer to run, counted from 1.
+        last: the last one; None: the last of the stack.
     """
-    block = Block(config, x.dtype)
-    mask_per_layer = mask is not None and mask.ndim == 4
+    last = depth(stack) if last is None else last
+    if last < first:
+        return x, None
+    masks = None if mask is None else jnp.asarray(mask)
 
-    def layer(x: Array, inputs: tuple[Params, Array | None]) -> tuple[Array, Analysis | None]:
-        params, layer_mask = inputs
+    def layer(x: Array, number: Array) -> tuple[Array, Analysis | None]:
+        block = block_of(config, stack, number, x.dtype)
         if tokens is not None:
             x = mix_tokens(x, tokens, start)
-        outputs = block.apply({"params": params}, x, layer_mask if mask_per_layer else mask)
-        x, analysis = cast(tuple[Array, Analysis], outputs)
+        x, analysis = block(x, masks[number - first] if masks is not None and masks.ndim == 4 else masks)
         return x, analysis if analyse else None
 
-    return jax.lax.scan(layer, x, (stack, mask if mask_per_layer else None))
+    # The layers' numbers are scanned, not their parameters: a slice of the stack would be copied first.
+    return jax.lax.scan(recompute(layer, in_scan=True), x, jnp.arange(first, last + 1))
+
+
+def block_of(config: TowerConfig, stack: Params, number: Array | int, dtype: jnp.dtype) -> Block:
+    """Block `number`, counted from 1, of a stack, ready to be called."""
+    params = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, number - 1, keepdims=False), stack)
+    return Block(config, dtype).bind({"params": params})
+
+
+def depth(stack: Params) -> int:
+    """Layers of a stack."""
+    return len(jax.tree.leaves(stack)[0])
+
+
+def recompute(layer: Callable[..., Any], in_scan: bool = False) -> Callable[..., Any]:
+    """A layer of which the backward pass keeps only what is named SAVED, and no copy of the layer's parameters."""
+    policy = jax.checkpoint_policies.save_only_these_names(SAVED)
+    return jax.checkpoint(layer, policy=policy, prevent_cse=not in_scan)
 
 
 def slice_layers(stack: Params, first: int, last: int) -> Params:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from dear_jax.clip import layers
 from dear_jax.clip.config import LEGACY_EOS, CLIPConfig
-from dear_jax.clip.layers import Params, Tokens
+from dear_jax.clip.layers import Params
 
 TOKEN_START = 1  # learned tokens stand right after the beginning-of-text token
 
@@ -42,33 +42,28 @@ def prefix(
 ) -> Float[Array, "C T D"]:
     """Token ids to the output of layer `last_layer` (0: the embedding alone)."""
     x = embed(params, config, token_ids, dtype)
-    stack = layers.slice_layers(params["text_model"]["encoder"]["layers"], 1, last_layer)
-    return layers.run_blocks(config.text, stack, x, causal_mask(x.shape[1]))[0]
+    stack = params["text_model"]["encoder"]["layers"]
+    return layers.run_blocks(config.text, stack, x, causal_mask(x.shape[1]), last=last_layer)[0]
 
 
-def suffix(
-    params: Params,
-    config: CLIPConfig,
-    x: Float[Array, "C T D"],
-    first_layer: int,
-    tokens: Tokens | None = None,
-) -> Float[Array, "C T D"]:
-    """Run layers first_layer..L; `tokens` enter after the beginning of the text, under causal attention.
+def suffix(params: Params, config: CLIPConfig, x: Float[Array, "C T D"], first_layer: int) -> Float[Array, "C T D"]:
+    """Run layers first_layer..L of plain CLIP: the output of the last layer, before the final LayerNorm.
 
-    Returns the output of the last layer, before the final LayerNorm, of length T, or T + K_t with tokens: the
-    end of the text then stands K_t positions further on.
+    With learned tokens, `packed_text` runs them.
     """
-    stack = layers.slice_layers(params["text_model"]["encoder"]["layers"], first_layer, config.text.layers)
-    if tokens is not None:
-        x = layers.insert_tokens(x, tokens.values, TOKEN_START)
-    return layers.run_blocks(config.text, stack, x, causal_mask(x.shape[1]), tokens, TOKEN_START)[0]
+    stack = params["text_model"]["encoder"]["layers"]
+    return layers.run_blocks(config.text, stack, x, causal_mask(x.shape[1]), first=first_layer)[0]
 
 
 def project(
     params: Params, config: CLIPConfig, x: Float[Array, "C T D"], positions: Int[Array, "C"]
 ) -> Float[Array, "C d"]:
     """The output at the end-of-text positions to the joint space, in float32."""
-    read = jnp.take_along_axis(x, positions[:, None, None], axis=1)[:, 0]
+    return project_ends(params, config, jnp.take_along_axis(x, positions[:, None, None], axis=1)[:, 0])
+
+
+def project_ends(params: Params, config: CLIPConfig, read: Float[Array, "C D"]) -> Float[Array, "C d"]:
+    """The same of the rows already read."""
     norm = params["text_model"]["final_layer_norm"]
     read = layers.apply_norm(norm, read, config.text.layer_norm_epsilon)
     return read @ params["text_projection"]["kernel"].astype(jnp.float32)

@@ -4,11 +4,14 @@
 and a mask per head (METHOD.md sections 2, 3 and 6); `project` is the final LayerNorm and projection.
 """
 
+import functools
+from typing import cast
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt8
 
 from dear_jax.clip import layers
-from dear_jax.clip.config import CLIPConfig
+from dear_jax.clip.config import CLIPConfig, TowerConfig
 from dear_jax.clip.layers import Analysis, Params, Tokens
 
 
@@ -51,8 +54,7 @@ def prefix(
 ) -> Float[Array, "B 1+P D"]:
     """Normalised pixels to the output of layer `last_layer` (0: the embedding alone)."""
     x = embed(params, config, pixels, dtype)
-    stack = layers.slice_layers(params["vision_model"]["encoder"]["layers"], 1, last_layer)
-    return layers.run_blocks(config.vision, stack, x)[0]
+    return layers.run_blocks(config.vision, params["vision_model"]["encoder"]["layers"], x, last=last_layer)[0]
 
 
 def suffix(
@@ -79,20 +81,75 @@ def suffix(
     Returns:
         The output of the last layer, before the final LayerNorm, and the analysis or None.
     """
-    stack = layers.slice_layers(params["vision_model"]["encoder"]["layers"], first_layer, config.vision.layers)
     start = x.shape[1]
     if tokens is not None:
         x = layers.insert_tokens(x, tokens.values, start)
-    if head_mask is not None:
-        expected = (
-            config.vision.layers - first_layer + 1,
-            config.vision.heads,
-            x.shape[1],
-            x.shape[1],
-        )
-        if head_mask.shape != expected:
-            raise ValueError(f"expected a head_mask of shape {expected} (layers, heads, T, T), got {head_mask.shape}")
-    return layers.run_blocks(config.vision, stack, x, head_mask, tokens, start, analyse)
+    _check_mask(config, head_mask, first_layer, x.shape[1])
+    stack = params["vision_model"]["encoder"]["layers"]
+    return layers.run_blocks(config.vision, stack, x, head_mask, tokens, start, analyse, first=first_layer)
+
+
+def read_suffix(
+    params: Params,
+    config: CLIPConfig,
+    x: Float[Array, "B 1+P D"],
+    first_layer: int,
+    tokens: Tokens | None = None,
+    head_mask: Bool[Array, "L H T T"] | None = None,
+) -> Float[Array, "B 1+K D"]:
+    """The rows of `suffix` that are read, the class token and the learned tokens, and no work beyond them.
+
+    The last layer computes these rows alone; in the first one the learned tokens, still the same for every image, are
+    projected once, and no gradient passes through the projections of the original tokens.
+    """
+    tower, stack = config.vision, params["vision_model"]["encoder"]["layers"]
+    originals = x.shape[1]
+    _check_mask(config, head_mask, first_layer, originals + (0 if tokens is None else len(tokens.values)))
+
+    def mask_of(number: int) -> Array | None:
+        return None if head_mask is None else head_mask[number - first_layer]
+
+    def pick(x: Array) -> Array:
+        return jnp.concatenate([x[..., :1, :], x[..., originals:, :]], axis=-2)
+
+    first_middle = first_layer
+    if tokens is not None and first_layer < tower.layers:
+        enter = layers.recompute(functools.partial(_enter, tower, stack, first_layer))
+        x = enter(x, tokens.values, mask_of(first_layer))
+        first_middle += 1
+    elif tokens is not None:
+        x = layers.insert_tokens(x, tokens.values, originals)
+    middle_mask = None if head_mask is None else head_mask[first_middle - first_layer : -1]
+    x, _ = layers.run_blocks(tower, stack, x, middle_mask, tokens, originals, first=first_middle, last=tower.layers - 1)
+
+    def read(x: Array) -> Array:
+        if tokens is not None:
+            x = layers.mix_tokens(x, tokens, originals)
+        block = layers.block_of(tower, stack, tower.layers, x.dtype)
+        query, key, value = block.project(x, pick)
+        mask = mask_of(tower.layers)
+        outputs, _ = layers.attention(query, key, value, None if mask is None else pick(mask))
+        return block.finish(pick(x), outputs)
+
+    return cast(Array, layers.recompute(read)(x))
+
+
+def _enter(
+    tower: TowerConfig, stack: Params, number: int, x: Array, values: Float[Array, "K D"], mask: Array | None
+) -> Float[Array, "B T D"]:
+    """Layer `number`, before which the learned tokens enter, behind `x`."""
+    block = layers.block_of(tower, stack, number, x.dtype)
+    tokens = jnp.broadcast_to(values.astype(x.dtype), (len(x), *values.shape))
+    projected = zip(block.project(x), block.project(values.astype(x.dtype)), strict=True)
+    query, key, value = (jnp.concatenate([a, jnp.broadcast_to(b, (len(x), *b.shape))], axis=1) for a, b in projected)
+    outputs, _ = layers.attention(query, key, value, mask)
+    return block.finish(jnp.concatenate([x, tokens], axis=1), outputs)
+
+
+def _check_mask(config: CLIPConfig, head_mask: Array | None, first_layer: int, length: int) -> None:
+    expected = (config.vision.layers - first_layer + 1, config.vision.heads, length, length)
+    if head_mask is not None and head_mask.shape != expected:
+        raise ValueError(f"expected a head_mask of shape {expected} (layers, heads, T, T), got {head_mask.shape}")
 
 
 def final_norm(params: Params, config: CLIPConfig, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
