@@ -7,6 +7,7 @@ flipped bit as if it were a number. A step that was half written is cleared away
 one is set aside for the one before it.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -105,12 +106,19 @@ class Checkpointer:
 
     def close(self) -> None:
         """Wait for the last save and end the threads behind it."""
+        manager = self._manager
+        if manager is None:
+            return
         try:
             self.wait()
+        except BaseException:
+            with contextlib.suppress(Exception):  # Orbax raises the same error again
+                manager.close()
+            raise
+        else:
+            self._guard(manager.close)
         finally:
-            if self._manager is not None:
-                self._manager.close()
-                self._manager = None
+            self._manager = None
 
     def __enter__(self) -> "Checkpointer":
         return self

@@ -14,10 +14,9 @@ from dear_jax.data.loading import Places, load_dataset
 from dear_jax.data.skipping import Checked
 from dear_jax.data.sources import ImageDataset, ImageSplit
 from dear_jax.errors import UserError
-from dear_jax.workdir import Workdir
+from dear_jax.workdir import DRAWN_SPLITS, Workdir
 
 TRANSFERS = ("cross_dataset", "domain_generalization")  # protocols that also evaluate on other data sets
-DRAWN_SPLITS = "splits.json"  # in the workdir, where splits had to be drawn
 
 
 @dataclasses.dataclass(frozen=True)

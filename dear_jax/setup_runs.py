@@ -6,8 +6,7 @@ from dear_jax import adapters, setup, storage
 from dear_jax.adapters import Trained
 from dear_jax.clip import weights
 from dear_jax.clip.weights import Backbone
-from dear_jax.setup_data import DRAWN_SPLITS
-from dear_jax.workdir import Workdir, read_json
+from dear_jax.workdir import DRAWN_SPLITS, Workdir, read_json
 
 
 def load(config: ConfigDict) -> tuple[Trained | None, Backbone]:

@@ -19,6 +19,7 @@ from dear_jax.errors import UserError
 from dear_jax.lock import Lock
 from dear_jax.metrics_file import MetricsFile
 
+DRAWN_SPLITS = "splits.json"  # where a job had to draw splits
 # A second start may change these keys: they change neither the adapter nor the results.
 FREE_KEYS = frozenset(
     {
@@ -54,7 +55,7 @@ class Workdir:
         return (self.path / "results.json").exists()
 
     def check_config(self, config: ConfigDict) -> str:
-        """Write `config.json` at the first start; refuse another config later.
+        """Write `config.json` at the first start; refuse another config once the run has begun.
 
         Returns:
             The SHA-256 of the file, which `results.json` repeats.
@@ -67,13 +68,20 @@ class Workdir:
                 for key, was, now in _differences(old, json.loads(json.dumps(new)))
                 if key not in FREE_KEYS
             ]
-            if differences:
+            if differences and self._begun():
                 raise UserError(
                     f"workdir {self.path} holds a run of another config: {'; '.join(differences)}. "
                     "Give another --workdir, or the same config to go on with that run."
                 )
+            if differences:  # the first start ended with a refusal: nothing of it counts
+                (self.path / DRAWN_SPLITS).unlink(missing_ok=True)
         self.write_json("config.json", new)
         return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def _begun(self) -> bool:
+        """Whether a run has left anything here beside its config and the splits that it drew."""
+        folders, files = storage.entries(self.path)
+        return bool(folders or set(files) - {"config.json", ".lock", DRAWN_SPLITS})
 
     def read_json(self, name: str) -> Any:
         """What a file of this folder holds."""

@@ -1,10 +1,11 @@
 """Do masks help on the embedded world? Every mask pattern on several class draws, with the spread.
 
-    python experiments/mask_patterns.py --workdir=runs/mask_patterns
+    python -m experiments.mask_patterns --workdir=runs/mask_patterns
 
-runs `dear_jax.main` once for every pattern and class draw (three seeds each; finished runs are not repeated), and
-prints a Markdown table: means over draws and seeds, and the difference to the open mask, paired by draw, with its 95 %
-interval over the draws (Student's t). About a minute a run on two CPU cores.
+runs `dear_jax.main` once for every class draw, all patterns and three seeds together (finished runs are not repeated),
+and prints two Markdown tables: means over draws and seeds with the difference to the open mask, paired by draw, and its
+95 % interval over the draws (Student's t); and the new classes under each way to fuse the paths. Some minutes a draw
+on two CPU cores.
 """
 
 import argparse
@@ -18,65 +19,80 @@ from scipy import stats
 
 DRAWS = ("world_compositions", *(f"world_compositions_{draw}" for draw in range(1, 5)))
 SETTINGS = {
-    "roles": ["--config.mask.pattern=roles"],
-    "open": ["--config.mask.pattern=open"],
-    "isolated": ["--config.mask.pattern=isolated"],
-    "random, seed 0": ["--config.mask.pattern=random", "--config.mask.seed=0"],
-    "random, seed 1": ["--config.mask.pattern=random", "--config.mask.seed=1"],
-    "open, lambda_reg 0": ["--config.mask.pattern=open", "--config.loss.reg=0"],
+    "roles": "mask.pattern=roles",
+    "permuted": "mask.pattern=permuted",
+    "layer_wise": "mask.pattern=layer_wise",
+    "only_generalization": "mask.pattern=only_generalization",
+    "only_attribute": "mask.pattern=only_attribute",
+    "open": "mask.pattern=open",
+    "isolated": "mask.pattern=isolated",
+    "random, seed 0": "mask.pattern=random; mask.seed=0",
+    "random, seed 1": "mask.pattern=random; mask.seed=1",
+    "open, lambda_reg 0": "mask.pattern=open; loss.reg=0",
 }
+VARIANTS = " | ".join(f"{name}: {overrides}" for name, overrides in SETTINGS.items())
 REFERENCE = "open"
+COLUMNS = ("base", "new", "hm")
+FUSIONS = {"learned": "learned", "class_only": "class path only", "equal": "all paths equal"}
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Run what is missing, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, default=Path("runs/mask_patterns"))
     parser.add_argument("flags", nargs="*", help="further --config.KEY=VALUE overrides, after --")
     arguments = parser.parse_args()
-    results = {
-        name: [run(arguments.workdir, name, draw, [*flags, *arguments.flags]) for draw in DRAWS]
-        for name, flags in SETTINGS.items()
-    }
-    print(table(results))
+    runs = [run(arguments.workdir, draw, arguments.flags) for draw in DRAWS]
+    print(accuracy_table(runs))
+    print()
+    print(fusion_table(runs))
 
 
-def run(workdir: Path, name: str, draw: str, flags: list[str]) -> dict:
-    """The results of one training run."""
-    folder = workdir / f"{draw}-{name.replace(', ', '-').replace(' ', '_')}"
+def run(workdir: Path, draw: str, flags: list[str]) -> dict:
+    """The results of one training run of all settings."""
+    folder = workdir / draw
     if not (folder / "results.json").exists():
         command = [sys.executable, "-m", "dear_jax.main", f"--config=configs/base2new.py:{draw}"]
-        subprocess.run([*command, *flags, f"--workdir={folder}"], check=True)
+        subprocess.run([*command, f"--config.variants={VARIANTS}", *flags, f"--workdir={folder}"], check=True)
     return json.loads((folder / "results.json").read_text())
 
 
-def table(results: dict[str, list[dict]]) -> str:
+def accuracy_table(runs: list[dict]) -> str:
     """A row per setting: mean ± population standard deviation over draws and seeds, and the paired difference."""
-    reference = {column: draw_means(results[REFERENCE], column) for column in ("base", "new", "hm")}
-    zero_shot = [run["zero_shot"] for run in results[REFERENCE]]
-    plain = [spread([row[column] for row in zero_shot]) for column in ("base", "new", "hm")]
+    reference = {column: draw_means(runs, REFERENCE, column) for column in COLUMNS}
+    plain = [spread([run["zero_shot"][column] for run in runs]) for column in COLUMNS]
     lines = [
         f"| mask | Base | New | HM | Base - {REFERENCE} | New - {REFERENCE} | HM - {REFERENCE} |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         f"| zero-shot CLIP | {' | '.join(plain)} | | | |",
     ]
-    for name, runs in results.items():
-        cells = [spread(all_seeds(runs, column)) for column in ("base", "new", "hm")]
-        for column in ("base", "new", "hm"):
-            difference = draw_means(runs, column) - reference[column]
+    for name in SETTINGS:
+        cells = [spread(all_seeds(runs, name, column)) for column in COLUMNS]
+        for column in COLUMNS:
+            difference = draw_means(runs, name, column) - reference[column]
             cells.append("" if name == REFERENCE else interval(difference))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def all_seeds(runs: list[dict], column: str) -> list[float]:
+def fusion_table(runs: list[dict]) -> str:
+    """A row per setting: new classes under each way to fuse, mean ± population standard deviation over draws."""
+    lines = [f"| mask | {' | '.join(f'New, {title}' for title in FUSIONS.values())} |", "| --- | ---: | ---: | ---: |"]
+    for name in SETTINGS:
+        fusions = [run["variants"][name]["fusion"]["new"] for run in runs]
+        cells = [spread([fusion[mode]["mean"] for fusion in fusions]) for mode in FUSIONS]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def all_seeds(runs: list[dict], name: str, column: str) -> list[float]:
     """One value per draw and seed."""
-    return [row[column] for run in runs for row in run["variants"]["default"]["seeds"].values()]
+    return [row[column] for run in runs for row in run["variants"][name]["seeds"].values()]
 
 
-def draw_means(runs: list[dict], column: str) -> np.ndarray:
+def draw_means(runs: list[dict], name: str, column: str) -> np.ndarray:
     """One value per draw: the mean over its seeds."""
-    return np.array([run["variants"]["default"]["mean"][column] for run in runs])
+    return np.array([run["variants"][name]["mean"][column] for run in runs])
 
 
 def spread(values: list[float]) -> str:

@@ -30,6 +30,8 @@ def test_config_is_written_once_and_recognised(tmp_path):
 def test_another_config_is_refused_with_every_differing_key(tmp_path):
     with Workdir(tmp_path) as files:
         files.check_config(make_config())
+        files.append_metrics({"step": 1})
+        files.flush_metrics()
         with pytest.raises(UserError) as error:
             files.check_config(make_config(**{"loss.reg": 2.0, "seeds": (1,)}))
         message = str(error.value)
@@ -42,8 +44,19 @@ def test_another_config_is_refused_with_every_differing_key(tmp_path):
 def test_keys_that_appear_or_vanish_are_differences(tmp_path):
     with Workdir(tmp_path) as files:
         files.check_config(make_config())
+        files.checkpoints.mkdir()
         with pytest.raises(UserError, match=r"loss was \{.*\}, now absent"):
             files.check_config(ConfigDict({"seeds": (1, 2), "train": {"log_every": 10, "epochs": 3}}))
+
+
+def test_a_start_that_was_refused_leaves_the_folder_to_the_mended_command(tmp_path):
+    with Workdir(tmp_path) as files:
+        files.check_config(make_config())
+        files.write_json("splits.json", {})
+    with Workdir(tmp_path) as files:
+        files.check_config(make_config(**{"loss.reg": 2.0}))
+        assert files.read_json("config.json")["loss"]["reg"] == 2.0
+        assert not (tmp_path / "splits.json").exists()
 
 
 def test_keys_without_effect_may_change(tmp_path):
