@@ -1,0 +1,111 @@
+"""Job: what the images of a user show, by what a run has learned.
+
+    python -m dear_jax.main --config=configs/predict.py --config.run=WORKDIR --config.images='*.jpg' --config.classes=cat,dog
+
+run, images, class names -> probabilities -> predictions.csv, probabilities.csv and the screen. Images that cannot be
+read are named in predictions.csv and at the end, with exit code 2; the others are classified all the same.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from dear_jax import setup, setup_runs
+from dear_jax.classifier import Classifier
+from dear_jax.data import class_list, unlabelled
+from dear_jax.data.unlabelled import Unlabelled
+from dear_jax.errors import UserError
+from dear_jax.report import predictions
+from dear_jax.report.predictions import WHOLE, ZERO_SHOT
+from dear_jax.workdir import Workdir
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Classify the images of `config.images` among `config.classes`.
+
+    Raises:
+        UserError: a bad config value, run, class list or pattern, before anything is done; unreadable images, afterwards.
+    """
+    setup.check(config)
+    images = open_images(config)
+    names = class_names(config)
+    with Workdir(workdir) as files:
+        files.check_config(config)
+        trained, backbone = setup_runs.load_chosen(config)
+        classifier = Classifier(
+            trained,
+            backbone,
+            names,
+            template=config.data.template,
+            new_classes=config.fusion.new_classes,
+            dtype=config.compute.dtype,
+            batch_size=config.eval.batch_size,
+            workers=config.data.workers,
+        )
+        seeds = ", ".join(map(str, trained.seeds))
+        print(
+            f"{len(images.names)} images, {len(classifier.classes)} classes, prompt {classifier.template!r}; what the run "
+            f"learned on {trained.dataset} (variant {trained.names[0]}, mean of the seeds {seeds}).",
+            flush=True,
+        )
+        bad = classify(classifier, images, files, config.predict.shown)
+        print(f"All files of this run are in {files.path}.", flush=True)
+    if bad:
+        raise UserError(unreadable(bad, len(images.names)))
+
+
+def open_images(config: ConfigDict) -> Unlabelled:
+    """The user's images, by name."""
+    if not config.images:
+        raise UserError(
+            "config.images is empty: give a folder, a pattern in quotes such as --config.images='photos/*.jpg', or a "
+            "text file with a path per line."
+        )
+    return unlabelled.gather(config.images, config.data.exif)
+
+
+def class_names(config: ConfigDict) -> tuple[str, ...] | None:
+    """The classes that the user gives; none: those that the run was trained on."""
+    return class_list.parse(config.classes) if config.classes else None
+
+
+def classify(classifier: Classifier, images: Unlabelled, files: Workdir, shown: int) -> list[str]:
+    """Write and print what all images are, in their order.
+
+    Returns:
+        Which images could not be read, and why.
+    """
+    opinions = (WHOLE, ZERO_SHOT, *classifier.paths)
+    top = [predictions.header(opinions)]
+    table = [["image", *classifier.classes]]
+    labels: list[str] = []
+    bad: list[str] = []
+    for prediction, readable in classifier.stream(images, skip_bad=True):
+        for name, row, label, good in zip(
+            prediction.images, prediction.rows(), prediction.labels, readable, strict=True
+        ):
+            if not good:
+                bad.append(images.problem(len(top) - 1))
+                top.append(predictions.bad_row(name, opinions, bad[-1]))
+                table.append([name, *[""] * len(classifier.classes)])
+                continue
+            top.append(predictions.row(name, classifier.classes, row))
+            table.append([name, *map(predictions.number, row[WHOLE])])
+            labels.append(label)
+            if len(labels) <= shown:
+                print(predictions.describe(name, classifier.classes, row), flush=True)
+    files.write_text("predictions.csv", predictions.to_csv(top))
+    files.write_text("probabilities.csv", predictions.to_csv(table))
+    if len(labels) > shown:
+        print(f"... and {len(labels) - shown} more images in predictions.csv.")
+    if labels:
+        print(f"Predicted: {predictions.summary(labels)}.")
+    return bad
+
+
+def unreadable(bad: Sequence[str], count: int) -> str:
+    """What to say at the end about images that could not be read."""
+    others = "; the others are done" if len(bad) < count else ""
+    more = f" And {len(bad) - 10} more." if len(bad) > 10 else ""
+    return f"{len(bad)} of {count} images could not be read{others}. {' '.join(bad[:10])}{more}"
