@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.job = "train"  # train | evaluate | predict | retrieve | pretrain | find_roles
     config.protocol = "base2new"  # base2new | few_shot | cross_dataset | domain_generalization; METHOD.md section 5
-    # evaluate, predict, retrieve: workdir (or adapter file) of a finished training run. evaluate without: zero-shot CLIP
+    # evaluate, predict, retrieve: workdir (or adapter file) of a finished training run; evaluate without: zero-shot
     config.run = ""
     config.run_backbone = ""  # its backbone's folder, where that is no longer where the run had it
     config.run_variant = ""  # predict, retrieve: which variant of the run; empty: its first

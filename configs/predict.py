@@ -3,7 +3,8 @@ r"""Classify images of your own with what a run has learned.
     python -m dear_jax.main --config=configs/predict.py --config.run=WORKDIR --config.images='photos/*.jpg' \
         --config.classes=cat,dog
 
-The workdir then holds `predictions.csv` and `probabilities.csv`. The same from Python: `from dear_jax import Classifier`.
+The workdir then holds `predictions.csv` and `probabilities.csv`. From Python the same is
+`from dear_jax import Classifier`.
 """
 
 from ml_collections import ConfigDict

@@ -80,13 +80,9 @@ class Trained:
         """
         variant = variant or self.names[0]
         if variant not in self.names:
-            raise UserError(
-                f"The run has no variant {variant!r} (config.run_variant); it has {', '.join(self.names)}."
-            )
+            raise UserError(f"The run has no variant {variant!r} (config.run_variant); it has {', '.join(self.names)}.")
         if seed is not None and seed not in self.seeds:
-            raise UserError(
-                f"The run has no seed {seed} (config.run_seed); it has {', '.join(map(str, self.seeds))}."
-            )
+            raise UserError(f"The run has no seed {seed} (config.run_seed); it has {', '.join(map(str, self.seeds))}.")
         part = next(part for part in self.parts if variant in part.names)
         v, s = part.names.index(variant), slice(None) if seed is None else [self.seeds.index(seed)]
         return dataclasses.replace(

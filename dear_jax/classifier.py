@@ -30,7 +30,8 @@ from dear_jax.clip import weights
 from dear_jax.clip.layers import Params
 from dear_jax.clip.weights import Backbone
 from dear_jax.data import prompts, unlabelled
-from dear_jax.data.unlabelled import Item, Unlabelled
+from dear_jax.data.sources import ImageSplit
+from dear_jax.data.unlabelled import Item
 from dear_jax.errors import UserError
 from dear_jax.features import ClassFeatures, Encoder, ImageFeatures
 from dear_jax.report import predictions
@@ -59,7 +60,8 @@ class Prediction:
 
     def __str__(self) -> str:
         return "\n".join(
-            predictions.describe(name, self.class_names, row) for name, row in zip(self.images, self.rows(), strict=True)
+            predictions.describe(name, self.class_names, row)
+            for name, row in zip(self.images, self.rows(), strict=True)
         )
 
     def rows(self) -> Iterator[dict[str, np.ndarray]]:
@@ -170,8 +172,8 @@ class Classifier:
         """Probabilities of the classes for one or many images.
 
         Args:
-            images: a text: a folder, a pattern such as "photos/**/*.jpg", a list of paths in a `.txt` file, or one file;
-                or a path, a PIL image or an array uint8 `[H, W, 3]`; or a sequence of these.
+            images: a text: a folder, a pattern such as "photos/**/*.jpg", a list of paths in a `.txt` file, or one
+                file; or a path, a PIL image or an array uint8 `[H, W, 3]`; or a sequence of these.
 
         Raises:
             UserError: nothing is found, or an image cannot be read.
@@ -186,16 +188,16 @@ class Classifier:
             np.concatenate([part.zero_shot for part, _ in parts]),
         )
 
-    def stream(self, images: Unlabelled, skip_bad: bool = False) -> Iterator[tuple[Prediction, np.ndarray]]:
+    def stream(self, images: ImageSplit, skip_bad: bool = False) -> Iterator[tuple[Prediction, np.ndarray]]:
         """Predictions batch by batch in the images' order, and bool `[B]`: which could be read.
 
         What could not be read is an error, or, with `skip_bad`, has a prediction without meaning.
         """
-        start = 0
+        start, all_names = 0, images.names
         theta = self._encoder.run[0]["fusion"][:, 0]
         with jax.default_matmul_precision(PRECISION):
-            for features, valid in self._encoder.images(images.split, skip_bad):
-                names = images.names[start : start + len(valid)]
+            for features, valid in self._encoder.images(images, skip_bad):
+                names = all_names[start : start + len(valid)]
                 start += len(names)
                 found = self._probabilities(self._encoder.params, theta, self._features, features, mode=self._mode)
                 whole, paths, zero_shot = (np.asarray(array)[: len(names)] for array in found)

@@ -1,6 +1,7 @@
-"""Job: what the images of a user show, by what a run has learned.
+r"""Job: what the images of a user show, by what a run has learned.
 
-    python -m dear_jax.main --config=configs/predict.py --config.run=WORKDIR --config.images='*.jpg' --config.classes=cat,dog
+    python -m dear_jax.main --config=configs/predict.py --config.run=WORKDIR --config.images='*.jpg' \
+        --config.classes=cat,dog
 
 run, images, class names -> probabilities -> predictions.csv, probabilities.csv and the screen. Images that cannot be
 read are named in predictions.csv and at the end, with exit code 2; the others are classified all the same.
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 from dear_jax import setup, setup_runs
 from dear_jax.classifier import Classifier
 from dear_jax.data import class_list, unlabelled
-from dear_jax.data.unlabelled import Unlabelled
+from dear_jax.data.sources import ImageSplit
 from dear_jax.errors import UserError
 from dear_jax.report import predictions
 from dear_jax.report.predictions import WHOLE, ZERO_SHOT
@@ -25,7 +26,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Classify the images of `config.images` among `config.classes`.
 
     Raises:
-        UserError: a bad config value, run, class list or pattern, before anything is done; unreadable images, afterwards.
+        UserError: a bad config value, run, class list or pattern; at the end, images that could not be read.
     """
     setup.check(config)
     images = open_images(config)
@@ -43,20 +44,19 @@ def run(config: ConfigDict, workdir: Path) -> None:
             batch_size=config.eval.batch_size,
             workers=config.data.workers,
         )
-        seeds = ", ".join(map(str, trained.seeds))
         print(
-            f"{len(images.names)} images, {len(classifier.classes)} classes, prompt {classifier.template!r}; what the run "
-            f"learned on {trained.dataset} (variant {trained.names[0]}, mean of the seeds {seeds}).",
+            f"{len(images)} images, {len(classifier.classes)} classes, prompt {classifier.template!r}, adapter of "
+            f"{trained.dataset}, variant {trained.names[0]}, {describe_seeds(trained.seeds)}.",
             flush=True,
         )
         bad = classify(classifier, images, files, config.predict.shown)
         print(f"All files of this run are in {files.path}.", flush=True)
     if bad:
-        raise UserError(unreadable(bad, len(images.names)))
+        raise UserError(unreadable(bad, len(images)))
 
 
-def open_images(config: ConfigDict) -> Unlabelled:
-    """The user's images, by name."""
+def open_images(config: ConfigDict) -> ImageSplit:
+    """The user's images."""
     if not config.images:
         raise UserError(
             "config.images is empty: give a folder, a pattern in quotes such as --config.images='photos/*.jpg', or a "
@@ -70,7 +70,7 @@ def class_names(config: ConfigDict) -> tuple[str, ...] | None:
     return class_list.parse(config.classes) if config.classes else None
 
 
-def classify(classifier: Classifier, images: Unlabelled, files: Workdir, shown: int) -> list[str]:
+def classify(classifier: Classifier, images: ImageSplit, files: Workdir, shown: int) -> list[str]:
     """Write and print what all images are, in their order.
 
     Returns:
@@ -102,6 +102,11 @@ def classify(classifier: Classifier, images: Unlabelled, files: Workdir, shown: 
     if labels:
         print(f"Predicted: {predictions.summary(labels)}.")
     return bad
+
+
+def describe_seeds(seeds: Sequence[int]) -> str:
+    """Whose probabilities are given."""
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of the seeds {', '.join(map(str, seeds))}"
 
 
 def unreadable(bad: Sequence[str], count: int) -> str:

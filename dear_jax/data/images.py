@@ -40,6 +40,11 @@ class FileLoader:
     paths: tuple[str, ...]
     exif: bool = True
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """How to call the images."""
+        return self.paths
+
     def __call__(self, index: int) -> np.ndarray:
         """The image, uint8 [H, W, 3]."""
         return read(self.folder / self.paths[index], self.exif)

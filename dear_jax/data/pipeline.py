@@ -175,10 +175,10 @@ class _Readable(_Examples):
 
     def __getitem__(self, index: int) -> Batch:
         try:
-            return super().__getitem__(index) | {"valid": np.bool_(True)}
+            return super().__getitem__(index) | {"valid": np.array(True)}
         except UserError:
             label = self._split.labels[index].astype(np.int32)
-            return {"image": np.zeros((1, 1, 3), np.uint8), "label": label, "valid": np.bool_(False)}
+            return {"image": np.zeros((1, 1, 3), np.uint8), "label": label, "valid": np.array(False)}
 
 
 class _Epochs(_Examples):

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from dear_jax.errors import UserError
+
 Load = Callable[[int], np.ndarray]
 
 
@@ -41,6 +43,20 @@ class ImageSplit:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """How to call the images: as their loader does, if it has names for them, else by their places."""
+        names = getattr(self.load, "names", None)
+        return tuple(names) if names else tuple(map(_name, range(len(self))))
+
+    def problem(self, index: int) -> str:
+        """Why an image cannot be read; empty if it can."""
+        try:
+            self.load(index)
+        except UserError as error:
+            return str(error)
+        return ""
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "ImageSplit":
         """The images at `indices`, in that order, labels unchanged."""
@@ -128,12 +144,22 @@ class ImageDataset:
         )
 
 
+def _name(index: int) -> str:
+    return f"image {index}"
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Picked:
     """`load` of some images of a larger split; a class, not a closure, so that it pickles."""
 
     load: Load
     indices: np.ndarray
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that the images have in the larger split."""
+        names = getattr(self.load, "names", None)
+        return tuple(names[index] if names else _name(index) for index in self.indices)
 
     def __call__(self, index: int) -> np.ndarray:
         return self.load(int(self.indices[index]))

@@ -1,6 +1,6 @@
 """Images without labels: files that a pattern, a folder or a list names, and pictures that a program holds.
 
-In: what a user gives. Out: a name per image, and a split (labels all 0) that loads them like those of any data set.
+In: what a user gives. Out: a split, its labels all 0, that names and loads the images like those of any data set.
 """
 
 import dataclasses
@@ -19,22 +19,6 @@ from dear_jax.errors import UserError
 
 Item = str | Path | Image.Image | np.ndarray
 WANTED = "a path, a PIL image, or an array uint8 [H, W, 3]"
-
-
-@dataclasses.dataclass(frozen=True)
-class Unlabelled:
-    """N images and how to call them."""
-
-    names: tuple[str, ...]
-    split: ImageSplit
-
-    def problem(self, index: int) -> str:
-        """Why an image cannot be read; empty if it can."""
-        try:
-            self.split.load(index)
-        except UserError as error:
-            return str(error)
-        return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +90,7 @@ def _read_list(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def gather(given: str | Path | Item | Sequence[Item], exif: bool = True) -> Unlabelled:
+def gather(given: str | Path | Item | Sequence[Item], exif: bool = True) -> ImageSplit:
     """Images of a text (`find`), or of one or several items.
 
     Args:
@@ -126,7 +110,7 @@ def gather(given: str | Path | Item | Sequence[Item], exif: bool = True) -> Unla
     if not items:
         raise UserError(f"images: expected at least one image, found an empty {type(given).__name__}.")
     names = tuple(_name(item, index) for index, item in enumerate(items))
-    return Unlabelled(names, ImageSplit(np.zeros(len(items), np.int64), ItemLoader(tuple(items), names, exif)))
+    return ImageSplit(np.zeros(len(items), np.int64), ItemLoader(tuple(items), names, exif))
 
 
 def _check(item: Any, index: int) -> Item:
