@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dear_jax import adapters
 from dear_jax.adapt import fusion
@@ -152,12 +152,8 @@ class Classifier:
 
     @classes.setter
     def classes(self, names: Sequence[str]) -> None:
-        if isinstance(names, str):
-            raise UserError(f"classes: expected a list of names, found the text {names!r}; give [{names!r}].")
+        _, token_ids = tokenize(names, self.template, self.backbone)
         names = tuple(names)
-        if not names:
-            raise UserError("The list of classes is empty. Give the names to tell apart, such as cat,dog.")
-        token_ids = tokenizers.shorten(self.backbone.tokenizer(prompts.prompts(names, self.template)))
         with jax.default_matmul_precision(PRECISION):
             self._features = self._encoder.classes(token_ids)
         self._mode = self._fusion_of_new if self.trained.is_new(names) else "learned"
@@ -203,6 +199,20 @@ class Classifier:
                 whole, paths, zero_shot = (np.asarray(array)[: len(names)] for array in found)
                 by_path = {name: paths[:, i] for i, name in enumerate(self.paths)}
                 yield Prediction(names, self.classes, whole, by_path, zero_shot), valid[: len(names)]
+
+
+def tokenize(names: Sequence[str], template: str, backbone: Backbone) -> tuple[list[str], Int[np.ndarray, "C T"]]:
+    """The prompts of the classes, and their token ids.
+
+    Raises:
+        UserError: there is no class, two give the same prompt, or one is too long for the text tower.
+    """
+    if isinstance(names, str):
+        raise UserError(f"classes: expected a list of names, found the text {names!r}; give [{names!r}].")
+    if not len(names):
+        raise UserError("The list of classes is empty. Give the names to tell apart, such as cat,dog.")
+    texts = prompts.prompts(names, template)
+    return texts, tokenizers.shorten(backbone.tokenizer(texts))
 
 
 def _probabilities(

@@ -52,7 +52,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         bad = classify(classifier, images, files, config.predict.shown)
         print(f"All files of this run are in {files.path}.", flush=True)
     if bad:
-        raise UserError(unreadable(bad, len(images)))
+        raise UserError(unlabelled.unreadable(bad, len(images)))
 
 
 def open_images(config: ConfigDict) -> ImageSplit:
@@ -107,10 +107,3 @@ def classify(classifier: Classifier, images: ImageSplit, files: Workdir, shown: 
 def describe_seeds(seeds: Sequence[int]) -> str:
     """Whose probabilities are given."""
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of the seeds {', '.join(map(str, seeds))}"
-
-
-def unreadable(bad: Sequence[str], count: int) -> str:
-    """What to say at the end about images that could not be read."""
-    others = "; the others are done" if len(bad) < count else ""
-    more = f" And {len(bad) - 10} more." if len(bad) > 10 else ""
-    return f"{len(bad)} of {count} images could not be read{others}. {' '.join(bad[:10])}{more}"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from dear_jax import __version__, predict, retrieval, setup, setup_data, setup_runs
+from dear_jax import __version__, retrieval, setup, setup_data, setup_runs
 from dear_jax.adapters import Trained
 from dear_jax.data import transforms, unlabelled
 from dear_jax.data.sources import ImageSplit
@@ -56,7 +56,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         queries, gallery = (encode(encoder, split, source.get("class_names"), skip_bad) for split in splits)
         problems = [*queries.problems, *gallery.problems]
         if not (len(queries.split) and len(gallery.split)):
-            raise UserError(predict.unreadable(problems, sum(map(len, splits))))
+            raise UserError(unlabelled.unreadable(problems, sum(map(len, splits))))
 
         results = {"data": source, **describe(trained), **measure(queries, gallery, config.retrieve.top)}
         files.write_json("retrieval.json", results | {"skipped": problems})
@@ -71,7 +71,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             f"\n{table}\nAll files of this run are in {files.path}; contact_sheet.html opens in a browser.", flush=True
         )
     if problems and config.images:
-        raise UserError(predict.unreadable(problems, sum(map(len, splits))))
+        raise UserError(unlabelled.unreadable(problems, sum(map(len, splits))))
 
 
 def open_splits(

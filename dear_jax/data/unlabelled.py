@@ -76,7 +76,7 @@ def find(text: str) -> tuple[str, ...]:
         found = sorted(name for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
     if not found:
         raise UserError(
-            f"config.images: no image is found by {text!r} in {Path.cwd()}. Give a folder, a text file with a path per "
+            f"No image is found by {text!r} in {Path.cwd()}. Give a folder, a text file with a path per "
             "line, or a pattern in quotes, such as 'photos/*.jpg' or 'photos/**/*.png'."
         )
     return tuple(found)
@@ -86,7 +86,7 @@ def _read_list(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"config.images: the list {path} cannot be read: {error}.") from error
+        raise UserError(f"The list {path} cannot be read: {error}.") from error
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -132,3 +132,10 @@ def _name(item: Item, index: int) -> str:
     if isinstance(item, str | Path):
         return str(item)
     return str(getattr(item, "filename", "")) or f"image {index}"
+
+
+def unreadable(bad: Sequence[str], count: int) -> str:
+    """What to say at the end about images that could not be read."""
+    others = "; the others are done" if len(bad) < count else ""
+    more = f" And {len(bad) - 10} more." if len(bad) > 10 else ""
+    return f"{len(bad)} of {count} images could not be read{others}. {' '.join(bad[:10])}{more}"
