@@ -37,7 +37,6 @@ from dear_jax.features import ClassFeatures, Encoder, ImageFeatures
 from dear_jax.report import predictions
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-PRECISION = "float32"  # of products on accelerators, as `config.compute.matmul_precision` by default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +93,7 @@ class Classifier:
         template: str = "",
         new_classes: str = "learned",
         dtype: str = "float32",
+        matmul_precision: str = "float32",
         batch_size: int = 32,
         workers: int = 0,
         exif: bool = True,
@@ -106,7 +106,7 @@ class Classifier:
         self.trained, self.backbone = trained, backbone
         self.template = template or trained.template
         self._fusion_of_new = fusion.parse_mode(str(new_classes))
-        self._exif = exif
+        self._exif, self._precision = exif, matmul_precision
         self._probabilities = jax.jit(_probabilities, static_argnames="mode")
         self._encoder = Encoder(trained, backbone, DTYPES[dtype], batch_size, workers)
         self.classes = trained.class_names if classes is None else classes
@@ -132,8 +132,9 @@ class Classifier:
             backbone: where the frozen CLIP is, if no longer where the run had it.
             **options: template (a prompt with one {}; empty: that of the training), new_classes (how paths are fused
                 for classes that were not trained on: learned, class_only, equal or the weight of the class path),
-                dtype (float32 or bfloat16), batch_size (images at a time), workers (processes that read images), exif
-                (whether to turn images as their EXIF tag says).
+                dtype (float32 or bfloat16), matmul_precision (of accelerators: float32, tensorfloat32 or bfloat16),
+                batch_size (images at a time), workers (processes that read images), exif (whether to turn images as
+                their EXIF tag says).
 
         Raises:
             UserError: no run, another backbone than the run's, or classes that cannot be told apart.
@@ -154,7 +155,7 @@ class Classifier:
     def classes(self, names: Sequence[str]) -> None:
         _, token_ids = tokenize(names, self.template, self.backbone)
         names = tuple(names)
-        with jax.default_matmul_precision(PRECISION):
+        with jax.default_matmul_precision(self._precision):
             self._features = self._encoder.classes(token_ids)
         self._mode = self._fusion_of_new if self.trained.is_new(names) else "learned"
         self._class_names = names
@@ -191,7 +192,7 @@ class Classifier:
         """
         start, all_names = 0, images.names
         theta = self._encoder.run[0]["fusion"][:, 0]
-        with jax.default_matmul_precision(PRECISION):
+        with jax.default_matmul_precision(self._precision):
             for features, valid in self._encoder.images(images, skip_bad):
                 names = all_names[start : start + len(valid)]
                 start += len(names)

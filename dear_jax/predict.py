@@ -41,6 +41,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             template=config.data.template,
             new_classes=config.fusion.new_classes,
             dtype=config.compute.dtype,
+            matmul_precision=config.compute.matmul_precision,
             batch_size=config.eval.batch_size,
             workers=config.data.workers,
         )
