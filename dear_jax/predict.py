@@ -8,8 +8,8 @@ read are named in predictions.csv and at the end, with exit code 2; the others a
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from etils import epath
 from ml_collections import ConfigDict
 
 from dear_jax import setup, setup_runs
@@ -22,7 +22,7 @@ from dear_jax.report.predictions import WHOLE, ZERO_SHOT
 from dear_jax.workdir import Workdir
 
 
-def run(config: ConfigDict, workdir: Path) -> None:
+def run(config: ConfigDict, workdir: epath.Path) -> None:
     """Classify the images of `config.images` among `config.classes`.
 
     Raises:

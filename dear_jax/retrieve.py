@@ -8,10 +8,10 @@ retrieval.md, retrieval.json, rankings.csv, contact_sheet.png and contact_sheet.
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
 from dear_jax import __version__, retrieval, setup, setup_data, setup_runs
@@ -39,7 +39,7 @@ class Images:
     problems: tuple[str, ...]  # of the images left out
 
 
-def run(config: ConfigDict, workdir: Path) -> None:
+def run(config: ConfigDict, workdir: epath.Path) -> None:
     """Rank the gallery for every query, measure, and show.
 
     Raises:

@@ -162,6 +162,7 @@ assert classifier({images!r}).paths["color"].shape == (2, 3)
 """
 
 
+@pytest.mark.slow
 def test_in_a_fresh_process_as_in_a_notebook(embedded_run, images, tmp_path):
     from PIL import Image
 
