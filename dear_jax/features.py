@@ -5,6 +5,7 @@ seeds; images are spread over the devices; classes are encoded in chunks, so tha
 number but for the features themselves.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from dear_jax import sharding, step
-from dear_jax.adapt.model import Model, Settings
+from dear_jax.adapt.model import Model, Prompts, Settings
 from dear_jax.adapt.tokens import Adapter
 from dear_jax.adapters import Trained
 from dear_jax.clip.layers import Params
@@ -24,7 +25,8 @@ from dear_jax.data import pipeline
 from dear_jax.data.sources import ImageSplit
 
 CLASS_PATH = "class"  # name of the first path; the others are called after their attributes
-CHUNK = 256  # class prompts encoded at a time
+CHUNK = 256  # class prompts that pass through the adapted tower at a time
+GROUP = 4096  # class prompts whose frozen side is held at a time; each group of another form is compiled anew
 
 
 class ImageFeatures(NamedTuple):
@@ -51,7 +53,8 @@ class Encoder:
             UserError: the adapters do not belong to this backbone.
         """
         (program,) = trained.adapters(backbone, dtype)
-        self.model, self.batch_size, self.workers = program.model, batch_size, workers
+        self.model = dataclasses.replace(program.model, class_chunk=CHUNK)
+        self.batch_size, self.workers = batch_size, workers
         self.mesh = sharding.make_mesh(1, batch_size)
         self.run: tuple[Adapter, Settings] = sharding.place(
             (program.adapter, program.settings), self.mesh, sharding.REPLICATED
@@ -67,14 +70,15 @@ class Encoder:
 
     def classes(self, token_ids: Int[np.ndarray, "C T"]) -> ClassFeatures:
         """Features of any number of prompts."""
-        count = len(token_ids)
-        size = min(CHUNK, count)
-        padded = np.pad(token_ids, ((0, -count % size), (0, 0)), mode="edge")
-        chunks = [self._classes(self.params, *self.run, chunk) for chunk in np.split(padded, len(padded) // size)]
+        groups = [self._encode_group(token_ids[start : start + GROUP]) for start in range(0, len(token_ids), GROUP)]
         return ClassFeatures(
-            jnp.concatenate([chunk.adapted for chunk in chunks], axis=1)[:, :count],
-            jnp.concatenate([chunk.plain for chunk in chunks])[:count],
+            jnp.concatenate([group.adapted for group in groups], axis=1),
+            jnp.concatenate([group.plain for group in groups]),
         )
+
+    def _encode_group(self, token_ids: Int[np.ndarray, "C T"]) -> ClassFeatures:
+        prompts = self.model.encode_prompts(self.params, token_ids)
+        return ClassFeatures(self._classes(self.params, *self.run, prompts), prompts.features)
 
     def images(
         self, split: ImageSplit, skip_bad: bool = False
@@ -101,10 +105,9 @@ def _encode_images(
 
 
 def _encode_classes(
-    model: Model, params: Params, adapter: Adapter, settings: Settings, token_ids: Int[Array, "C T"]
-) -> ClassFeatures:
-    prompts = model.encode_prompts(params, token_ids)
+    model: Model, params: Params, adapter: Adapter, settings: Settings, prompts: Prompts
+) -> Float[Array, "S C d"]:
     adapted = step.each_run(
         lambda adapter, settings: model.text_features(adapter, params, prompts, settings.beta), adapter, settings
     )
-    return ClassFeatures(adapted[:, 0], prompts.features)
+    return adapted[:, 0]

@@ -98,7 +98,8 @@ def test_seeds_and_variants(embedded_run, images, classifier):
 
 @pytest.mark.slow
 def test_other_classes_and_chunks_of_them(embedded_run, images, monkeypatch):
-    monkeypatch.setattr(features, "CHUNK", 3)
+    monkeypatch.setattr(features, "CHUNK", 2)
+    monkeypatch.setattr(features, "GROUP", 3)
     classifier = Classifier.load(embedded_run, CLASSES)
     np.testing.assert_allclose(classifier(images).probabilities, plainly(embedded_run, images)[0], **CLOSE)
     classifier.classes = CLASSES[:2]
