@@ -15,10 +15,15 @@ BACKBONE = "openai/clip-vit-base-patch16"  # of all published tables
 def get_config() -> ConfigDict:
     """All keys with their defaults: few-shot training of DeAR on the embedded CLIP and world."""
     config = ConfigDict()
-    config.job = "train"  # train | evaluate | pretrain | find_roles
+    config.job = "train"  # train | evaluate | predict | retrieve | pretrain | find_roles
     config.protocol = "base2new"  # base2new | few_shot | cross_dataset | domain_generalization; METHOD.md section 5
-    config.run = ""  # evaluate: workdir (or adapter file) of a finished training run; empty: zero-shot CLIP alone
+    # evaluate, predict, retrieve: workdir (or adapter file) of a finished training run; evaluate without: zero-shot
+    config.run = ""
     config.run_backbone = ""  # its backbone's folder, where that is no longer where the run had it
+    config.run_variant = ""  # predict, retrieve: which variant of the run; empty: its first
+    config.run_seed = config_dict.placeholder(int)  # the same for its seed; None: all (predict: their mean probability)
+    config.images = ""  # predict, retrieve: folder, pattern such as "photos/**/*.jpg", or text file with a path a line
+    config.classes = ""  # predict: names with commas between, or a text file with a name a line; empty: the run's own
     config.variants = ""  # settings trained side by side: mask_patterns | losses | beta | "NAME: KEY=VALUE; ... | ..."
     config.seeds = (1, 2, 3)  # trained together in one program; each gives what a run of its own gives
     config.backbone = "embedded"  # the packaged tiny CLIP, a checkpoint's directory, or a hub name (openai/clip-...)
@@ -111,6 +116,16 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.batch_size = 100  # images
     config.eval.datasets = ()  # cross_dataset, domain_generalization: what the adapter is also measured on
+
+    config.predict = ConfigDict()
+    config.predict.shown = 20  # images printed on the screen; the CSV files have all
+
+    config.retrieve = ConfigDict()
+    config.retrieve.queries = 200  # images drawn as queries, the others are the gallery; at most half of all
+    config.retrieve.seed = 0  # of that draw
+    config.retrieve.query_images = ""  # queries of one's own, as config.images, which then is the gallery
+    config.retrieve.top = 10  # gallery images shown per query, and of precision@top
+    config.retrieve.shown = 6  # queries on the contact sheets
 
     config.compute = ConfigDict()
     config.compute.dtype = "float32"  # of the towers: float32 | bfloat16; adapter and losses stay float32

@@ -1,5 +1,7 @@
 """dear_jax: DeAR (arXiv 2603.01111) in JAX and Flax: adapt CLIP without losing what CLIP knew.
 
+`from dear_jax import Classifier` classifies images with what a run has learned; runs are started by `dear_jax.main`.
+
 Dimensions, the same letters everywhere (layers are counted from 1, as in the paper):
 
     B images of a batch         C classes (prompts)          L layers of a tower
@@ -8,4 +10,23 @@ Dimensions, the same letters everywhere (layers are counted from 1, as in the pa
     S seeds of a run            V variants of a run          J first layer that meets the learned tokens
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dear_jax.classifier import Classifier
+
 __version__ = "0.1.0"
+__all__ = ["Classifier", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the public names on their first use: importing the package imports no JAX."""
+    if name == "Classifier":
+        from dear_jax.classifier import Classifier
+
+        return Classifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -72,6 +72,32 @@ class Trained:
         """Whether there is a class among these that was not trained on."""
         return not set(class_names) <= set(self.class_names)
 
+    def select(self, variant: str = "", seed: int | None = None) -> "Trained":
+        """One variant of the run (empty: its first), and of it one seed (None: all).
+
+        Raises:
+            UserError: the run has no such variant or seed.
+        """
+        variant = variant or self.names[0]
+        if variant not in self.names:
+            raise UserError(f"The run has no variant {variant!r} (config.run_variant); it has {', '.join(self.names)}.")
+        if seed is not None and seed not in self.seeds:
+            raise UserError(f"The run has no seed {seed} (config.run_seed); it has {', '.join(map(str, self.seeds))}.")
+        part = next(part for part in self.parts if variant in part.names)
+        v, s = part.names.index(variant), slice(None) if seed is None else [self.seeds.index(seed)]
+        return dataclasses.replace(
+            self,
+            seeds=self.seeds if seed is None else (seed,),
+            parts=(
+                Part(
+                    part.structure,
+                    (variant,),
+                    {name: leaf[s, v : v + 1] for name, leaf in part.adapter.items()},
+                    Settings(*(leaf[v : v + 1] for leaf in part.settings)),
+                ),
+            ),
+        )
+
     def adapters(self, backbone: Backbone, dtype: Any) -> tuple[Adapters, ...]:
         """The adapters of every program on their backbone, in a compute dtype.
 

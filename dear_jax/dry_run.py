@@ -11,7 +11,17 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dear_jax import dry_run_roles, setup, setup_data, setup_roles, setup_runs, setup_variants, sharding, train
+from dear_jax import (
+    dry_run_images,
+    dry_run_roles,
+    setup,
+    setup_data,
+    setup_roles,
+    setup_runs,
+    setup_variants,
+    sharding,
+    train,
+)
 from dear_jax.adapt import patterns
 from dear_jax.adapters import Trained
 from dear_jax.clip.weights import Backbone, cast, parameter_count
@@ -43,11 +53,12 @@ def run(config: ConfigDict) -> None:
         raise UserError("--dry_run describes jobs that use a backbone; config.job=pretrain makes one from nothing.")
     _print("Config", _flatten(config.to_dict()))
     attempt(setup.check, config)
-    loaded = attempt(setup_runs.load, config)
+    on_images = config.job in ("predict", "retrieve")
+    loaded = attempt(setup_runs.load_chosen if on_images else setup_runs.load, config)
     trained, backbone = loaded or (None, None)
     if backbone is not None:
         _print("Backbone", describe_backbone(backbone))
-    else:
+    elif not on_images:
         attempt(setup_data.open_dataset, config)  # its problems come out all the same
     if config.job == "find_roles":
         dataset = attempt(setup_data.open_dataset, config) if backbone else None
@@ -75,9 +86,19 @@ def run(config: ConfigDict) -> None:
         if trained is not None and backbone is not None:
             attempt(trained.adapters, backbone, setup.DTYPES["float32"])
             _print("Run", describe_run(trained))
-        loaded_classes = attempt(setup_data.load_classes, config, backbone)
-        if loaded_classes is not None:
-            _print("Data", describe_data(*loaded_classes))
+        if config.job == "predict":
+            sections = [
+                attempt(dry_run_images.describe_images, config),
+                attempt(dry_run_images.describe_classes, config, trained, backbone),
+            ]
+        elif config.job == "retrieve":
+            sections = [attempt(dry_run_images.describe_retrieval, config)]
+        else:
+            loaded_classes = attempt(setup_data.load_classes, config, backbone)
+            sections = [describe_data(*loaded_classes)] if loaded_classes is not None else []
+        rows = {key: value for section in sections for key, value in (section or {}).items()}
+        if rows:
+            _print("Data", rows)
     if problems:
         found = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise UserError(f"{found} found.\n" + "\n".join(f"  {n}. {p}" for n, p in enumerate(problems, start=1)))

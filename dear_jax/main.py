@@ -142,9 +142,11 @@ def _nearest(name: str, valid: Sequence[str]) -> str:
 
 def _fresh(config: ConfigDict) -> epath.Path:
     """A folder under `runs/` that is not there yet, named after the run and the time."""
-    parts = {"pretrain": ["pretrain"], "find_roles": ["find_roles", config.data.dataset]}.get(
-        config.job, [config.protocol, config.data.dataset]
-    )
+    parts = [config.job]
+    if config.job in ("train", "evaluate"):
+        parts = [config.protocol, config.data.dataset]
+    elif config.job == "find_roles" or (config.job == "retrieve" and not config.images):
+        parts.append(config.data.dataset)
     name = "-".join([*parts, datetime.datetime.now().strftime("%Y%m%d-%H%M%S")])
     folders = (epath.Path("runs") / (name + suffix) for suffix in ["", *(f"-{n}" for n in range(2, 100))])
     return next(folder for folder in folders if not folder.exists())
@@ -190,6 +192,18 @@ def _evaluate(config: ConfigDict, workdir: epath.Path) -> None:
     evaluate.run(config, workdir)
 
 
+def _predict(config: ConfigDict, workdir: epath.Path) -> None:
+    from dear_jax import predict
+
+    predict.run(config, workdir)
+
+
+def _retrieve(config: ConfigDict, workdir: epath.Path) -> None:
+    from dear_jax import retrieve
+
+    retrieve.run(config, workdir)
+
+
 def _pretrain(config: ConfigDict, workdir: epath.Path) -> None:
     from dear_jax import pretrain
 
@@ -205,6 +219,8 @@ def _find_roles(config: ConfigDict, workdir: epath.Path) -> None:
 JOBS: Mapping[str, Any] = {
     "train": _train,
     "evaluate": _evaluate,
+    "predict": _predict,
+    "retrieve": _retrieve,
     "pretrain": _pretrain,
     "find_roles": _find_roles,
 }

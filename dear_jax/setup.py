@@ -74,6 +74,11 @@ def _problems(config: ConfigDict) -> list[str]:
         "train.checkpoint_every": (config.train.checkpoint_every >= 0, "0 (once an epoch) or more"),
         "train.keep_checkpoints": (config.train.keep_checkpoints >= 1, "1 or more"),
         "eval.batch_size": (config.eval.batch_size >= 1, "1 or more"),
+        "predict.shown": (config.predict.shown >= 0, "0 or more"),
+        "retrieve.queries": (config.retrieve.queries >= 1, "1 or more"),
+        "retrieve.seed": (config.retrieve.seed >= 0, "0 or more"),
+        "retrieve.top": (config.retrieve.top >= 1, "1 or more"),
+        "retrieve.shown": (config.retrieve.shown >= 1, "1 or more"),
         "data.source": (config.data.source in SOURCES, f"one of {', '.join(SOURCES)}"),
         "data.shots": (config.data.shots >= 1, "1 or more training images per class"),
         "data.crop_scale": (

@@ -6,6 +6,7 @@ from dear_jax import adapters, setup, storage
 from dear_jax.adapters import Trained
 from dear_jax.clip import weights
 from dear_jax.clip.weights import Backbone
+from dear_jax.errors import UserError
 from dear_jax.workdir import DRAWN_SPLITS, Workdir, read_json
 
 
@@ -21,6 +22,22 @@ def load(config: ConfigDict) -> tuple[Trained | None, Backbone]:
         return None, setup.load_backbone(config)
     trained = adapters.load(config.run)
     return trained, weights.load_backbone(config.run_backbone or trained.backbone, trained.image_size)
+
+
+def load_chosen(config: ConfigDict) -> tuple[Trained, Backbone]:
+    """The variant `config.run_variant` of the run, its seed `config.run_seed` or all seeds, and the backbone.
+
+    Raises:
+        UserError: there is no run, or not this variant or seed; the run or its backbone cannot be loaded.
+    """
+    if not config.run:
+        raise UserError(
+            f"config.run is empty: {config.job} needs what a training run has learned. Give the run's workdir by "
+            "--config.run=WORKDIR."
+        )
+    trained, backbone = load(config)
+    assert trained is not None
+    return trained.select(config.run_variant, config.run_seed), backbone
 
 
 def inherit_splits(config: ConfigDict, files: Workdir) -> None:

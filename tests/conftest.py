@@ -10,10 +10,14 @@ from typing import Any
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
 
 import jax
+import numpy as np
 import pytest
 import torch
 
-from dear_jax import main
+from dear_jax import adapters, main
+from dear_jax.adapt import mask, patterns, tokens
+from dear_jax.adapt.model import Settings
+from dear_jax.adapters import Part, Trained
 from dear_jax.clip import weights
 from dear_jax.clip.config import CLIPConfig, TowerConfig
 
@@ -97,3 +101,51 @@ def write_run(tmp_path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+def _adapter_of(backbone, structure, seed):
+    """An adapter as training might leave it: every leaf moved away from its start."""
+    fresh = tokens.initialize(jax.random.key(seed), backbone.params, backbone.config, structure)
+    random = np.random.default_rng(seed)
+    return {name: leaf + random.normal(0, 0.05, leaf.shape).astype(np.float32) for name, leaf in fresh.items()}
+
+
+@pytest.fixture(scope="session")
+def embedded_run(tmp_path_factory):
+    """The adapter file of a run on the embedded CLIP that was never trained: two seeds of two variants."""
+    backbone = weights.load_backbone("embedded")
+    attributes = ("color", "shape", "texture")
+    structure = tokens.make_structure(
+        backbone.config, attributes=attributes, text_count=2, vision_layer=None, text_layer=None
+    )
+    layers = backbone.config.vision.layers - structure.vision_layer + 1
+    masks = [
+        mask.build(
+            patterns.plain_roles(pattern, layers, backbone.config.vision.heads, attributes, 0),
+            attributes,
+            1 + backbone.config.patches,
+        )
+        for pattern in ("open", "random")
+    ]
+    adapters_of_runs = [_adapter_of(backbone, structure, seed) for seed in range(4)]
+    weight = np.array([0.9, 0.7], np.float32)
+    part = Part(
+        structure,
+        ("open", "random"),
+        jax.tree.map(lambda *leaves: np.stack(leaves).reshape(2, 2, *leaves[0].shape), *adapters_of_runs),
+        Settings(np.stack(masks), weight, weight, weight),
+    )
+    trained = Trained(
+        backbone="embedded",
+        fingerprint=backbone.fingerprint,
+        image_size=None,
+        dataset="world_compositions",
+        template="a photo of a {}.",
+        class_names=("red heart", "blue star", "green circle"),
+        shots=1,
+        seeds=(3, 7),
+        parts=(part,),
+    )
+    folder = tmp_path_factory.mktemp("run")
+    (folder / adapters.NAME).write_bytes(adapters.to_bytes(trained))
+    return folder

@@ -131,7 +131,10 @@ def test_unknown_job(config_file, capsys):
     config = Path(config_file)
     config.write_text(CONFIG.replace('job="train"', 'job="fly"'))
     assert program.main([f"--config={config_file}"]) == 2
-    assert "expected one of train, evaluate, pretrain, find_roles, found 'fly'" in capsys.readouterr().err
+    assert (
+        "expected one of train, evaluate, predict, retrieve, pretrain, find_roles, found 'fly'"
+        in capsys.readouterr().err
+    )
 
 
 def test_job_gets_the_config_and_the_workdir(config_file, started, tmp_path, capsys):

@@ -19,6 +19,9 @@ MAX_PIXELS = 2**28  # 268 megapixels: 800 MB as RGB; more is refused
 LARGE_PIXELS = 2**24  # 17 megapixels: what is larger is shrunk by a whole number right away, to spare memory
 SKIP_HINT = "Replace it, or leave such images out by --config.data.skip_bad=true."
 
+# Pillow's decoders answer damaged files with these; MemoryError and bugs of ours are not among them.
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, ZeroDivisionError)
+
 # Pillow warns from 89 and refuses from 179 megapixels, whatever the format; `_check_size` stands in its place.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -36,6 +39,11 @@ class FileLoader:
     folder: epath.Path
     paths: tuple[str, ...]
     exif: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """How to call the images."""
+        return self.paths
 
     def __call__(self, index: int) -> np.ndarray:
         """The image, uint8 [H, W, 3]."""
@@ -63,16 +71,25 @@ def decode(data: bytes, name: str, exif: bool = True) -> np.ndarray:
         raise UserError(f"The image {name} is empty: 0 bytes. {SKIP_HINT}")
     try:
         with Image.open(io.BytesIO(data)) as image:
-            _check_size(image, name)
-            shrunk = _shrink(image)
-            turned = ImageOps.exif_transpose(shrunk) if exif else shrunk
-            return np.asarray(_to_rgb(turned))
+            return to_array(image, name, exif)
     except UserError:
         raise
     except UnidentifiedImageError as error:
         raise UserError(f"The file {name} ({len(data)} bytes) is no image that Pillow knows. {SKIP_HINT}") from error
-    # Pillow's decoders answer damaged files with these; MemoryError and bugs of ours are not among them.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, ZeroDivisionError) as error:
+    except DAMAGE as error:
+        raise UserError(f"The image {name} cannot be read whole: {error}. {SKIP_HINT}") from error
+
+
+def to_array(image: Image.Image, name: str, exif: bool = True) -> np.ndarray:
+    """An image that Pillow has opened, uint8 [H, W, 3]; `name` and `exif` as in `decode`."""
+    try:
+        _check_size(image, name)
+        shrunk = _shrink(image)
+        turned = ImageOps.exif_transpose(shrunk) if exif else shrunk
+        return np.asarray(_to_rgb(turned))
+    except UserError:
+        raise
+    except DAMAGE as error:
         raise UserError(f"The image {name} cannot be read whole: {error}. {SKIP_HINT}") from error
 
 
@@ -80,8 +97,7 @@ def _check_size(image: Image.Image, name: str) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise UserError(
-            f"The image {name} has {width} x {height} pixels; at most {MAX_PIXELS} in all are read. Shrink it, or "
-            "leave such images out by --config.data.skip_bad=true."
+            f"The image {name} has {width} x {height} pixels; at most {MAX_PIXELS} in all are read. {SKIP_HINT}"
         )
 
 

@@ -69,8 +69,17 @@ def train_batches(
     return TrainBatches(grain.experimental.ZipMapDataset(streams).map(_stack), workers)
 
 
-def eval_batches(split: ImageSplit, batch_size: int, image_size: int, workers: int = 0) -> grain.IterDataset[Batch]:
+def eval_batches(
+    split: ImageSplit, batch_size: int, image_size: int, workers: int = 0, skip_bad: bool = False
+) -> grain.IterDataset[Batch]:
     """Every image of the split once, in its order, in ceil(N / batch_size) batches.
+
+    Args:
+        split: the images.
+        batch_size: B.
+        image_size: pixels, of the model's input.
+        workers: processes that prepare batches; 0: threads of this process.
+        skip_bad: an image that cannot be read is black and not valid, instead of ending the iteration.
 
     Returns:
         An iterable (again and again) over {"image": uint8 [B, size, size, 3], "label": int32 [B],
@@ -79,7 +88,7 @@ def eval_batches(split: ImageSplit, batch_size: int, image_size: int, workers: i
     if not len(split):
         raise UserError("The split to evaluate on has no images; choose another one, or add some.")
     batches = (
-        grain.MapDataset.source(_Examples(split))
+        grain.MapDataset.source(_Readable(split) if skip_bad else _Examples(split))
         .map(functools.partial(_resize_and_crop, size=image_size))
         .batch(batch_size, batch_fn=functools.partial(_pad, batch_size=batch_size))
     )
@@ -161,6 +170,17 @@ class _Examples:
         return {"image": self._split.load(int(index)), "label": label}
 
 
+class _Readable(_Examples):
+    """A split whose unreadable images are black and marked."""
+
+    def __getitem__(self, index: int) -> Batch:
+        try:
+            return super().__getitem__(index) | {"valid": np.array(True)}
+        except UserError:
+            label = self._split.labels[index].astype(np.int32)
+            return {"image": np.zeros((1, 1, 3), np.uint8), "label": label, "valid": np.array(False)}
+
+
 class _Epochs(_Examples):
     """A split as a grain source, `kept` of its images per epoch, each epoch in an order of its own.
 
@@ -200,7 +220,7 @@ def _augment(
 
 
 def _resize_and_crop(example: Batch, *, size: int) -> Batch:
-    return {"image": transforms.resize_and_crop(example["image"], size), "label": example["label"]}
+    return example | {"image": transforms.resize_and_crop(example["image"], size)}
 
 
 def _stack(examples: Sequence[Batch]) -> Batch:
@@ -208,8 +228,7 @@ def _stack(examples: Sequence[Batch]) -> Batch:
 
 
 def _pad(examples: Sequence[Batch], *, batch_size: int) -> Batch:
-    batch = _stack(examples)
-    batch["valid"] = np.ones(len(examples), dtype=bool)
+    batch = {"valid": np.ones(len(examples), dtype=bool)} | _stack(examples)
     missing = batch_size - len(examples)
     return {
         key: np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)]) for key, array in batch.items()

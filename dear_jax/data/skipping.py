@@ -69,14 +69,7 @@ class Checked:
     def _check(self, indices: Sequence[int]) -> None:
         fresh = [index for index in dict.fromkeys(indices) if index not in self._seen]
         with ThreadPoolExecutor(THREADS) as pool:
-            for index, why in zip(fresh, pool.map(self._why, fresh), strict=True):
+            for index, why in zip(fresh, pool.map(self.split.problem, fresh), strict=True):
                 self._seen.add(index)
                 if why:
                     self.bad[index] = why
-
-    def _why(self, index: int) -> str:
-        try:
-            self.split.load(index)
-        except UserError as error:
-            return str(error)
-        return ""

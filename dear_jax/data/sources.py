@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from dear_jax.errors import UserError
+
 Load = Callable[[int], np.ndarray]
 
 
@@ -23,19 +25,38 @@ class ImageSplit:
         labels: int64 [N], each an index into the class names of the data set.
         load: index in [0, N) -> RGB image, uint8 [H, W, 3] of any size; the same image at every
             call, safe to call from several threads, picklable for the pipeline's worker processes.
+        attributes: what else is known of the images, if anything: attribute name -> values, str [N].
     """
 
     labels: np.ndarray
     load: Load
+    attributes: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         labels = np.asarray(self.labels)
         if labels.ndim != 1 or (labels.size and not np.issubdtype(labels.dtype, np.integer)):
             raise ValueError(f"labels: expected integers [N], got {labels.dtype} {labels.shape}")
         object.__setattr__(self, "labels", labels.astype(np.int64))
+        for name, values in self.attributes.items():
+            if values.shape != labels.shape:
+                raise ValueError(f"attributes[{name!r}]: expected [{len(labels)}], got {values.shape}")
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """How to call the images: as their loader does, if it has names for them, else by their places."""
+        names = getattr(self.load, "names", None)
+        return tuple(names) if names else tuple(map(_name, range(len(self))))
+
+    def problem(self, index: int) -> str:
+        """Why an image cannot be read; empty if it can."""
+        try:
+            self.load(index)
+        except UserError as error:
+            return str(error)
+        return ""
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "ImageSplit":
         """The images at `indices`, in that order, labels unchanged."""
@@ -43,7 +64,7 @@ class ImageSplit:
         if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self)):
             found = f"{chosen.min()} to {chosen.max()}"
             raise ValueError(f"indices: expected 0 to {len(self) - 1}, got {found}")
-        return ImageSplit(self.labels[chosen], _Picked(self.load, chosen))
+        return self._pick(self.labels[chosen], chosen)
 
     def keep_classes(self, labels: Sequence[int]) -> "ImageSplit":
         """The images of the classes `labels`, relabelled: `labels[i]` becomes `i`."""
@@ -52,7 +73,11 @@ class ImageSplit:
             raise ValueError(f"labels: expected no label twice, got {list(labels)}")
         chosen = np.flatnonzero(np.isin(self.labels, list(position)))
         relabelled = [position[int(label)] for label in self.labels[chosen]]
-        return ImageSplit(np.array(relabelled, np.int64), _Picked(self.load, chosen))
+        return self._pick(np.array(relabelled, np.int64), chosen)
+
+    def _pick(self, labels: np.ndarray, chosen: np.ndarray) -> "ImageSplit":
+        attributes = {name: values[chosen] for name, values in self.attributes.items()}
+        return ImageSplit(labels, _Picked(self.load, chosen), attributes)
 
     def cached(self, limit_bytes: int) -> "ImageSplit":
         """The same split, holding loaded images in memory until they fill `limit_bytes`.
@@ -60,7 +85,7 @@ class ImageSplit:
         Loading is deterministic, so this changes no result. Each worker process fills a cache of
         its own.
         """
-        return ImageSplit(self.labels, _Cached(self.load, limit_bytes))
+        return dataclasses.replace(self, load=_Cached(self.load, limit_bytes))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,12 +144,22 @@ class ImageDataset:
         )
 
 
+def _name(index: int) -> str:
+    return f"image {index}"
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Picked:
     """`load` of some images of a larger split; a class, not a closure, so that it pickles."""
 
     load: Load
     indices: np.ndarray
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that the images have in the larger split."""
+        names = getattr(self.load, "names", None)
+        return tuple(names[index] if names else _name(index) for index in self.indices)
 
     def __call__(self, index: int) -> np.ndarray:
         return self.load(int(self.indices[index]))

@@ -10,7 +10,7 @@ that the embedded CLIP was pretrained on.
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from dear_jax.data.sources import ImageDataset, ImageSplit
 from dear_jax.data.world.captions import phrase
 from dear_jax.data.world.render import NO_SHIFT, Shift, render
-from dear_jax.data.world.scenes import ATTRIBUTES, draw_scenes
+from dear_jax.data.world.scenes import ATTRIBUTES, Scenes, draw_scenes
 
 TEMPLATE = "a photo of a {}."
 TRAIN_PER_CLASS = 32  # scenes
@@ -122,14 +122,21 @@ class SceneLoader:
 
     def __call__(self, index: int) -> np.ndarray:
         """The picture, uint8 [SIZE, SIZE, 3]."""
-        named = self.classes[index % len(self.classes)]
-        fixed = {name: np.array([ATTRIBUTES[name].index(value)]) for name, value in named.items()}
-        return render(draw_scenes(self.stream, [index], fixed), self.shift)[0]
+        return render(self.scenes([index]), self.shift)[0]
+
+    def scenes(self, indices: Sequence[int] | np.ndarray) -> Scenes:
+        """What the pictures `indices` show."""
+        named = [self.classes[index % len(self.classes)] for index in indices]
+        fixed = {name: np.array([ATTRIBUTES[name].index(row[name]) for row in named]) for name in self.classes[0]}
+        return draw_scenes(self.stream, indices, fixed)
 
 
 def _split(stream_name: str, classes: list[dict[str, str]], per_class: int, shift: Shift) -> ImageSplit:
     labels = np.tile(np.arange(len(classes)), per_class)
-    return ImageSplit(labels, SceneLoader(stream_seed(stream_name), tuple(classes), shift))
+    loader = SceneLoader(stream_seed(stream_name), tuple(classes), shift)
+    scenes = loader.scenes(np.arange(len(labels)))
+    attributes = {name: np.array(values)[scenes.label(name)] for name, values in ATTRIBUTES.items()}
+    return ImageSplit(labels, loader, attributes)
 
 
 def stream_seed(name: str) -> int:

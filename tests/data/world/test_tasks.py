@@ -160,3 +160,15 @@ def test_loaders_can_be_sent_to_other_processes() -> None:
     split = tasks.load("world_objects").train
     copy = pickle.loads(pickle.dumps(split))
     np.testing.assert_array_equal(copy.load(3), split.load(3))
+
+
+def test_attributes_are_those_of_the_pictures() -> None:
+    whole = tasks.load("world_objects").test
+    split = whole.subset([3, 11]).keep_classes([1, 3])
+    assert split.names == ("image 3", "image 11")
+    assert set(split.attributes) == set(NAMES)
+    for place, index in enumerate((3, 11)):
+        scene = whole.load.scenes([index])
+        for name, values in split.attributes.items():
+            assert values[place] == ATTRIBUTES[name][scene.label(name)[0]]
+        np.testing.assert_array_equal(split.load(place), render(scene, whole.load.shift)[0])

@@ -1,0 +1,141 @@
+"""Images without labels: files that a pattern, a folder or a list names, and pictures that a program holds.
+
+In: what a user gives. Out: a split, its labels all 0, that names and loads the images like those of any data set.
+"""
+
+import dataclasses
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dear_jax.data import images
+from dear_jax.data.class_folders import images_below
+from dear_jax.data.sources import ImageSplit
+from dear_jax.errors import UserError
+
+Item = str | Path | Image.Image | np.ndarray
+WANTED = "a path, a PIL image, or an array uint8 [H, W, 3]"
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemLoader:
+    """Index -> image, for items of any kind.
+
+    Attributes:
+        items: what to read.
+        names: how messages call them.
+        exif: whether to turn images as their EXIF tag says.
+    """
+
+    items: tuple[Item, ...]
+    names: tuple[str, ...]
+    exif: bool = True
+
+    def __call__(self, index: int) -> np.ndarray:
+        """The image, uint8 [H, W, 3]."""
+        item = self.items[index]
+        try:
+            if isinstance(item, str | Path):
+                return images.read(Path(item), self.exif)
+            return images.to_array(_own_copy(item, self.names[index]), self.names[index], self.exif)
+        except UserError as error:  # its advice is for data sets
+            raise UserError(str(error).removesuffix(images.SKIP_HINT).strip()) from error
+
+
+def _own_copy(item: Image.Image | np.ndarray, name: str) -> Image.Image:
+    """A picture that may be changed: large JPEGs are shrunk in place."""
+    if not isinstance(item, Image.Image):
+        return Image.fromarray(item)
+    try:
+        return item.copy()
+    except images.DAMAGE as error:
+        raise UserError(f"The image {name} cannot be read whole: {error}.") from error
+
+
+def find(text: str) -> tuple[str, ...]:
+    """The image files that a text names, sorted.
+
+    Args:
+        text: a folder: all images below it; a file `*.txt`: a path per line; an image; or a pattern, where `*` stands
+            for any part of a name and `**` for any folders. Paths are relative to the current folder.
+
+    Raises:
+        UserError: it names nothing.
+    """
+    path = Path(text).expanduser()
+    found: list[str] = []
+    if text and path.is_dir():
+        found = [str(path / name) for name in images_below(path, path)]
+    elif path.is_file():
+        found = _read_list(path) if path.suffix == ".txt" else [str(path)]
+    elif text:
+        found = sorted(name for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+    if not found:
+        raise UserError(
+            f"No image is found by {text!r} in {Path.cwd()}. Give a folder, a text file with a path per "
+            "line, or a pattern in quotes, such as 'photos/*.jpg' or 'photos/**/*.png'."
+        )
+    return tuple(found)
+
+
+def _read_list(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The list {path} cannot be read: {error}.") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def gather(given: str | Path | Item | Sequence[Item], exif: bool = True) -> ImageSplit:
+    """Images of a text (`find`), or of one or several items.
+
+    Args:
+        given: a text as `find` takes it; or an item or a sequence of items: paths, PIL images, arrays uint8 `[H, W, 3]`
+            (also `[H, W]`, or with transparency `[H, W, 4]`). An array `[N, H, W, 3]` is N images.
+        exif: whether to turn images as their EXIF tag says.
+
+    Raises:
+        UserError: nothing is given or found, or an item is of another kind.
+    """
+    if isinstance(given, str | Path):
+        items: list[Item] = list(find(str(given)))
+    elif isinstance(given, Image.Image) or getattr(given, "ndim", 4) < 4:
+        items = [_check(given, 0)]
+    else:
+        items = [_check(item, index) for index, item in enumerate(given)]
+    if not items:
+        raise UserError(f"images: expected at least one image, found an empty {type(given).__name__}.")
+    names = tuple(_name(item, index) for index, item in enumerate(items))
+    return ImageSplit(np.zeros(len(items), np.int64), ItemLoader(tuple(items), names, exif))
+
+
+def _check(item: Any, index: int) -> Item:
+    if isinstance(item, str | Path | Image.Image):
+        return item
+    if not hasattr(item, "__array__"):
+        raise UserError(f"images[{index}]: expected {WANTED}; found {type(item).__name__}.")
+    array = np.asarray(item)
+    pixels = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not pixels or not array.size:
+        raise UserError(
+            f"images[{index}]: expected {WANTED} with values 0 to 255; found an array {array.dtype} "
+            f"{list(array.shape)}. Float images in [0, 1] become (255 * image).round().astype('uint8')."
+        )
+    return array
+
+
+def _name(item: Item, index: int) -> str:
+    if isinstance(item, str | Path):
+        return str(item)
+    return str(getattr(item, "filename", "")) or f"image {index}"
+
+
+def unreadable(bad: Sequence[str], count: int) -> str:
+    """What to say at the end about images that could not be read."""
+    others = "; the others are done" if len(bad) < count else ""
+    more = f" And {len(bad) - 10} more." if len(bad) > 10 else ""
+    return f"{len(bad)} of {count} images could not be read{others}. {' '.join(bad[:10])}{more}"

@@ -1,0 +1,65 @@
+"""What a classifier says about images: as lines for the screen and as CSV.
+
+`opinions` are float [C] per name: `WHOLE` (all paths fused), `ZERO_SHOT`, then each path by its name.
+"""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+WHOLE, ZERO_SHOT = "all paths", "zero-shot CLIP"
+Opinions = Mapping[str, np.ndarray]
+
+
+def describe(image: str, class_names: Sequence[str], opinions: Opinions) -> str:
+    """Two lines: the prediction, and what zero-shot CLIP and each path would say."""
+    said = {name: _best(class_names, values) for name, values in opinions.items()}
+    label, probability = said.pop(WHOLE)
+    others = ", ".join(f"{name}: {label} {100 * p:.0f} %" for name, (label, p) in said.items())
+    return f"{image}: {label} {100 * probability:.1f} %\n    {others}"
+
+
+def summary(labels: Iterable[str], at_most: int = 10) -> str:
+    """How many images were given to which class, the most frequent first."""
+    counts = Counter(labels)
+    rest = sum(counts.values()) - sum(count for _, count in counts.most_common(at_most))
+    parts = [f"{count} {label}" for label, count in counts.most_common(at_most)]
+    return ", ".join([*parts, *([f"{rest} of other classes"] if rest else [])])
+
+
+def header(names: Sequence[str]) -> list[str]:
+    """The columns of `row`; `names` are those of the opinions."""
+    pairs = [(f"{name}", f"{name} probability") for name in names if name != WHOLE]
+    return ["image", "prediction", "probability", *(column for pair in pairs for column in pair), "problem"]
+
+
+def row(image: str, class_names: Sequence[str], opinions: Opinions) -> list[str]:
+    """The top class and its probability: of the whole, of zero-shot CLIP, of each path."""
+    said = {name: _best(class_names, values) for name, values in opinions.items()}
+    order = [WHOLE, *(name for name in said if name != WHOLE)]
+    return [image, *(cell for name in order for cell in (said[name][0], number(said[name][1]))), ""]
+
+
+def bad_row(image: str, names: Sequence[str], problem: str) -> list[str]:
+    """The row of an image that could not be read."""
+    return [image, *[""] * (2 * len(names)), problem]
+
+
+def number(probability: float) -> str:
+    """Six significant digits."""
+    return f"{probability:.6g}"
+
+
+def to_csv(rows: Iterable[Sequence[str]]) -> str:
+    """Rows as the text of a CSV file, the header among them."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _best(class_names: Sequence[str], values: np.ndarray) -> tuple[str, float]:
+    index = int(values.argmax())
+    return class_names[index], float(values[index])

@@ -1,0 +1,130 @@
+"""Images of a user: what a text finds, what a program may hand over, and what is refused."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dear_jax.data import class_list, pipeline, unlabelled
+from dear_jax.errors import UserError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 15, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch) -> Path:
+    for name in ("a.png", "b[1].png", "deep/er/c.png", "notes.md"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("png"):
+            Image.fromarray(PIXELS).save(path)
+        else:
+            path.write_text("no image")
+    (tmp_path / "list.txt").write_text("\ufeffphotos/deep/er/c.png\n\n  photos/a.png\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("photos", ["photos/a.png", "photos/b[1].png", "photos/deep/er/c.png"]),
+        ("photos/*.png", ["photos/a.png", "photos/b[1].png"]),
+        ("photos/**/*.png", ["photos/a.png", "photos/b[1].png", "photos/deep/er/c.png"]),
+        ("photos/**/c.*", ["photos/deep/er/c.png"]),
+        ("photos/*", ["photos/a.png", "photos/b[1].png", "photos/notes.md"]),  # folders are left out
+        ("photos/b[1].png", ["photos/b[1].png"]),  # a file, although it reads like a pattern
+        ("list.txt", ["photos/deep/er/c.png", "photos/a.png"]),  # in its own order
+    ],
+)
+def test_what_a_text_finds(photos, text, found):
+    assert list(unlabelled.find(text)) == found
+    assert list(unlabelled.find(str(photos.parent / text))) == (
+        found if text == "list.txt" else [str(photos.parent / name) for name in found]
+    )
+
+
+@pytest.mark.parametrize("text", ["", "photos/*.jpg", "absent", "empty", "empty.txt"])
+def test_a_text_that_finds_nothing(photos, text):
+    os.mkdir("empty")
+    Path("empty.txt").write_text("\n")
+    with pytest.raises(UserError, match=r"No image is found by .*in quotes"):
+        unlabelled.gather(text)
+
+
+def test_items_of_every_kind_are_the_same_image(photos):
+    lazy = Image.open(photos / "a.png")
+    split = unlabelled.gather([str(photos / "a.png"), photos / "a.png", lazy, Image.fromarray(PIXELS), PIXELS])
+    for index in range(len(split)):
+        np.testing.assert_array_equal(split.load(index), PIXELS)
+    assert split.names == (*[str(photos / "a.png")] * 3, "image 3", "image 4")
+    assert split.subset([3, 0]).names == ("image 3", str(photos / "a.png"))
+    pickle.loads(pickle.dumps(split.subset([0, 1, 4])))
+
+
+def test_one_item_and_a_stack():
+    assert len(unlabelled.gather(PIXELS)) == len(unlabelled.gather(Image.fromarray(PIXELS))) == 1
+    stack = unlabelled.gather(np.stack([PIXELS, 255 - PIXELS]))
+    np.testing.assert_array_equal(stack.load(1), 255 - PIXELS)
+    other = unlabelled.gather([PIXELS[..., 0], np.zeros((4, 4, 4), np.uint8)])
+    assert other.load(0).shape == PIXELS.shape
+    assert (other.load(1) == 255).all()  # transparent is white
+
+
+def test_a_large_jpeg_of_the_user_stays_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(unlabelled.images, "LARGE_PIXELS", 100)
+    Image.fromarray(PIXELS).save(tmp_path / "a.jpg")
+    opened = Image.open(tmp_path / "a.jpg")
+    assert unlabelled.gather([opened]).load(0).size < PIXELS.size
+    assert opened.size == (15, 12)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "expected at least one image"),
+        ([PIXELS, 3], r"images\[1\]: expected a path.*found int"),
+        ([PIXELS / 255], r"found an array float64 \[12, 15, 3\].*astype"),
+        ([PIXELS.transpose(2, 0, 1)], r"\[3, 12, 15\]"),
+        (np.zeros((2, 3, 4, 5, 6), np.uint8), r"\[3, 4, 5, 6\]"),
+    ],
+)
+def test_what_is_refused(given, message):
+    with pytest.raises(UserError, match=message):
+        unlabelled.gather(given)
+
+
+def test_bad_images_are_named_without_advice_for_data_sets(photos):
+    (photos / "cut.png").write_bytes((photos / "a.png").read_bytes()[:200])
+    split = unlabelled.gather([photos / "cut.png", photos / "notes.md", photos / "absent.png", photos / "a.png"])
+    problems = [split.problem(index) for index in range(4)]
+    assert [name in problem for name, problem in zip(split.names, problems, strict=True)] == [True, True, True, False]
+    assert "skip_bad" not in " ".join(problems)
+
+
+def test_batches_mark_what_cannot_be_read(photos):
+    split = unlabelled.gather([photos / "absent.png", photos / "a.png", photos / "notes.md"])
+    batches = list(pipeline.eval_batches(split, 2, 8, skip_bad=True))
+    assert [batch["valid"].tolist() for batch in batches] == [[False, True], [False, False]]
+    assert not batches[0]["image"][0].any()
+    assert batches[0]["image"][1].any()
+    with pytest.raises(UserError, match=r"absent.png"):
+        list(pipeline.eval_batches(split, 2, 8))
+
+
+def test_class_names(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("\ufeffcat\n\n jaguar, the animal \n", encoding="utf-8")
+    assert class_list.parse(str(path)) == ("cat", "jaguar, the animal")
+    assert class_list.parse("cat, sea lion (adult),dog") == ("cat", "sea lion (adult)", "dog")
+    path.write_text("\n")
+    with pytest.raises(UserError, match="holds no class name"):
+        class_list.parse(str(path))
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not UTF-8"):
+        class_list.parse(str(path))
+    with pytest.raises(UserError, match=r"absent.txt cannot be read: No such file"):
+        class_list.parse("absent.txt")
