@@ -63,6 +63,11 @@ def load_backbone(name: str, image_size: int | None = None) -> Backbone:
     return Backbone(name, config, params, words, mark)
 
 
+def read_config(files: Files) -> CLIPConfig:
+    """The architecture of a checkpoint, without its weights."""
+    return _read_config(files)[0]
+
+
 def load_params(files: Files) -> tuple[CLIPConfig, Params]:
     """The architecture and the parameters of a checkpoint, without its tokenizer."""
     config, from_open_clip = _read_config(files)
@@ -94,6 +99,20 @@ def initialize(config: CLIPConfig, seed: int) -> Params:
         return generator.normal(0.0, _initial_std(name, config), shape).astype(np.float32)
 
     return _build(config, tensor)
+
+
+def shapes(config: CLIPConfig) -> Params:
+    """The shapes of the parameters of an architecture, float32, as `jax.ShapeDtypeStruct`."""
+    params: Params = {}
+    depth = {"vision_model": config.vision.layers, "text_model": config.text.layers}
+    for name, shape in names.shapes(config).items():
+        path, layer, axes = names.leaf(name)
+        stored = shape if axes is None else tuple(shape[axis] for axis in axes)
+        node = params
+        for part in path[:-1]:
+            node = node.setdefault(part, {})
+        node[path[-1]] = jax.ShapeDtypeStruct(stored if layer is None else (depth[path[0]], *stored), jnp.float32)
+    return params
 
 
 def cast(params: Params, dtype: Any) -> Params:

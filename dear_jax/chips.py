@@ -1,0 +1,96 @@
+"""TPU chips: published peaks, the shapes in which they come, and devices of them to compile for, without a TPU.
+
+The peaks are those of Google's documentation (cloud.google.com/tpu/docs/v5e, /v5p and /v6e, read in 2026). The last
+column is measured: `python -m pytest -m slow tests/test_compile.py -k large_product`.
+"""
+
+import dataclasses
+import difflib
+import importlib.util
+import os
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from dear_jax.errors import UserError
+
+# libtpu asks the machine which TPU it has and where its neighbours are. There is none: these keep it from asking, and
+# from writing logs. Of a real TPU's environment nothing is changed.
+QUIET = {
+    "TPU_SKIP_MDS_QUERY": "1",  # no metadata server of Google Cloud
+    "TPU_ACCELERATOR_TYPE": "v5e-4",  # any that it knows: the topology that is asked for is what counts
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no lock of the machine: several may compile at once
+    "TPU_LOG_DIR": "disabled",
+    "TPU_MIN_LOG_LEVEL": "3",
+    "TPU_STDERR_LOG_LEVEL": "3",
+}
+_TORUS = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+_CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16", "8x16x16", "16x16x16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One TPU chip. JAX sees it as one device.
+
+    Attributes:
+        flops: products of bfloat16 with sums in float32, at their peak, per second.
+        memory: bytes of HBM.
+        bandwidth: of the HBM, bytes per second.
+        links: to the other chips of a slice, both directions of all links, bytes per second.
+        shapes: slices that can be had.
+        cycle_flops: what the compiler's own estimate (libtpu 0.0.42) of a large bfloat16 product (8192^3) comes to,
+            FLOPs per cycle: the yardstick for its estimates of other programs.
+    """
+
+    flops: float
+    memory: int
+    bandwidth: float
+    links: float
+    shapes: tuple[str, ...]
+    cycle_flops: float
+
+
+CHIPS = {
+    "v5e": Chip(197e12, 16 * 2**30, 819e9, 400e9, _TORUS, 115_044),
+    "v5p": Chip(459e12, 95 * 2**30, 2765e9, 1200e9, _CUBES, 236_349),
+    "v6e": Chip(918e12, 32 * 2**30, 1638e9, 800e9, _TORUS, 369_231),
+}
+
+
+def find(topology: str) -> Chip:
+    """The chip of a topology such as v5e:8x8.
+
+    Raises:
+        UserError: no such chip or no such slice of it; those that there are.
+    """
+    name, _, shape = topology.partition(":")
+    if name in CHIPS and shape in CHIPS[name].shapes:
+        return CHIPS[name]
+    known = [f"{name}:{shape}" for name, chip in CHIPS.items() for shape in chip.shapes]
+    nearest = difflib.get_close_matches(topology, known, n=1)
+    hint = f" Did you mean {nearest[0]}?" if nearest else ""
+    raise UserError(
+        f"config.topology is {topology!r}: expected a TPU chip and the shape of a slice, one of {', '.join(known)}.{hint}"
+    )
+
+
+def devices(topology: str) -> list[jax.Device]:
+    """Devices of a topology, to compile for: nothing can run on them.
+
+    Raises:
+        UserError: an unknown topology; libtpu is not installed.
+    """
+    find(topology)
+    if importlib.util.find_spec("libtpu") is None and not os.environ.get("TPU_LIBRARY_PATH"):
+        raise UserError(
+            "config.job=compile needs libtpu, the compiler of TPUs, which is not installed. It needs no TPU: "
+            "pip install -e '.[tpu-compile]' (a download of about 200 MB; Linux on x86-64)."
+        )
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
+    one_chip: dict[str, Any] = {"chips_per_host_bounds": (1, 1, 1)} if topology.endswith(":1x1") else {}
+    description = topologies.get_topology_desc(platform="tpu", topology_name=topology, **one_chip)
+    return list(description.devices)

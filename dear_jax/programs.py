@@ -1,0 +1,187 @@
+"""The compiled programs of a run, described by shapes alone: no checkpoint, no image, no device that runs.
+
+config, devices to compile for -> the very functions that `train` and `evaluate` compile, and the shapes, dtypes and
+places of their arguments.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dear_jax import accuracy, setup, setup_data, setup_variants, sharding, train
+from dear_jax.adapt import patterns
+from dear_jax.clip import architectures, weights
+from dear_jax.clip.tokenizer import Tokenizer
+from dear_jax.clip.weights import Backbone
+from dear_jax.data.datasets import find_row
+from dear_jax.errors import UserError
+from dear_jax.optimizer import Length
+from dear_jax.setup import Program
+from dear_jax.step import Frozen
+
+
+class Planned(NamedTuple):
+    """A program that a run will compile."""
+
+    name: str
+    times: int  # executions in a whole run; 0: not known
+    function: Any  # jitted
+    arguments: tuple[Any, ...]  # trees of jax.ShapeDtypeStruct with shardings
+    options: dict[str, Any]  # static arguments
+    mesh: Mesh
+
+
+class Sizes(NamedTuple):
+    """How much data a run sees."""
+
+    classes: int  # that are told apart
+    steps: int
+    eval_batches: int  # over all class sets of the data set; 0: not known
+    class_sets: int
+
+
+def plan(config: ConfigDict, devices: list[jax.Device]) -> list[Planned]:
+    """The train step, and the three programs of the evaluation, of every group of variants of one structure.
+
+    Evaluation on other data sets than the one trained on is left out.
+
+    Raises:
+        UserError: a number of classes or an architecture that cannot be known.
+    """
+    sizes = count(config)
+    backbone = describe_backbone(config)
+    programs = setup.make_programs(_without_role_maps(config), backbone)
+    mesh = sharding.make_mesh(len(config.seeds), config.train.batch_size, devices)
+    planned = []
+    for number, program in enumerate(programs, start=1):
+        which = f", program {number}" if len(programs) > 1 else ""
+        planned.append(_train_step(config, sizes, backbone, program, mesh, which))
+    if not config.compile.evaluation:
+        return planned
+    mesh = sharding.make_mesh(1, config.eval.batch_size, devices)
+    return planned + _evaluation(config, sizes, backbone, programs, mesh)
+
+
+def count(config: ConfigDict) -> Sizes:
+    """Classes, steps and evaluation batches: as the keys of `config.compile` or the data set's row say.
+
+    A data set of one's own is opened where the classes are not given.
+    """
+    row = find_row(config.data.dataset)
+    halves = 2 if config.protocol == "base2new" else 1
+    classes, images = -(-row.classes // halves), row.images[2]
+    if config.compile.classes:
+        classes = config.compile.classes
+    elif not classes:
+        dataset = setup_data.open_dataset(config)
+        classes, images = -(-len(dataset.class_names) // halves), len(dataset.test)
+    steps = config.train.epochs * (classes * config.data.shots // config.train.batch_size)
+    if not steps:
+        raise UserError(
+            f"config.train.batch_size is {config.train.batch_size}: more than the {classes * config.data.shots} training "
+            f"images of {classes} classes and {config.data.shots} shots."
+        )
+    return Sizes(classes, steps, -(-images // config.eval.batch_size), halves)
+
+
+def describe_backbone(config: ConfigDict) -> Backbone:
+    """The backbone with shapes in place of parameters, and without a tokenizer."""
+    clip = architectures.find(config.backbone)
+    if config.image_size is not None:
+        clip = dataclasses.replace(clip, image_size=config.image_size)
+    if not 1 <= config.compile.prompt_length <= clip.context_length:
+        raise UserError(
+            f"config.compile.prompt_length is {config.compile.prompt_length}: expected 1 to {clip.context_length}, the "
+            "context of the text tower."
+        )
+    return Backbone(config.backbone, clip, weights.shapes(clip), cast(Tokenizer, None), fingerprint="")
+
+
+def _without_role_maps(config: ConfigDict) -> dict[str, ConfigDict]:
+    """The variants; a mask from a role map, which would need the backbone, gives way to another of its shape."""
+    variants = {}
+    for name, variant in setup_variants.variant_configs(config).items():
+        if variant.mask.pattern in patterns.MAPPED:
+            variant = variant.copy_and_resolve_references()
+            variant.mask.pattern = "isolated"
+        variants[name] = variant
+    return variants
+
+
+def _params(backbone: Backbone, dtype: Any, mesh: Mesh) -> Any:
+    cast_params = functools.partial(weights.cast, dtype=dtype)
+    return sharding.shapes(jax.eval_shape(cast_params, backbone.params), mesh, sharding.REPLICATED)
+
+
+def _train_step(
+    config: ConfigDict, sizes: Sizes, backbone: Backbone, program: Program, mesh: Mesh, which: str
+) -> Planned:
+    seeds, batch, size = len(config.seeds), config.train.batch_size, backbone.config.image_size
+
+    def start(params: Any) -> Any:
+        return train.initial_state(config.seeds, dataclasses.replace(backbone, params=params), program, mesh)
+
+    state = jax.eval_shape(start, backbone.params)
+    params = _params(backbone, program.model.dtype, mesh)
+    token_ids = jax.ShapeDtypeStruct((sizes.classes, config.compile.prompt_length), jnp.int32)
+    prompts = jax.eval_shape(program.model.encode_prompts, params, token_ids)
+    images = jax.ShapeDtypeStruct((seeds, batch, size, size, 3), jnp.uint8)
+    labels = jax.ShapeDtypeStruct((seeds, batch), jnp.int32)
+    length = Length(config.train.epochs, sizes.steps // config.train.epochs)
+    arguments = (
+        sharding.shapes(state, mesh, sharding.RUNS),
+        sharding.shapes(Frozen(params, prompts), mesh, sharding.REPLICATED),
+        *sharding.shapes((images, labels), mesh, sharding.RUN_IMAGES),
+        *sharding.shapes((program.settings, program.rates), mesh, sharding.REPLICATED),
+    )
+    function = train.compile_step(program.model, length, mesh)
+    return Planned(f"train step{which}", sizes.steps, function, arguments, {}, mesh)
+
+
+def _evaluation(
+    config: ConfigDict, sizes: Sizes, backbone: Backbone, programs: tuple[Program, ...], mesh: Mesh
+) -> list[Planned]:
+    """Prompts and text features, once per class set; a batch of images under the learned fusion."""
+    plain = setup.make_model(config, backbone)
+    models = (plain, *(program.model for program in programs))
+    params = _params(backbone, plain.dtype, mesh)
+    token_ids = sharding.shapes(
+        jax.ShapeDtypeStruct((sizes.classes, config.compile.prompt_length), jnp.int32), mesh, sharding.REPLICATED
+    )
+    encode_prompts = jax.jit(functools.partial(accuracy.encode_prompts, models))
+    prompts = sharding.shapes(jax.eval_shape(encode_prompts, params, token_ids), mesh, sharding.REPLICATED)
+    planned = [Planned("class prompts", sizes.class_sets, encode_prompts, (params, token_ids), {}, mesh)]
+
+    adapted = []
+    for number, (program, program_prompts) in enumerate(zip(programs, prompts[1:], strict=True), start=1):
+        which = f", program {number}" if len(programs) > 1 else ""
+
+        def start(params: Any, program: Program = program) -> Any:
+            return train.initial_state(config.seeds, dataclasses.replace(backbone, params=params), program, mesh)
+
+        run = sharding.shapes(
+            (jax.eval_shape(start, backbone.params).adapter, program.settings), mesh, sharding.REPLICATED
+        )
+        encode = jax.jit(functools.partial(accuracy.encode_classes, program.model))
+        planned.append(
+            Planned(f"text features{which}", sizes.class_sets, encode, (run, params, program_prompts), {}, mesh)
+        )
+        features = jax.eval_shape(encode, run, params, program_prompts)
+        adapted.append((*run, sharding.shapes(features, mesh, sharding.REPLICATED)))
+
+    batch, size = config.eval.batch_size, backbone.config.image_size
+    images = {
+        "image": jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((batch,), jnp.int32),
+        "valid": jax.ShapeDtypeStruct((batch,), jnp.bool_),
+    }
+    images = sharding.shapes(images, mesh, sharding.batch_spec(mesh, batch))
+    count_batch = jax.jit(functools.partial(accuracy.count_batch, models), static_argnames="modes")
+    arguments = (params, prompts[0].features, images, adapted)
+    options = {"modes": ("learned",)}
+    return [*planned, Planned("evaluation step", sizes.eval_batches, count_batch, arguments, options, mesh)]
