@@ -15,7 +15,7 @@ BACKBONE = "openai/clip-vit-base-patch16"  # of all published tables
 def get_config() -> ConfigDict:
     """All keys with their defaults: few-shot training of DeAR on the embedded CLIP and world."""
     config = ConfigDict()
-    config.job = "train"  # train | evaluate | predict | retrieve | pretrain | find_roles
+    config.job = "train"  # train | evaluate | predict | retrieve | pretrain | find_roles | compile
     config.protocol = "base2new"  # base2new | few_shot | cross_dataset | domain_generalization; METHOD.md section 5
     # evaluate, predict, retrieve: workdir (or adapter file) of a finished training run; evaluate without: zero-shot
     config.run = ""
@@ -131,6 +131,12 @@ def get_config() -> ConfigDict:
     config.compute.dtype = "float32"  # of the towers: float32 | bfloat16; adapter and losses stay float32
     config.compute.class_chunk = 0  # class prompts trained on at a time, to bound memory; 0: as many as fit the device
     config.compute.matmul_precision = "float32"  # float32 products of accelerators: float32 | tensorfloat32 | bfloat16
+
+    config.topology = ""  # of the job `compile`: a TPU chip and the shape of a slice, such as v5e:8x8
+    config.compile = ConfigDict()  # what the job `compile` cannot see, as it needs no data
+    config.compile.classes = 0  # trained on; 0: as the data set's row, or its own files, say
+    config.compile.prompt_length = 24  # positions that the longest prompt takes, a multiple of 8; ImageNet's take 24
+    config.compile.evaluation = True  # the evaluation's programs as well; false: the train step alone
     config.lock()
     return config
 

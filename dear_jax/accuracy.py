@@ -51,9 +51,9 @@ class Evaluator:
         self.runs = [
             sharding.place((program.adapter, program.settings), mesh, sharding.REPLICATED) for program in adapters
         ]
-        self._prompts = functools.partial(_encode_prompts, self.models)
-        self._classes = [jax.jit(functools.partial(_encode_classes, program.model)) for program in adapters]
-        self._count = jax.jit(functools.partial(_count_batch, self.models), static_argnames="modes")
+        self._prompts = functools.partial(encode_prompts, self.models)
+        self._classes = [jax.jit(functools.partial(encode_classes, program.model)) for program in adapters]
+        self._count = jax.jit(functools.partial(count_batch, self.models), static_argnames="modes")
 
     def __call__(self, classes: ClassSet, modes: Sequence[Mode] = ("learned",)) -> Accuracy:
         """The accuracies on one class set under each way to fuse. Every test image counts exactly once."""
@@ -74,7 +74,7 @@ class Evaluator:
         return Accuracy(100.0 * np.asarray(correct) / total, 100.0 * float(correct_zero_shot) / total, tuple(modes))
 
 
-def _encode_prompts(models: Sequence[Model], params: Params, token_ids: Int[np.ndarray, "C T"]) -> list[Prompts]:
+def encode_prompts(models: Sequence[Model], params: Params, token_ids: Int[np.ndarray, "C T"]) -> list[Prompts]:
     """The prompts' frozen side for each model; those that split the text tower at the same layer share it."""
     by_layer: dict[int, Prompts] = {}
     for model in models:
@@ -84,14 +84,14 @@ def _encode_prompts(models: Sequence[Model], params: Params, token_ids: Int[np.n
     return [by_layer[model.structure.text_layer] for model in models]
 
 
-def _encode_classes(
+def encode_classes(
     model: Model, run: tuple[Adapter, Settings], params: Params, prompts: Prompts
 ) -> Float[Array, "S V C d"]:
     """Adapted text features of every run."""
     return step.each_run(lambda adapter, settings: model.text_features(adapter, params, prompts, settings.beta), *run)
 
 
-def _count_batch(
+def count_batch(
     models: Sequence[Model],
     params: Params,
     plain_classes: Float[Array, "C d"],

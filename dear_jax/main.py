@@ -145,7 +145,7 @@ def _fresh(config: ConfigDict) -> epath.Path:
     parts = [config.job]
     if config.job in ("train", "evaluate"):
         parts = [config.protocol, config.data.dataset]
-    elif config.job == "find_roles" or (config.job == "retrieve" and not config.images):
+    elif config.job in ("find_roles", "compile") or (config.job == "retrieve" and not config.images):
         parts.append(config.data.dataset)
     name = "-".join([*parts, datetime.datetime.now().strftime("%Y%m%d-%H%M%S")])
     folders = (epath.Path("runs") / (name + suffix) for suffix in ["", *(f"-{n}" for n in range(2, 100))])
@@ -216,6 +216,12 @@ def _find_roles(config: ConfigDict, workdir: epath.Path) -> None:
     find.run(config, workdir)
 
 
+def _compile(config: ConfigDict, workdir: Path) -> None:
+    from dear_jax import compile
+
+    compile.run(config, workdir)
+
+
 JOBS: Mapping[str, Any] = {
     "train": _train,
     "evaluate": _evaluate,
@@ -223,6 +229,7 @@ JOBS: Mapping[str, Any] = {
     "retrieve": _retrieve,
     "pretrain": _pretrain,
     "find_roles": _find_roles,
+    "compile": _compile,
 }
 
 if __name__ == "__main__":
