@@ -73,7 +73,8 @@ def find(topology: str) -> Chip:
     nearest = difflib.get_close_matches(topology, known, n=1)
     hint = f" Did you mean {nearest[0]}?" if nearest else ""
     raise UserError(
-        f"config.topology is {topology!r}: expected a TPU chip and the shape of a slice, one of {', '.join(known)}.{hint}"
+        f"config.topology is {topology!r}: expected a TPU chip and the shape of a slice, one of "
+        f"{', '.join(known)}.{hint}"
     )
 
 

@@ -24,14 +24,18 @@ def product_flops(jaxpr: Jaxpr | ClosedJaxpr) -> float:
         kind = equation.primitive.name
         if kind == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
-            terms = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-            flops += 2.0 * math.prod(equation.outvars[0].aval.shape) * terms
+            terms = math.prod(_shape(equation.invars[0])[axis] for axis in contracted)
+            flops += 2.0 * math.prod(_shape(equation.outvars[0])) * terms
         elif kind in ("while", "conv_general_dilated"):
             raise ValueError(f"cannot count the products of {kind}")
         else:
             turns = equation.params["length"] if kind == "scan" else 1
             flops += turns * sum(product_flops(inner) for inner in _inner(equation.params.values()))
     return flops
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return tuple(variable.aval.shape)
 
 
 def _inner(values: Any) -> Iterator[Jaxpr | ClosedJaxpr]:

@@ -146,7 +146,8 @@ def parse(text: str) -> Module:
         ValueError: no entry computation: not the text of a program.
     """
     computations: dict[str, Computation] = {}
-    entry, instructions = "", None
+    entry = ""
+    instructions: dict[str, Instruction] | None = None
     for line in text.splitlines():
         head = _HEAD.match(line)
         if head:

@@ -80,11 +80,12 @@ def count(config: ConfigDict) -> Sizes:
     elif not classes:
         dataset = setup_data.open_dataset(config)
         classes, images = -(-len(dataset.class_names) // halves), len(dataset.test)
-    steps = config.train.epochs * (classes * config.data.shots // config.train.batch_size)
+    shots, batch_size = config.data.shots, config.train.batch_size
+    steps = config.train.epochs * (classes * shots // batch_size)
     if not steps:
         raise UserError(
-            f"config.train.batch_size is {config.train.batch_size}: more than the {classes * config.data.shots} training "
-            f"images of {classes} classes and {config.data.shots} shots."
+            f"config.train.batch_size is {batch_size}: more than the {classes * shots} training images of {classes} "
+            f"classes and {shots} shots."
         )
     return Sizes(classes, steps, -(-images // config.eval.batch_size), halves)
 

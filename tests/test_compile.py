@@ -59,6 +59,7 @@ def test_the_train_step_is_lowered_as_the_run_lowers_it(tiny, clip_params):
     assert planned.function.lower(*planned.arguments).as_text() == real.as_text()
 
 
+@pytest.mark.slow
 def test_the_job_on_devices_that_are_there(tiny, capsys, tmp_path):
     flags = ["--config.topology=v5e:2x2", "--config.seeds=1", "--config.mask.pattern=open"]
     assert main.main([*JOB, *flags, "--config.compile.prompt_length=8", f"--workdir={tmp_path}"]) == 0

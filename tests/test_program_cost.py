@@ -10,6 +10,9 @@ from dear_jax import hlo, program_cost
 
 # As a TPU's compiler writes it: a loop of 3 turns whose length stands in its condition only, a batched product as a
 # convolution with a dilated input, slices of a stacked array, an update in place, memory on the chip (S(1)).
+STATE = "(s32[]{:T(128)}, bf16[2,4,8]{2,1,0:T(8,128)S(1)}, bf16[3,2,8,16]{3,2,1,0}, f32[3,5]{1,0})"
+WINDOW = "window={size=2 stride=1 lhs_dilate=2}, dim_labels=0bf_0io->0bf"
+GROUPS = "replica_groups=mesh['axis_0'=1,'axis_1'=4,'axis_2'=2] {'axis_0','axis_1'}"
 TPU_TEXT = """HloModule jit_step, is_scheduled=true
 
 %sum (a: f32[], b: f32[]) -> f32[] {
@@ -25,7 +28,7 @@ TPU_TEXT = """HloModule jit_step, is_scheduled=true
   %zero = s32[] constant(0)
   %slice = bf16[1,2,8,16]{3,2,1,0} dynamic-slice(%p1, %p2, %zero, %zero, %zero), dynamic_slice_sizes={1,2,8,16}
   %layer = bf16[2,8,16]{2,1,0} bitcast(%slice)
-  ROOT %conv = bf16[2,4,16]{2,1,0} convolution(%p0, %layer), window={size=2 stride=1 lhs_dilate=2}, """ """dim_labels=0bf_0io->0bf, operand_precision={highest,highest}
+  ROOT %conv = bf16[2,4,16]{2,1,0} convolution(%p0, %layer), WINDOW, operand_precision={highest,highest}
 }
 
 %keep (q0: f32[3,5], q1: f32[1,5], q2: s32[]) -> f32[3,5] {
@@ -36,33 +39,35 @@ TPU_TEXT = """HloModule jit_step, is_scheduled=true
   ROOT %update = f32[3,5]{1,0} dynamic-update-slice(%q0, %q1, %q2, %none)
 }
 
-%body (state: (s32[], bf16[2,4,8], bf16[3,2,8,16], f32[3,5])) -> (s32[], bf16[2,4,8], bf16[3,2,8,16], f32[3,5]) {
-  %state = (s32[]{:T(128)}, bf16[2,4,8]{2,1,0:T(8,128)S(1)}, bf16[3,2,8,16]{3,2,1,0}, f32[3,5]{1,0}) parameter(0)
+%body (state: STATE) -> STATE {
+  %state = STATE parameter(0)
   %i = s32[]{:T(128)} get-tuple-element(%state), index=0
   %x = bf16[2,4,8]{2,1,0:T(8,128)S(1)} get-tuple-element(%state), index=1
   %stack = bf16[3,2,8,16]{3,2,1,0} get-tuple-element(%state), index=2
   %kept = f32[3,5]{1,0} get-tuple-element(%state), index=3
   %y = bf16[2,4,16]{2,1,0} fusion(%x, %stack, %i), kind=kOutput, calls=%product, backend_config={"estimated_cycles":"7"}
   %row = f32[1,5]{1,0:S(1)} custom-call(), custom_call_target="AllocateBuffer"
-  %all-reduce.1 = f32[1,5]{1,0:S(1)} all-reduce(%row), channel_id=1, """ """replica_groups=mesh['axis_0'=1,'axis_1'=4,'axis_2'=2] {'axis_0','axis_1'}, to_apply=%sum
+  %all-reduce.1 = f32[1,5]{1,0:S(1)} all-reduce(%row), channel_id=1, GROUPS, to_apply=%sum
   %kept2 = f32[3,5]{1,0} fusion(%kept, /*index=1*/%all-reduce.1, %i), kind=kLoop, calls=%keep
   %one = s32[]{:T(128)} constant(1)
   %next = s32[]{:T(128)S(1)} add(%i, %one)
-  ROOT %out = (s32[]{:T(128)}, bf16[2,4,8]{2,1,0}, bf16[3,2,8,16]{3,2,1,0}, f32[3,5]{1,0}) tuple(%next, %x, %stack, %kept2)
+  ROOT %out = STATE tuple(%next, %x, %stack, %kept2)
 }
 
-%condition (state: (s32[], bf16[2,4,8], bf16[3,2,8,16], f32[3,5])) -> pred[] {
-  %state = (s32[]{:T(128)}, bf16[2,4,8]{2,1,0}, bf16[3,2,8,16]{3,2,1,0}, f32[3,5]{1,0}) parameter(0)
+%condition (state: STATE) -> pred[] {
+  %state = STATE parameter(0)
   %limit = s32[]{:T(128)} constant(3)
   %i = s32[]{:T(128)S(1)} get-tuple-element(%state), index=0
   ROOT %less = pred[]{:T(512)S(1)} compare(%i, %limit), direction=LT
 }
 
-ENTRY %main (start: (s32[], bf16[2,4,8], bf16[3,2,8,16], f32[3,5])) -> (s32[], bf16[2,4,8], bf16[3,2,8,16], f32[3,5]) {
-  %start = (s32[]{:T(128)}, bf16[2,4,8]{2,1,0}, bf16[3,2,8,16]{3,2,1,0}, f32[3,5]{1,0}) parameter(0)
-  ROOT %loop = (s32[]{:T(128)}, bf16[2,4,8]{2,1,0}, bf16[3,2,8,16]{3,2,1,0}, f32[3,5]{1,0}) while(%start), """ """condition=%condition, body=%body
+ENTRY %main (start: STATE) -> STATE {
+  %start = STATE parameter(0)
+  ROOT %loop = STATE while(%start), condition=%condition, body=%body
 }
 """
+for word, meaning in {"STATE": STATE, "WINDOW": WINDOW, "GROUPS": GROUPS}.items():
+    TPU_TEXT = TPU_TEXT.replace(word, meaning)
 
 
 def test_a_loop_of_a_tpu_program_by_hand():
@@ -99,6 +104,25 @@ def test_a_scan_counts_as_often_as_xla_counts_it_unrolled():
     assert program_cost.measure(unrolled.as_text()).flops == flops
     assert unrolled.cost_analysis()["flops"] == flops
     assert scanned.cost_analysis()["flops"] < flops  # the reason for counting by ourselves
+
+
+def _slices(x, w):
+    return jax.lax.dynamic_update_slice(x, 2 * jax.lax.dynamic_slice(w, (0, 0), (2, 16)), (1, 0))
+
+
+@pytest.mark.parametrize("function", [lambda x, w: jnp.tanh(x @ w) @ w + jax.nn.softmax(x), _slices])
+def test_bytes_are_those_that_xla_counts(function):
+    compiled = jax.jit(function).lower(jnp.ones((8, 16)), jnp.ones((16, 16))).compile()
+    assert program_cost.measure(compiled.as_text()).bytes == compiled.cost_analysis()["bytes accessed"]
+
+
+def test_bytes_of_a_scan_are_those_of_the_unrolled_program():
+    x, stack = jnp.ones((64, 64)), jnp.ones((5, 64, 64))
+    scanned, unrolled = (jax.jit(_layers, static_argnums=2).lower(x, stack, n).compile() for n in (1, 5))
+    expected = unrolled.cost_analysis()["bytes accessed"]
+    assert program_cost.measure(unrolled.as_text()).bytes == expected
+    assert program_cost.measure(scanned.as_text()).bytes == pytest.approx(expected, rel=0.05)  # and the loop's counter
+    assert scanned.cost_analysis()["bytes accessed"] < expected / 2
 
 
 def test_a_sharded_sum_is_exchanged_among_all_devices():
