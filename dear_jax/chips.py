@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import importlib.util
 import os
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -58,6 +59,19 @@ CHIPS = {
     "v5p": Chip(459e12, 95 * 2**30, 2765e9, 1200e9, _CUBES, 236_349),
     "v6e": Chip(918e12, 32 * 2**30, 1638e9, 800e9, _TORUS, 369_231),
 }
+
+
+CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+
+
+def libtpu_without_tpu() -> bool:
+    """Whether libtpu is installed where there is neither a TPU nor JAX for CUDA.
+
+    JAX would load it to look for TPUs, and libtpu complain on stderr that there are none.
+    """
+    installed = importlib.util.find_spec("libtpu") is not None
+    accelerators = [*Path("/dev").glob("accel*"), *Path("/dev").glob("vfio/[0-9]*")]
+    return installed and not accelerators and not any(map(importlib.util.find_spec, CUDA_PLUGINS))
 
 
 def find(topology: str) -> Chip:

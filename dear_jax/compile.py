@@ -42,19 +42,19 @@ def run(config: ConfigDict, workdir: Path) -> None:
         accounts = []
         for planned in programs.plan(config, devices):
             print(f"Compiling the {planned.name} for {planned.mesh.size} of {len(devices)} chips ...", flush=True)
-            account = compile_program(planned, chip)
+            account = compile_program(planned, chip, len(devices))
             _print(planned.name, describe(account, config.topology, len(devices)))
             accounts.append(account)
         totals = total(accounts, len(devices))
         files.write_json(RESULT, {"topology": config.topology, "programs": accounts, "run": totals})
         _print("whole run", describe_total(totals, config.topology))
-    refused = [account for account in accounts if not account["fits"]]
+    refused = [f"The {account['name']} {account['refused']}" for account in accounts if account["refused"]]
     if refused:
-        raise UserError(_explain(refused, config, chip))
+        raise UserError(f"config.topology is {config.topology}: {' '.join(refused)} {_advice(config)}")
 
 
-def compile_program(planned: Planned, chip: Chip) -> dict[str, Any]:
-    """What one program costs, as JSON; where it does not fit, what the compiler says that it needs."""
+def compile_program(planned: Planned, chip: Chip, booked: int) -> dict[str, Any]:
+    """What one program costs, as JSON; `refused` says why the compiler does not take it, or is empty."""
     traced = planned.function.trace(*planned.arguments, **planned.options)
     account: dict[str, Any] = {
         "name": planned.name,
@@ -67,12 +67,13 @@ def compile_program(planned: Planned, chip: Chip) -> dict[str, Any]:
     try:
         compiled = traced.lower().compile()
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        reason = explain_refusal(str(error), planned.mesh.size, booked, chip)
+        if reason is None:
             raise
-        return account | {"fits": False, "needs": needed_memory(str(error)), "compiler": str(error)[:2000]}
+        return account | {"refused": reason}
     account["compile_seconds"] = time.perf_counter() - start
     cost = program_cost.measure(compiled.as_text())
-    return account | {"fits": True, "memory": memory(compiled)} | dataclasses.asdict(cost) | bound(cost, chip)
+    return account | {"refused": "", "memory": memory(compiled)} | dataclasses.asdict(cost) | bound(cost, chip)
 
 
 def memory(compiled: Any) -> dict[str, int]:
@@ -110,7 +111,7 @@ def bound(cost: Cost, chip: Chip) -> dict[str, Any]:
 
 def total(accounts: list[dict[str, Any]], chips_booked: int) -> dict[str, Any]:
     """The programs' bounds, as often as a run executes them, and the chip hours of the whole slice."""
-    known = all(account["fits"] and account["times"] for account in accounts)
+    known = all(account["times"] and not account["refused"] for account in accounts)
     if not known:
         return {"seconds": None, "estimated_seconds": None, "chips": chips_booked}
 
@@ -124,8 +125,8 @@ def describe(account: dict[str, Any], topology: str, booked: int) -> dict[str, s
     """One program's account in words."""
     used, mesh = account["chips"], account["mesh"]
     rows = {"chips": f"{used} of {booked} ({topology}), run {mesh['run']} x data {mesh['data']}"}
-    if not account["fits"]:
-        return rows | {"memory": f"does not fit: needs {_needs(account)} of each chip"}
+    if account["refused"]:
+        return rows | {"refused": account["refused"]}
     kinds = [
         f"{c['count']} x {c['kind']} among {c['group']} chips ({_size(c['bytes'])})" for c in account["collectives"]
     ]
@@ -156,7 +157,7 @@ def describe(account: dict[str, Any], topology: str, booked: int) -> dict[str, s
 def describe_total(totals: dict[str, Any], topology: str) -> dict[str, str]:
     """The whole run in words."""
     if totals["seconds"] is None:
-        return {"time": "not known: a program does not fit, or its number of executions is not known"}
+        return {"time": "not known: a program is refused, or its number of executions is not known"}
     hours = totals["seconds"] * totals["chips"] / 3600
     rows = {"time": f"at least {_time(totals['seconds'])} on {topology}: {hours:.3g} chip hours"}
     if totals["estimated_seconds"]:
@@ -165,24 +166,26 @@ def describe_total(totals: dict[str, Any], topology: str) -> dict[str, str]:
     return rows | {"not counted": "compiling, reading images, checkpoints, waiting of chips for each other"}
 
 
-def needed_memory(message: str) -> int:
-    """Bytes that a program needs, from the compiler's words "Used 23.84G of 15.75G hbm"; 0 where they say none."""
+def explain_refusal(message: str, used: int, booked: int, chip: Chip) -> str | None:
+    """Why the compiler does not take a program, in words; None where it has another reason than those known."""
+    if "include all slice devices" in message:
+        return (
+            f"has work for {used} chips only, and {booked} chips as one slice run nothing but what is for all of them."
+        )
+    if "RESOURCE_EXHAUSTED" not in message:
+        return None
     found = re.search(r"Used ([\d.]+)([KMGT])i?B? of", message)
-    return int(float(found[1]) * 1024 ** (" KMGT".index(found[2]))) if found else 0
+    needs = _size(float(found[1]) * 1024 ** " KMGT".index(found[2])) if found else "more"
+    return f"needs {needs} of each chip, which has {_size(chip.memory)}."
 
 
-def _explain(refused: list[dict[str, Any]], config: ConfigDict, chip: Chip) -> str:
-    names = "; ".join(f"the {account['name']} needs {_needs(account)} of each chip" for account in refused)
+def _advice(config: ConfigDict) -> str:
     return (
-        f"The run does not fit {config.topology}: {names}, which has {_size(chip.memory)}. Train fewer seeds "
-        f"(config.seeds, now {len(config.seeds)}) or variants together, take fewer images per step "
-        f"(config.train.batch_size, now {config.train.batch_size}), config.compute.dtype=bfloat16 (now "
-        f"{config.compute.dtype}), or a slice of more or larger chips."
+        f"Where memory is short, train fewer seeds (config.seeds, now {len(config.seeds)}) or variants together, take "
+        f"fewer images per step (config.train.batch_size, now {config.train.batch_size}), "
+        f"config.compute.dtype=bfloat16 (now {config.compute.dtype}), or more or larger chips. Where chips are left "
+        "over, take fewer, or a batch size (config.train.batch_size, config.eval.batch_size) that divides among them."
     )
-
-
-def _needs(account: dict[str, Any]) -> str:
-    return _size(account["needs"]) if account["needs"] else "more than the memory"
 
 
 def _size(bytes: float) -> str:

@@ -165,6 +165,10 @@ def _set_up(config: ConfigDict) -> None:
         os.environ.setdefault(variable, value)
     import jax
 
+    from dear_jax import chips
+
+    if "JAX_PLATFORMS" not in os.environ and chips.libtpu_without_tpu():
+        jax.config.update("jax_platforms", "cpu")
     precision = config.compute.matmul_precision
     try:
         jax.config.update("jax_default_matmul_precision", precision)

@@ -59,7 +59,7 @@ def compile_step(folder: Path, topology: str, flags: list[str]) -> dict[str, Any
         job = ["--config.job=compile", f"--config.topology={topology}", "--config.compile.evaluation=false"]
         command = [sys.executable, "-m", "dear_jax.main", *flags, *job, f"--workdir={folder}"]
         done = subprocess.run(command, stdout=subprocess.DEVNULL)
-        if done.returncode and not (folder / "compile.json").exists():  # what does not fit is a row, too
+        if done.returncode and not (folder / "compile.json").exists():  # what is refused is a row, too
             raise SystemExit(done.returncode)
     return json.loads((folder / "compile.json").read_text())
 
@@ -75,8 +75,8 @@ def cells(row: dict[str, Any]) -> list[str]:
     """One row of the table."""
     (step,) = row["programs"]
     start = [row["topology"], f"{step['chips']} of {row['run']['chips']}"]
-    if not step["fits"]:
-        return [*start, f"does not fit: {step['needs'] / 2**30:.1f}", *[""] * (len(COLUMNS) - 3)]
+    if step["refused"]:
+        return [*start, f"refused: {step['refused']}", *[""] * (len(COLUMNS) - 3)]
     estimated = [f"{1e3 * step['estimated_seconds']:.1f}", f"{step['matrix_units_estimated']:.0%}"]
     return [
         *start,

@@ -114,9 +114,10 @@ def test_the_bound_is_the_slowest_of_three():
 
 
 def test_a_run_costs_its_executions_on_the_chips_that_are_booked():
-    account = {"fits": True, "times": 3, "bound_seconds": 2.0, "estimated_seconds": None}
+    account = {"refused": "", "times": 3, "bound_seconds": 2.0, "estimated_seconds": None}
     assert compile.total([account, account], 64)["seconds"] == 12.0
     assert compile.total([account, account | {"times": 0}], 64)["seconds"] is None
+    assert compile.total([account, account | {"refused": "needs more"}], 64)["seconds"] is None
 
 
 def test_a_program_that_does_not_fit(monkeypatch, tiny, capsys, tmp_path):
@@ -139,8 +140,14 @@ def test_a_program_that_does_not_fit(monkeypatch, tiny, capsys, tmp_path):
     monkeypatch.setattr(programs, "plan", lambda config, devices: [planned])
     assert main.main([*JOB, "--config.topology=v5e:2x2", f"--workdir={tmp_path}"]) == 2
     message = capsys.readouterr().err
-    assert "the train step needs 23.50 GiB of each chip, which has 16.00 GiB" in message
+    assert "The train step needs 23.50 GiB of each chip, which has 16.00 GiB." in message
     assert "config.seeds, now 3" in message
+
+
+def test_other_refusals_are_explained_or_raised():
+    words = "INTERNAL: RET_CHECK failure: device assignment should include all slice devices"
+    assert "work for 32 chips only, and 64 chips" in compile.explain_refusal(words, 32, 64, CHIPS["v5e"])
+    assert compile.explain_refusal("INTERNAL: a bug", 4, 4, CHIPS["v5e"]) is None
 
 
 @pytest.mark.slow
@@ -185,8 +192,9 @@ def test_the_yardstick_is_a_large_product(name):
 @needs_libtpu
 def test_libtpu_leaves_ordinary_runs_on_the_cpu():
     environment = {key: value for key, value in os.environ.items() if key != "JAX_PLATFORMS"}
-    command = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    code = "from dear_jax import main; main._set_up(main.parse(['--config=configs/base2new.py'])[0]); import jax; "
+    command = [sys.executable, "-c", code + "print(jax.default_backend())"]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert (done.stdout.strip(), done.stderr) == ("cpu", "")
 
 
