@@ -146,7 +146,7 @@ def test_a_program_that_does_not_fit(monkeypatch, tiny, capsys, tmp_path):
 
 def test_other_refusals_are_explained_or_raised():
     words = "INTERNAL: RET_CHECK failure: device assignment should include all slice devices"
-    assert "work for 32 chips only, and 64 chips" in compile.explain_refusal(words, 32, 64, CHIPS["v5e"])
+    assert "work for 32 chips only, and the 64 chips" in compile.explain_refusal(words, 32, 64, CHIPS["v5e"])
     assert compile.explain_refusal("INTERNAL: a bug", 4, 4, CHIPS["v5e"]) is None
 
 
