@@ -50,7 +50,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         _print("whole run", describe_total(totals, config.topology))
     refused = [f"The {account['name']} {account['refused']}" for account in accounts if account["refused"]]
     if refused:
-        raise UserError(f"config.topology is {config.topology}: {' '.join(refused)} {_advice(config)}")
+        raise UserError(f"config.topology is {config.topology}. {' '.join(refused)}")
 
 
 def compile_program(planned: Planned, chip: Chip, booked: int) -> dict[str, Any]:
@@ -167,24 +167,21 @@ def describe_total(totals: dict[str, Any], topology: str) -> dict[str, str]:
 
 
 def explain_refusal(message: str, used: int, booked: int, chip: Chip) -> str | None:
-    """Why the compiler does not take a program, in words; None where it has another reason than those known."""
+    """Why the compiler does not take a program, and what to do; None where it has another reason than those known."""
     if "include all slice devices" in message:
         return (
-            f"has work for {used} chips only, and {booked} chips as one slice run nothing but what is for all of them."
+            f"has work for {used} chips only, and the {booked} chips of a slice run nothing but what is for all of "
+            "them: take a smaller slice, or a batch size (config.train.batch_size, config.eval.batch_size) that its "
+            "chips divide."
         )
     if "RESOURCE_EXHAUSTED" not in message:
         return None
     found = re.search(r"Used ([\d.]+)([KMGT])i?B? of", message)
     needs = _size(float(found[1]) * 1024 ** " KMGT".index(found[2])) if found else "more"
-    return f"needs {needs} of each chip, which has {_size(chip.memory)}."
-
-
-def _advice(config: ConfigDict) -> str:
     return (
-        f"Where memory is short, train fewer seeds (config.seeds, now {len(config.seeds)}) or variants together, take "
-        f"fewer images per step (config.train.batch_size, now {config.train.batch_size}), "
-        f"config.compute.dtype=bfloat16 (now {config.compute.dtype}), or more or larger chips. Where chips are left "
-        "over, take fewer, or a batch size (config.train.batch_size, config.eval.batch_size) that divides among them."
+        f"needs {needs} of each chip, which has {_size(chip.memory)}: train fewer seeds (config.seeds) or variants "
+        "together, take fewer images per step (config.train.batch_size), config.compute.dtype=bfloat16, or more or "
+        "larger chips."
     )
 
 

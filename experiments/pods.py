@@ -76,7 +76,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     (step,) = row["programs"]
     start = [row["topology"], f"{step['chips']} of {row['run']['chips']}"]
     if step["refused"]:
-        return [*start, f"refused: {step['refused']}", *[""] * (len(COLUMNS) - 3)]
+        return [*start, f"refused: {step['refused'].split(':')[0]}", *[""] * (len(COLUMNS) - 3)]
     estimated = [f"{1e3 * step['estimated_seconds']:.1f}", f"{step['matrix_units_estimated']:.0%}"]
     return [
         *start,

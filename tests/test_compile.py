@@ -140,8 +140,7 @@ def test_a_program_that_does_not_fit(monkeypatch, tiny, capsys, tmp_path):
     monkeypatch.setattr(programs, "plan", lambda config, devices: [planned])
     assert main.main([*JOB, "--config.topology=v5e:2x2", f"--workdir={tmp_path}"]) == 2
     message = capsys.readouterr().err
-    assert "The train step needs 23.50 GiB of each chip, which has 16.00 GiB." in message
-    assert "config.seeds, now 3" in message
+    assert "The train step needs 23.50 GiB of each chip, which has 16.00 GiB: train fewer seeds" in message
 
 
 def test_other_refusals_are_explained_or_raised():
