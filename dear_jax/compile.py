@@ -176,7 +176,8 @@ def explain_refusal(message: str, used: int, booked: int, chip: Chip) -> str | N
         )
     if "RESOURCE_EXHAUSTED" not in message:
         return None
-    found = re.search(r"Used ([\d.]+)([KMGT])i?B? of", message)
+    # "... HLO temporaries (40.00G) exceeds available HBM (15.75G)", or "Used 23.50G of 15.75G hbm"
+    found = re.search(r"([\d.]+)([KMGT])\)? (?:exceeds|of)", message)
     needs = _size(float(found[1]) * 1024 ** " KMGT".index(found[2])) if found else "more"
     return (
         f"needs {needs} of each chip, which has {_size(chip.memory)}: train fewer seeds (config.seeds) or variants "

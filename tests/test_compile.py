@@ -132,8 +132,8 @@ def test_a_program_that_does_not_fit(monkeypatch, tiny, capsys, tmp_path):
 
         def compile(self):
             raise jax.errors.JaxRuntimeError(
-                "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
-                "Used 23.50G of 15.75G hbm. Exceeded hbm capacity by 7.75G."
+                "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (23.50G) "
+                "exceeds available HBM (15.75G)."
             )
 
     planned = programs.plan(_config(), jax.devices()[:4])[0]._replace(function=Refused())
@@ -146,6 +146,8 @@ def test_a_program_that_does_not_fit(monkeypatch, tiny, capsys, tmp_path):
 def test_other_refusals_are_explained_or_raised():
     words = "INTERNAL: RET_CHECK failure: device assignment should include all slice devices"
     assert "work for 32 chips only, and the 64 chips" in compile.explain_refusal(words, 32, 64, CHIPS["v5e"])
+    other = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 23.50G of 15.75G hbm."
+    assert "needs 23.50 GiB of each chip" in compile.explain_refusal(other, 4, 4, CHIPS["v5e"])
     assert compile.explain_refusal("INTERNAL: a bug", 4, 4, CHIPS["v5e"]) is None
 
 
@@ -176,6 +178,26 @@ cost = program_cost.measure(jax.jit(jnp.dot).lower(shape, shape).compile().as_te
 assert cost.flops == 2 * 8192**3, cost
 print(cost.flops / cost.cycles)
 """
+
+
+TOO_LARGE = """
+import jax, jax.numpy as jnp
+from jax.sharding import SingleDeviceSharding
+from dear_jax import chips, compile
+device = chips.devices("v5e:2x2")[0]
+shape = jax.ShapeDtypeStruct((5 * 2**20, 1024), jnp.float32, sharding=SingleDeviceSharding(device))
+try:
+    jax.jit(lambda x: x + 1).lower(shape).compile()
+except jax.errors.JaxRuntimeError as error:
+    print(compile.explain_refusal(str(error), 1, 1, chips.CHIPS["v5e"]))
+"""
+
+
+@pytest.mark.slow
+@needs_libtpu
+def test_the_compilers_own_words_on_memory_are_understood():
+    done = subprocess.run([sys.executable, "-c", TOO_LARGE], cwd=REPOSITORY, capture_output=True, text=True)
+    assert "needs 40.00 GiB of each chip, which has 16.00 GiB" in done.stdout
 
 
 @pytest.mark.slow
