@@ -40,6 +40,7 @@ class Sizes(NamedTuple):
     """How much data a run sees."""
 
     classes: int  # that are told apart
+    batch_size: int  # training images per seed and step
     steps: int
     eval_batches: int  # over all class sets of the data set; 0: not known
     class_sets: int
@@ -56,7 +57,7 @@ def plan(config: ConfigDict, devices: list[jax.Device]) -> list[Planned]:
     sizes = count(config)
     backbone = describe_backbone(config)
     programs = setup.make_programs(_without_role_maps(config), backbone)
-    mesh = sharding.make_mesh(len(config.seeds), config.train.batch_size, devices)
+    mesh = sharding.make_mesh(len(config.seeds), sizes.batch_size, devices)
     planned = []
     for number, program in enumerate(programs, start=1):
         which = f", program {number}" if len(programs) > 1 else ""
@@ -80,14 +81,9 @@ def count(config: ConfigDict) -> Sizes:
     elif not classes:
         dataset = setup_data.open_dataset(config)
         classes, images = -(-len(dataset.class_names) // halves), len(dataset.test)
-    shots, batch_size = config.data.shots, config.train.batch_size
-    steps = config.train.epochs * (classes * shots // batch_size)
-    if not steps:
-        raise UserError(
-            f"config.train.batch_size is {batch_size}: more than the {classes * shots} training images of {classes} "
-            f"classes and {shots} shots."
-        )
-    return Sizes(classes, steps, -(-images // config.eval.batch_size), halves)
+    batch_size = min(config.train.batch_size, classes * config.data.shots)
+    steps = config.train.epochs * (classes * config.data.shots // batch_size)
+    return Sizes(classes, batch_size, steps, -(-images // config.eval.batch_size), halves)
 
 
 def describe_backbone(config: ConfigDict) -> Backbone:
@@ -122,7 +118,7 @@ def _params(backbone: Backbone, dtype: Any, mesh: Mesh) -> Any:
 def _train_step(
     config: ConfigDict, sizes: Sizes, backbone: Backbone, program: Program, mesh: Mesh, which: str
 ) -> Planned:
-    seeds, batch, size = len(config.seeds), config.train.batch_size, backbone.config.image_size
+    seeds, batch, size = len(config.seeds), sizes.batch_size, backbone.config.image_size
 
     def start(params: Any) -> Any:
         return train.initial_state(config.seeds, dataclasses.replace(backbone, params=params), program, mesh)

@@ -83,15 +83,14 @@ def test_the_job_on_devices_that_are_there(tiny, capsys, tmp_path):
 
 def test_sizes_come_from_the_keys_or_the_data_set():
     config = _config()
-    assert programs.count(config) == programs.Sizes(20, 800, 20, 2)
+    assert programs.count(config) == programs.Sizes(20, 4, 800, 20, 2)
     config, _, _ = main.parse([f"{CONFIG}:imagenet", "--config.job=compile"])
-    assert programs.count(config) == programs.Sizes(500, 5 * 250, 500, 2)
+    assert programs.count(config) == programs.Sizes(500, 32, 5 * 250, 500, 2)
     assert programs.count(_config("--config.compile.classes=1000")).classes == 1000
+    assert programs.count(_config("--config.train.batch_size=1000"))[1:3] == (320, 10)  # all images make one batch
 
 
 def test_what_cannot_be_is_refused(tiny):
-    with pytest.raises(UserError, match=r"config\.train\.batch_size is 1000: more than the 320"):
-        programs.count(_config("--config.train.batch_size=1000"))
     with pytest.raises(UserError, match=r"prompt_length is 99: expected 1 to 20"):
         programs.describe_backbone(_config("--config.compile.prompt_length=99"))
 
