@@ -145,7 +145,7 @@ def moved_bytes(module: Module, computation: Computation, instruction: Instructi
     operands = [operand for name in instruction.operands if (operand := computation.instructions.get(name))]
     if instruction.opcode == "fusion":
         fused = module.computations[instruction.called()["calls"][0]]
-        read = [_read_in(fused, parameter) for parameter in fused.parameters]
+        read = [_read_in(module, fused, parameter) for parameter in fused.parameters]
         written = _written_by(fused)
     else:
         read = [_read_by(instruction, operand) for operand in operands]
@@ -167,11 +167,21 @@ def _read_by(user: Instruction, operand: Instruction) -> int:
     return sum(result.bytes for result in operand.results)
 
 
-def _read_in(fused: Computation, parameter: Instruction) -> int:
-    """Bytes of a parameter that a fusion reads, at most the whole of it; views of it are looked through."""
+def _read_in(module: Module, fused: Computation, parameter: Instruction) -> int:
+    """Bytes of a parameter that a fusion reads, at most the whole of it; views and inner fusions are looked through."""
     read = 0
     for user in fused.users[parameter.name]:
-        read += _read_in(fused, user) if user.opcode == "bitcast" else _read_by(user, parameter)
+        if user.opcode == "bitcast":
+            read += _read_in(module, fused, user)
+        elif user.opcode == "fusion":
+            inner = module.computations[user.called()["calls"][0]]
+            read += sum(
+                _read_in(module, inner, inner.parameters[index])
+                for index, name in enumerate(user.operands)
+                if name == parameter.name
+            )
+        else:
+            read += _read_by(user, parameter)
     return min(read, sum(result.bytes for result in parameter.results))
 
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from dear_jax import hlo, program_cost
 
 # As a TPU's compiler writes it: a loop of 3 turns whose length stands in its condition only, a batched product as a
-# convolution with a dilated input, slices of a stacked array, an update in place, memory on the chip (S(1)).
+# convolution with a dilated input, slices of a stacked array in a fusion within a fusion, an update in place, memory on the chip (S(1)).
 STATE = "(s32[]{:T(128)}, bf16[2,4,8]{2,1,0:T(8,128)S(1)}, bf16[3,2,8,16]{3,2,1,0}, f32[3,5]{1,0})"
 WINDOW = "window={size=2 stride=1 lhs_dilate=2}, dim_labels=0bf_0io->0bf"
 GROUPS = "replica_groups=mesh['axis_0'=1,'axis_1'=4,'axis_2'=2] {'axis_0','axis_1'}"
@@ -23,13 +23,20 @@ TPU_TEXT = """HloModule jit_step, is_scheduled=true
   ROOT %add = f32[] add(%a, %b)
 }
 
+%take (t0: bf16[3,2,8,16], t1: s32[], t2: s32[]) -> bf16[2,8,16] {
+  %t0 = bf16[3,2,8,16]{3,2,1,0} parameter(0)
+  %t1 = s32[] parameter(1)
+  %t2 = s32[] parameter(2)
+  %slice = bf16[1,2,8,16]{3,2,1,0} dynamic-slice(%t0, %t1, %t2, %t2, %t2), dynamic_slice_sizes={1,2,8,16}
+  ROOT %view = bf16[2,8,16]{2,1,0} bitcast(%slice)
+}
+
 %product (p0: bf16[2,4,8], p1: bf16[3,2,8,16], p2: s32[]) -> bf16[2,4,16] {
   %p0 = bf16[2,4,8]{2,1,0:T(8,128)(2,1)} parameter(0)
   %p1 = bf16[3,2,8,16]{3,2,1,0:T(8,128)(2,1)} parameter(1)
   %p2 = s32[] parameter(2)
   %zero = s32[] constant(0)
-  %slice = bf16[1,2,8,16]{3,2,1,0} dynamic-slice(%p1, %p2, %zero, %zero, %zero), dynamic_slice_sizes={1,2,8,16}
-  %layer = bf16[2,8,16]{2,1,0} bitcast(%slice)
+  %layer = bf16[2,8,16]{2,1,0} fusion(%p1, %p2, %zero), kind=kLoop, calls=%take
   ROOT %conv = bf16[2,4,16]{2,1,0} convolution(%p0, %layer), WINDOW, operand_precision={highest,highest}
 }
 
