@@ -11,7 +11,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from dear_jax import hlo, program_cost
 
 # As a TPU's compiler writes it: a loop of 3 turns whose length stands in its condition only, a batched product as a
-# convolution with a dilated input, slices of a stacked array in a fusion within a fusion, an update in place, memory on the chip (S(1)).
+# convolution with a dilated input, slices of a stacked array in a fusion within a fusion, an update in place, memory on
+# the chip (S(1)).
 STATE = "(s32[]{:T(128)}, bf16[2,4,8]{2,1,0:T(8,128)S(1)}, bf16[3,2,8,16]{3,2,1,0}, f32[3,5]{1,0})"
 WINDOW = "window={size=2 stride=1 lhs_dilate=2}, dim_labels=0bf_0io->0bf"
 GROUPS = "replica_groups=mesh['axis_0'=1,'axis_1'=4,'axis_2'=2] {'axis_0','axis_1'}"
