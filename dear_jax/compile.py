@@ -10,10 +10,10 @@ neither data nor a checkpoint.
 import dataclasses
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 from ml_collections import ConfigDict
 
 from dear_jax import chips, program_cost, programs, setup
@@ -27,7 +27,7 @@ from dear_jax.workdir import Workdir
 RESULT = "compile.json"
 
 
-def run(config: ConfigDict, workdir: Path) -> None:
+def run(config: ConfigDict, workdir: epath.Path) -> None:
     """Compile and describe every program.
 
     Raises:

@@ -220,7 +220,7 @@ def _find_roles(config: ConfigDict, workdir: epath.Path) -> None:
     find.run(config, workdir)
 
 
-def _compile(config: ConfigDict, workdir: Path) -> None:
+def _compile(config: ConfigDict, workdir: epath.Path) -> None:
     from dear_jax import compile
 
     compile.run(config, workdir)
