@@ -138,10 +138,9 @@ def moved_bytes(module: Module, computation: Computation, instruction: Instructi
     """Bytes that an instruction reads from and writes to HBM: its operands and results, each once."""
     if instruction.opcode in _FREE or 'custom_call_target="AllocateBuffer"' in instruction.attributes:
         return 0
-    if instruction.opcode in _COPIES:  # results: the copy, the original, a context
-        source = computation.operand(instruction, 0)
-        reads = source is not None and source.results[0].main_memory
-        return instruction.results[0].bytes * (reads + instruction.results[0].main_memory)
+    if instruction.opcode in _COPIES:  # results: both sides of the copy, of which a slice takes a part, and a context
+        sides = instruction.results[:2]
+        return min(side.bytes for side in sides) * sum(side.main_memory for side in sides)
     operands = [operand for name in instruction.operands if (operand := computation.instructions.get(name))]
     if instruction.opcode == "fusion":
         fused = module.computations[instruction.called()["calls"][0]]

@@ -95,6 +95,20 @@ def test_a_loop_of_a_tpu_program_by_hand():
     assert exchange == program_cost.Collective("all-reduce", 4, 3, 3 * 20, 3 * 20 * 2 * 3 / 4)
 
 
+@pytest.mark.parametrize(
+    ("line", "size"),
+    [
+        ("((s8[64]{0}), s8[16]{0:S(1)}, s32[]{:S(2)}) slice-start(%x), slice={[0:16]}", 16),
+        ("((s8[64]{0}), s8[16]{0}, s32[]{:S(2)}) slice-start(%x), slice={[0:16]}", 2 * 16),
+        ("(s8[64]{0}, s8[64]{0:S(1)}, u32[]{:S(2)}) copy-start(%x)", 64),
+        ("s8[16]{0:S(1)} slice-done(%copy)", 0),
+    ],
+)
+def test_copies_in_the_background_move_what_they_copy(line, size):
+    text = f"ENTRY %main (x: s8[64]) -> s8[64] {{\n  %x = s8[64]{{0}} parameter(0)\n  ROOT %copy = {line}\n}}\n"
+    assert program_cost.measure(text).bytes == size
+
+
 def test_float32_products_take_passes():
     text = TPU_TEXT.replace("bf16", "f32")
     cost = program_cost.measure(text)
