@@ -181,8 +181,8 @@ def explain_refusal(message: str, used: int, booked: int, chip: Chip) -> str | N
     needs = _size(float(found[1]) * 1024 ** " KMGT".index(found[2])) if found else "more"
     return (
         f"needs {needs} of each chip, which has {_size(chip.memory)}: train fewer seeds (config.seeds) or variants "
-        "together, take fewer images per step (config.train.batch_size), config.compute.dtype=bfloat16, or more or "
-        "larger chips."
+        "together, take fewer images per step (config.train.batch_size), config.compute.dtype=bfloat16, class "
+        "prompts in chunks (config.compute.class_chunk), or more or larger chips."
     )
 
 

@@ -10,19 +10,23 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dear_jax import accuracy, setup, setup_data, setup_variants, sharding, train
 from dear_jax.adapt import patterns
 from dear_jax.clip import architectures, weights
-from dear_jax.clip.tokenizer import Tokenizer
+from dear_jax.clip.config import CLIPConfig
+from dear_jax.clip.tokenizer import Tokenizer, shorten
 from dear_jax.clip.weights import Backbone
 from dear_jax.data.datasets import find_row
 from dear_jax.errors import UserError
 from dear_jax.optimizer import Length
 from dear_jax.setup import Program
 from dear_jax.step import Frozen
+
+SHARED = 5  # tokens with which all prompts begin: the beginning of the text, and "a photo of a"
 
 
 class Planned(NamedTuple):
@@ -91,12 +95,21 @@ def describe_backbone(config: ConfigDict) -> Backbone:
     clip = architectures.find(config.backbone)
     if config.image_size is not None:
         clip = dataclasses.replace(clip, image_size=config.image_size)
-    if not 1 <= config.compile.prompt_length <= clip.context_length:
+    if not SHARED < config.compile.prompt_length <= clip.context_length:
         raise UserError(
-            f"config.compile.prompt_length is {config.compile.prompt_length}: expected 1 to {clip.context_length}, the "
-            "context of the text tower."
+            f"config.compile.prompt_length is {config.compile.prompt_length}: expected {SHARED + 1} to "
+            f"{clip.context_length}, the context of the text tower."
         )
     return Backbone(config.backbone, clip, weights.shapes(clip), cast(Tokenizer, None), fingerprint="")
+
+
+def stand_in_prompts(clip: CLIPConfig, classes: int, length: int) -> np.ndarray:
+    """Token ids `[C, T]` of prompts of `length` tokens, which begin alike as those of a template do."""
+    ids = np.zeros((classes, clip.context_length), np.int32)
+    ids[:, :length] = 1
+    ids[:, 0], ids[:, length - 1] = clip.bos_token_id, clip.eos_token_id
+    ids[:, SHARED : length - 1] = 2 + np.arange(classes)[:, None] % (min(clip.bos_token_id, clip.vocab_size) - 3)
+    return shorten(ids)
 
 
 def _without_role_maps(config: ConfigDict) -> dict[str, ConfigDict]:
@@ -125,8 +138,8 @@ def _train_step(
 
     state = jax.eval_shape(start, backbone.params)
     params = _params(backbone, program.model.dtype, mesh)
-    token_ids = jax.ShapeDtypeStruct((sizes.classes, config.compile.prompt_length), jnp.int32)
-    prompts = jax.eval_shape(program.model.encode_prompts, params, token_ids)
+    token_ids = stand_in_prompts(backbone.config, sizes.classes, config.compile.prompt_length)
+    prompts = jax.eval_shape(functools.partial(program.model.encode_prompts, token_ids=token_ids), params)
     images = jax.ShapeDtypeStruct((seeds, batch, size, size, 3), jnp.uint8)
     labels = jax.ShapeDtypeStruct((seeds, batch), jnp.int32)
     length = Length(config.train.epochs, sizes.steps // config.train.epochs)
@@ -147,12 +160,10 @@ def _evaluation(
     plain = setup.make_model(config, backbone)
     models = (plain, *(program.model for program in programs))
     params = _params(backbone, plain.dtype, mesh)
-    token_ids = sharding.shapes(
-        jax.ShapeDtypeStruct((sizes.classes, config.compile.prompt_length), jnp.int32), mesh, sharding.REPLICATED
-    )
-    encode_prompts = jax.jit(functools.partial(accuracy.encode_prompts, models))
-    prompts = sharding.shapes(jax.eval_shape(encode_prompts, params, token_ids), mesh, sharding.REPLICATED)
-    planned = [Planned("class prompts", sizes.class_sets, encode_prompts, (params, token_ids), {}, mesh)]
+    token_ids = stand_in_prompts(backbone.config, sizes.classes, config.compile.prompt_length)
+    encode_prompts = jax.jit(functools.partial(accuracy.encode_prompts, models, token_ids=token_ids))
+    prompts = sharding.shapes(jax.eval_shape(encode_prompts, params), mesh, sharding.REPLICATED)
+    planned = [Planned("class prompts", sizes.class_sets, encode_prompts, (params,), {}, mesh)]
 
     adapted = []
     for number, (program, program_prompts) in enumerate(zip(programs, prompts[1:], strict=True), start=1):

@@ -49,7 +49,8 @@ def test_the_train_step_is_lowered_as_the_run_lowers_it(tiny, clip_params):
     mesh = sharding.make_mesh(2, config.train.batch_size, jax.devices()[:4])
     params = sharding.place(clip_params, mesh, sharding.REPLICATED)
     state = train.initial_state(config.seeds, backbone, program, mesh)
-    frozen = Frozen(params, jax.eval_shape(program.model.encode_prompts, params, jax.numpy.zeros((20, 8), int)))
+    token_ids = programs.stand_in_prompts(tiny, 20, 8)
+    frozen = Frozen(params, jax.eval_shape(lambda p: program.model.encode_prompts(p, token_ids), params))
     images = sharding.shapes(planned.arguments[2:4], mesh, sharding.RUN_IMAGES)
     settings = sharding.place((program.settings, program.rates), mesh, sharding.REPLICATED)
     real = train.compile_step(program.model, Length(10, 80), mesh).lower(
@@ -91,7 +92,7 @@ def test_sizes_come_from_the_keys_or_the_data_set():
 
 
 def test_what_cannot_be_is_refused(tiny):
-    with pytest.raises(UserError, match=r"prompt_length is 99: expected 1 to 20"):
+    with pytest.raises(UserError, match=r"prompt_length is 99: expected 6 to 20"):
         programs.describe_backbone(_config("--config.compile.prompt_length=99"))
 
 

@@ -6,7 +6,6 @@ The shapes are those of a small CLIP; nothing but the CPU is needed. What runs o
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -53,7 +52,7 @@ def test_the_exported_train_step_gives_what_the_step_gives(planned, config, clip
     backbone = Backbone("embedded", clip_config, clip_params, None, "")
     (run,) = setup.make_programs({"default": config}, backbone)
     mesh = sharding.make_mesh(2, config.train.batch_size, jax.devices()[:1])
-    token_ids = jnp.zeros((6, 8), int).at[:, 5].set(clip_config.eos_token_id)
+    token_ids = programs.stand_in_prompts(clip_config, 6, 8)
     frozen = Frozen(clip_params, run.model.encode_prompts(clip_params, token_ids))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, config.train.batch_size, 12, 12, 3), np.uint8)
