@@ -102,7 +102,7 @@ def correlations(backbone: Backbone, array: np.ndarray, truth: np.ndarray, share
                     {
                         "sentence encoder": encoder,
                         "weight": weight,
-                        "descriptions": count,
+                        "descriptions": found["settings"]["descriptions_used"],
                         "clusters (named)": f"{len(found['clusters'])} ({named})",
                         "Spearman [95 %]": spearman(bits, truth),
                         "entropy min / median / max": " / ".join(

@@ -50,16 +50,16 @@ def test_finding_roles(capsys, monkeypatch, tmp_path):
         "images 4032 of 4032 training images",
         "heads 24, of layers 5 to 7",
         "contributions 24 MiB on disk",
-        "bank 378 descriptions, 20 picked for each head",
+        "bank 378 descriptions, 16 picked for each head",
         "sentence encoder lexicon of the embedded world",
     ):
         assert line in output, line
     assert "trainable parameters" not in output
-    bad = ["--config.roles.images=50", "--config.data.template=none"]
+    bad = ["--config.roles.images=10", "--config.data.template=none"]
     assert main.main([find, "--dry_run", *bad]) == 2
     message = capsys.readouterr().err
     assert "1. data.template" in message
-    assert "2. 50 images cannot span a rank of 80" in message
+    assert "2. 10 images cannot span a rank of 16" in message
     assert not list(tmp_path.iterdir())
 
 

@@ -39,7 +39,7 @@ class Options:
         rules = {
             "images": (self.images >= 0, "0 (all) or more"),
             "batch_size": (self.batch_size >= 1, "1 or more"),
-            "descriptions": (self.descriptions >= 1, "1 or more"),
+            "descriptions": (1 <= self.descriptions <= self.rank, f"1 to config.roles.rank, which is {self.rank}"),
             "rank": (self.rank >= 1, "1 or more"),
             "min_cluster_size": (self.min_cluster_size >= 2, "2 or more"),
             "min_samples": (self.min_samples >= 1, "1 or more"),

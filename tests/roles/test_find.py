@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import base
+from configs import base, find_roles
 from dear_jax import __version__, main, setup, setup_data, setup_roles
 from dear_jax.clip.weights import load_backbone
 from dear_jax.data.sources import ImageSplit
@@ -22,7 +22,9 @@ REPOSITORY = Path(__file__).parents[2]
 CONFIG = f"--config={REPOSITORY / 'configs' / 'find_roles.py'}"
 BASE = f"--config={REPOSITORY / 'configs' / 'base2new.py'}"
 SMALL = ["--config.roles.images=150", "--config.roles.top_images=3", "--config.data.dataset=world_objects"]
-BITS = 0.02  # entropies of the shipped map, from other machines' rounding
+# Entropies of the shipped map when other machines round its float16 contributions otherwise: one number in a hundred
+# rounded the other way moves them by 5e-5 bits at most.
+BITS = 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -83,28 +85,38 @@ def test_the_shipped_map_is_of_the_shipped_clip():
     assert len({role for row in shipped.roles for role in row}) >= 4
 
 
+@pytest.fixture(scope="module")
+def made_again(tmp_path_factory):
+    """The job that makes the shipped map."""
+    workdir = tmp_path_factory.mktemp("runs") / "shipped"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(REPOSITORY)
+        assert main.main([CONFIG, f"--workdir={workdir}"]) == 0
+    return workdir
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_shipped_map_comes_out_again(tmp_path, monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
-    assert main.main([CONFIG, f"--workdir={tmp_path}"]) == 0
-    found, shipped = role_map.load(tmp_path / "role_map.json"), role_map.load(role_map.EMBEDDED)
+def test_the_shipped_map_comes_out_again(made_again):
+    found, shipped = role_map.load(made_again / "role_map.json"), role_map.load(role_map.EMBEDDED)
     assert found.roles == shipped.roles
     np.testing.assert_allclose(found.details["entropy"], shipped.details["entropy"], atol=BITS)
 
 
 @pytest.mark.slow
-def test_rounding_of_the_stored_contributions_hardly_moves_the_entropy(finished):
-    """Another machine rounds some float16 numbers the other way."""
-    backbone = load_backbone("embedded")
-    options = dataclasses.replace(setup_roles.role_options(base.get_config()), weight="variance")
-    texts, anchors = analysis.load_texts(options, backbone, ("color", "shape", "texture", "object", "position"))
-    encoder = sentences.choose("auto", backbone)
-    array = np.load(finished / contributions.ARRAY)
-    generator = np.random.default_rng(0)
-    other = np.where(generator.random(array.shape) < 0.01, np.nextafter(array, np.float16(1)), array)
-    first, second = (analysis.explain(backbone, x, texts, anchors, encoder, options)["entropy"] for x in (array, other))
-    np.testing.assert_allclose(first, second, atol=1e-3)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_shipped_map_does_not_hang_on_the_last_bit_of_the_contributions(seed, made_again):
+    shipped, backbone = role_map.load(role_map.EMBEDDED), load_backbone("embedded")
+    options = setup_roles.role_options(find_roles.get_config())
+    texts, anchors = analysis.load_texts(options, backbone, shipped.attributes)
+    encoder = sentences.choose(options.sentence_encoder, backbone)
+    array = np.load(made_again / contributions.ARRAY)
+    generator = np.random.default_rng(seed)
+    chosen, upwards = generator.random(array.shape) < 0.01, generator.random(array.shape) < 0.5
+    other = np.nextafter(array, np.where(upwards, np.float16(np.inf), np.float16(-np.inf)))
+    details = analysis.explain(backbone, np.where(chosen, other, array), texts, anchors, encoder, options)
+    np.testing.assert_allclose(details["entropy"], shipped.details["entropy"], atol=BITS)
 
 
 @pytest.mark.slow
@@ -204,7 +216,7 @@ def test_images_that_cannot_be_read_are_left_out_when_asked_to(tmp_path, monkeyp
         (["--config.roles.min_cluster_size=1000"], "HDBSCAN finds no cluster"),
         (["--config.roles.bank=absent.txt"], "absent.txt cannot be read"),
         (["--config.roles.sentence_encoder=no/such/folder"], "cannot load"),
-        (["--config.roles.rank=8"], "more than the 8 directions of config.roles.rank"),
+        (["--config.roles.rank=8"], "descriptions is 20, expected 1 to config.roles.rank, which is 8"),
         (["--config.roles.top_images=0"], "config.roles.top_images is 0, expected 1 or more"),
         (["--config.data.template=none"], "data.template: expected a prompt with {} once"),
     ],
