@@ -226,7 +226,7 @@ def stability(backbone: Backbone, shipped: role_map.RoleMap, workdir: Path) -> l
             {
                 "weight": weight,
                 "what differs": f"{SAMPLE:,} images, not {len(pool):,}",
-                "roles": rand_index([shipped.roles, whole]),
+                "roles": rand_index([explain(backbone, pool, options)["roles"], whole]),
             },
         ]
     return rows
