@@ -71,7 +71,7 @@ class Evaluator:
         own = sharding.own_entries((self.batch_size,), self.mesh, sharding.DATA)
         correct, correct_zero_shot = 0, 0
         image_size = self.models[0].config.image_size
-        for batch in pipeline.eval_batches(classes.test, self.batch_size, image_size, self.workers, own):
+        for batch in pipeline.eval_batches(classes.test, self.batch_size, image_size, self.workers, own=own):
             batch = sharding.place(batch, self.mesh, sharding.DATA)
             counts = self._count(self.params, prompts[0].features, batch, adapted, modes=tuple(modes))
             # Sums stay on the device, so that the host can prepare the next batch meanwhile.
