@@ -7,6 +7,7 @@ files and prints.
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 
 import jax
@@ -46,15 +47,28 @@ def start(config: ConfigDict) -> None:
         if all(given)
         else {}
     )
+    # JAX ends the process itself, with a stack trace, when its own time is up: so ours comes first.
+    limit = threading.Timer(compute.coordinator_timeout, _give_up, [_describe_failure(compute, "the time is up")])
+    limit.daemon = True
+    limit.start()
     try:
         jax.distributed.initialize(
             **arguments,
-            initialization_timeout=compute.coordinator_timeout,
+            initialization_timeout=compute.coordinator_timeout + HEARTBEAT_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
-        raise UserError(_describe_failure(compute, error)) from error
+        reason = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
+        raise UserError(_describe_failure(compute, reason)) from error
+    finally:
+        limit.cancel()
+
+
+def _give_up(message: str) -> None:
+    """End the process as after any user's mistake, from a thread beside the one that waits."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    os._exit(2)
 
 
 def _check(compute: ConfigDict, given: bool) -> None:
@@ -74,8 +88,7 @@ def _check(compute: ConfigDict, given: bool) -> None:
         )
 
 
-def _describe_failure(compute: ConfigDict, error: Exception) -> str:
-    reason = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
+def _describe_failure(compute: ConfigDict, reason: str) -> str:
     if not compute.coordinator:
         return (
             f"config.compute.distributed: the processes of this job could not be found or joined ({reason}). It works "
