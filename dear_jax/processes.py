@@ -20,6 +20,7 @@ from dear_jax import hosts
 from dear_jax.errors import UserError
 from dear_jax.workdir import Workdir
 
+JOBS = ("train", "evaluate")  # that several processes can run together
 LOST = 75  # exit code after another process was lost: the same command may be tried again
 HEARTBEAT_SECONDS = 30  # after which a process that is not heard of counts as dead, and the others stop
 
@@ -34,6 +35,11 @@ def start(config: ConfigDict) -> None:
     given = (bool(compute.coordinator), compute.processes > 0, compute.process >= 0)
     if not any(given) and not compute.distributed:
         return
+    if config.job not in JOBS:
+        raise UserError(
+            f"config.job={config.job} runs in one process: leave config.compute.coordinator, .processes, .process and "
+            f".distributed alone. Several processes run {' and '.join(JOBS)}."
+        )
     if any(given) and not all(given):
         raise UserError(
             "config.compute.coordinator (HOST:PORT of process 0), config.compute.processes (how many) and "

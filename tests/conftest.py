@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-DEVICES = os.environ.get("TEST_DEVICES", "4")  # tests of layouts that need more are skipped
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}"
+# TEST_DEVICES=8 for the layouts that need more than four, which are skipped otherwise.
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={os.environ.get('TEST_DEVICES', '4')}"
+)
 
 import jax
 import numpy as np

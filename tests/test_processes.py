@@ -26,10 +26,9 @@ JOB = [
     "--config.train.log_every=1",
     "--config.train.checkpoint_every=4",
 ]
-# Float32 rounding, magnified by 20 steps of AdamW, whose division by the root of a small second moment makes a
-# difference of signs of what is nearly zero: a step may differ by the learning rate, 1e-3, in single numbers.
-LOSSES = dict(rtol=2e-3, atol=1e-4)
-ADAPTERS = dict(rtol=0, atol=2e-3)
+# Float32 rounding: products in another order over 20 steps. Measured: losses within 1e-5 relative, adapters 1e-7.
+LOSSES = dict(rtol=2e-4, atol=1e-5)
+ADAPTERS = dict(rtol=0, atol=1e-5)
 
 
 def launch(workdir: Path, cache: Path, devices: int, *flags: str) -> subprocess.Popen:
@@ -119,8 +118,9 @@ def test_a_killed_process_stops_the_other_and_one_device_goes_on(tmp_path, cache
     start = time.monotonic()
     output, _ = first.communicate(timeout=60)
     assert time.monotonic() - start < 60
-    assert first.returncode == processes.LOST, output
-    assert "another process of this job is lost" in output
+    # Whoever notices first: the step that fails, or JAX's own watch, which ends the process with a stack trace.
+    assert first.returncode in (processes.LOST, -signal.SIGABRT), output
+    assert "another process of this job is lost" in output or "another task died" in output
     assert "Going on from the checkpoint of step" in finish(launch(tmp_path, cache, 1))
     assert_same_run(tmp_path, on_one_device)
 
@@ -170,6 +170,13 @@ def test_a_coordinator_that_cannot_be_reached_is_said_so_in_time(tmp_path):
 def test_keys_that_do_not_fit_are_refused(keys, message):
     with pytest.raises(UserError, match=message):
         processes.start(config_with(**keys))
+
+
+def test_jobs_of_one_process_say_so():
+    config = config_with(coordinator="host:1", processes=2, process=0)
+    config.job = "find_roles"
+    with pytest.raises(UserError, match="config.job=find_roles runs in one process"):
+        processes.start(config)
 
 
 @pytest.mark.parametrize("mesh", [(2, 2), (3, 1), (4,), (0, 4), (-2, -2)])

@@ -254,19 +254,20 @@ BY_SEED, BY_VARIANT = sharding.BY_SEED, sharding.BY_VARIANT
 
 # Three seeds, two variants, batch 4, 5 classes: all but the sizes 1, 2 and 3 leave devices to be filled up.
 SLOW = pytest.mark.slow
+EIGHT = pytest.mark.skipif("len(jax.devices()) < 8", reason="needs TEST_DEVICES=8")
 
 
 @pytest.mark.parametrize(
     ("shape", "specs"),
     [
         ((2, 2), BY_VARIANT),
-        ((1, 8), BY_SEED),
+        pytest.param((1, 8), BY_SEED, marks=EIGHT),
         pytest.param((1, 2), BY_SEED, marks=SLOW),
         pytest.param((2, 1), BY_VARIANT, marks=SLOW),
         pytest.param((1, 3), BY_SEED, marks=SLOW),
         pytest.param((4, 1), BY_SEED, marks=SLOW),
-        pytest.param((2, 4), BY_SEED, marks=SLOW),
-        pytest.param((4, 2), BY_VARIANT, marks=SLOW),
+        pytest.param((2, 4), BY_SEED, marks=EIGHT),
+        pytest.param((4, 2), BY_VARIANT, marks=EIGHT),
     ],
 )
 def test_any_layout_gives_what_one_device_gives(model, frozen, token_ids, on_one_device, shape, specs):
@@ -292,11 +293,16 @@ def test_the_step_divides_its_work_among_the_devices():
     devices = jax.devices()
     assert choose(2, [1], 4, 5, devices[:4])[0].devices.shape == (2, 2)
     assert choose(3, [1], 4, 5, devices[:4])[0].devices.shape == (1, 4)
+    assert choose(3, [1], 4, 5, devices[:4], shape=(4, 1))[0].devices.shape == (4, 1)
+
+
+@EIGHT
+def test_many_variants_go_over_run_and_one_run_over_data():
+    choose, devices = sharding.make_layout, jax.devices()
     assert choose(1, [1], 4, 50, devices[:8])[0].devices.shape == (1, 8)
     mesh, specs = choose(1, [12], 4, 50, devices[:8])
     assert mesh.devices.shape == (4, 2)
     assert specs is sharding.BY_VARIANT
-    assert choose(3, [1], 4, 5, devices[:4], shape=(4, 1))[0].devices.shape == (4, 1)
 
 
 def test_another_mask_does_not_compile_again_and_does_change_the_result(model, frozen, update_one):
