@@ -175,7 +175,7 @@ def test_keys_that_do_not_fit_are_refused(keys, message):
 def test_jobs_of_one_process_say_so():
     config = config_with(coordinator="host:1", processes=2, process=0)
     config.job = "find_roles"
-    with pytest.raises(UserError, match="config.job=find_roles runs in one process"):
+    with pytest.raises(UserError, match=r"config\.job=find_roles runs in one process"):
         processes.start(config)
 
 
