@@ -131,6 +131,14 @@ def get_config() -> ConfigDict:
     config.compute.dtype = "float32"  # of the towers: float32 | bfloat16; adapter and losses stay float32
     config.compute.class_chunk = 0  # class prompts trained on at a time, to bound memory; 0: as many as fit the device
     config.compute.matmul_precision = "float32"  # float32 products of accelerators: float32 | tensorfloat32 | bfloat16
+    config.compute.mesh = ()  # sizes of ("run", "data"), whose product is the number of devices; empty: chosen
+    config.compute.shard_backbone = False  # spread the backbone's larger matrices over "data", to save memory
+    config.compute.compilation_cache = ""  # folder of compiled programs, for later starts; empty: none
+    config.compute.coordinator = ""  # HOST:PORT of process 0, where several processes run one job; empty: one process
+    config.compute.processes = 0  # how many processes
+    config.compute.process = -1  # which of them this is, from 0
+    config.compute.distributed = False  # find the three keys above from a TPU pod, Slurm or Open MPI
+    config.compute.coordinator_timeout = 300  # seconds to wait for all processes at the start
 
     config.topology = ""  # of the job `compile`: a TPU chip and the shape of a slice, such as v5e:8x8
     config.compile = ConfigDict()  # what the job `compile` cannot see, as it needs no data

@@ -1,10 +1,11 @@
 """The compiled evaluation: top-1 accuracies of adapters and of zero-shot CLIP on a class set.
 
 Each image goes through the frozen prefix once, whatever the number of runs, and each run's text features are computed
-once per class set. Runs follow one another (`lax.map`), so that memory does not grow with their number; images are
-spread over the devices.
+once per class set. Runs follow one another (`lax.map`), so that memory does not grow with their number; images and
+class prompts are spread over the devices.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int
 
 from dear_jax import sharding, step
@@ -46,32 +47,42 @@ class Evaluator:
         workers: int = 0,
     ):
         """`model` is that of zero-shot CLIP; `adapters` those of each program, of the same seeds."""
-        self.params, self.mesh, self.batch_size, self.workers = params, mesh, batch_size, workers
-        self.models = (model, *(program.model for program in adapters))
+        self.params, self.mesh, self.workers = params, mesh, workers
+        (self.batch_size,) = sharding.filled((batch_size,), mesh, sharding.DATA)
+        adapters = [program._replace(model=_spread_classes(program.model, mesh)) for program in adapters]
+        self.models = (_spread_classes(model, mesh), *(program.model for program in adapters))
         self.runs = [
             sharding.place((program.adapter, program.settings), mesh, sharding.REPLICATED) for program in adapters
         ]
-        self._prompts = functools.partial(encode_prompts, self.models)
-        self._classes = [jax.jit(functools.partial(encode_classes, program.model)) for program in adapters]
-        self._count = jax.jit(functools.partial(count_batch, self.models), static_argnames="modes")
+        everywhere = NamedSharding(mesh, sharding.REPLICATED)
+        self._classes = [
+            jax.jit(functools.partial(encode_classes, program.model), out_shardings=everywhere) for program in adapters
+        ]
+        count = functools.partial(count_batch, self.models)
+        self._count = jax.jit(count, static_argnames="modes", out_shardings=everywhere)
 
     def __call__(self, classes: ClassSet, modes: Sequence[Mode] = ("learned",)) -> Accuracy:
         """The accuracies on one class set under each way to fuse. Every test image counts exactly once."""
-        prompts = self._prompts(self.params, classes.token_ids)
+        encoded = encode_prompts(self.models, self.params, classes.token_ids)
+        prompts = [sharding.place_prompts(of_model, self.mesh) for of_model in encoded]
         adapted = [
             (*run, encode(run, self.params, prompts[1 + number]))
             for number, (run, encode) in enumerate(zip(self.runs, self._classes, strict=True))
         ]
-        spec = sharding.batch_spec(self.mesh, self.batch_size)
+        own = sharding.own_entries((self.batch_size,), self.mesh, sharding.DATA)
         correct, correct_zero_shot = 0, 0
         image_size = self.models[0].config.image_size
-        for batch in pipeline.eval_batches(classes.test, self.batch_size, image_size, self.workers):
-            batch = sharding.place(batch, self.mesh, spec)
+        for batch in pipeline.eval_batches(classes.test, self.batch_size, image_size, self.workers, own=own):
+            batch = sharding.place(batch, self.mesh, sharding.DATA)
             counts = self._count(self.params, prompts[0].features, batch, adapted, modes=tuple(modes))
             # Sums stay on the device, so that the host can prepare the next batch meanwhile.
             correct, correct_zero_shot = correct + counts[0], correct_zero_shot + counts[1]
         total = len(classes.test)
         return Accuracy(100.0 * np.asarray(correct) / total, 100.0 * float(correct_zero_shot) / total, tuple(modes))
+
+
+def _spread_classes(model: Model, mesh: Mesh) -> Model:
+    return dataclasses.replace(model, class_shards=mesh.shape["data"])
 
 
 def encode_prompts(models: Sequence[Model], params: Params, token_ids: Int[np.ndarray, "C T"]) -> list[Prompts]:

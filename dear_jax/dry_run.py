@@ -28,6 +28,7 @@ from dear_jax.clip.weights import Backbone, cast, parameter_count
 from dear_jax.errors import UserError
 from dear_jax.setup import Program
 from dear_jax.setup_data import ClassSet
+from dear_jax.sharding import Specs
 
 Result = TypeVar("Result")
 
@@ -189,20 +190,21 @@ def describe_work(
     config: ConfigDict, backbone: Backbone, task: setup_data.Task, programs: Sequence[Program]
 ) -> dict[str, Any]:
     """Steps, trainable parameters, and the memory of one step by XLA's analysis of the compiled programs."""
-    batches = train.make_batches(config, backbone, task)
+    mesh, specs = train.make_layout(config, task, programs)
+    batches = train.make_batches(config, backbone, task, mesh, specs)
     steps = len(batches)
     batches.close()
-    mesh = sharding.make_mesh(len(config.seeds), task.batch_size)
     rows: dict[str, Any] = {
         "steps": f"{steps:,} ({steps // config.train.epochs:,} an epoch), {len(config.seeds)} seeds x "
         f"{task.batch_size} images each",
-        "devices": f"{mesh.size} of {len(jax.devices())} {jax.devices()[0].device_kind}",
+        "devices": f"{mesh.size} {jax.devices()[0].device_kind}: {mesh.shape['run']} groups of runs x "
+        f"{mesh.shape['data']} parts of their images and classes",
     }
     for number, program in enumerate(programs, start=1):
         which = f" of program {number}" if len(programs) > 1 else ""
         if len(program.names) > 1 or which:
             rows[f"variants{which}"] = ", ".join(program.names)
-        rows |= _describe_step(config, backbone, task, program, mesh, which)
+        rows |= _describe_step(config, backbone, task, program, mesh, specs, which)
     return rows
 
 
@@ -212,14 +214,15 @@ def _describe_step(
     task: setup_data.Task,
     program: Program,
     mesh: Mesh,
+    specs: Specs,
     which: str,
 ) -> dict[str, Any]:
     """Trainable parameters and memory of one program."""
     model = program.model
-    state = train.initial_state(config.seeds, backbone, program, mesh)
+    state = train.initial_state(config.seeds, backbone, program, mesh, specs)
     trainable = sum(leaf[0, 0].size for leaf in jax.tree.leaves(state.adapter))
-    params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
-    used = train.memory_of(train.lower_step(config, backbone, program, params, task, mesh))
+    params = sharding.place_backbone(cast(backbone.params, model.dtype), mesh, config.compute.shard_backbone)
+    used = train.memory_of(train.lower_step(config, backbone, program, params, task, mesh, specs))
     return {
         f"trainable parameters{which}": f"{trainable:,} per seed and variant",
         f"memory of a step{which}": f"{used / 2**20:,.0f} MiB per device",

@@ -12,7 +12,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from dear_jax import __version__, metrics, setup, setup_data, setup_runs, sharding
+from dear_jax import __version__, metrics, processes, setup, setup_data, setup_runs, sharding
 from dear_jax.accuracy import Accuracy, Evaluator
 from dear_jax.adapt import fusion
 from dear_jax.adapters import Trained
@@ -32,13 +32,13 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         UserError: a bad config value or input file; a run that is not finished or of another backbone.
     """
     setup.check(config)
-    with Workdir(workdir) as files:
-        config_sha256 = files.check_config(config)
+    with processes.open_workdir(config, workdir) as (files, config_sha256):
         if report_finished(files):
             return
-        trained, backbone = setup_runs.load(config)
-        setup_runs.inherit_splits(config, files)
-        classes, data = setup_data.load_classes(config, backbone, files)
+        with processes.together():
+            trained, backbone = setup_runs.load(config)
+            setup_runs.inherit_splits(config, files)
+            classes, data = setup_data.load_classes(config, backbone, files)
         accuracies = measure(config, backbone, classes, trained)
         report(summarize(config, trained, accuracies, config_sha256, data), files)
 
@@ -50,7 +50,7 @@ def measure(
     model = setup.make_model(config, backbone)
     adapters = trained.adapters(backbone, model.dtype) if trained else ()
     mesh = sharding.make_mesh(1, config.eval.batch_size)
-    params: Params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
+    params: Params = sharding.place_backbone(cast(backbone.params, model.dtype), mesh, config.compute.shard_backbone)
     evaluator = Evaluator(model, params, adapters, mesh, config.eval.batch_size, config.data.workers)
     chosen = fusion.parse_mode(config.fusion.new_classes)
     modes = (chosen, *(mode for mode in fusion.MODES if mode != chosen))

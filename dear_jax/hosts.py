@@ -34,7 +34,7 @@ def check_alike(config: ConfigDict, data: Mapping[str, Any], fingerprint: str, v
     """
     if jax.process_count() == 1:
         return
-    facts = {"version": version, "backbone": fingerprint, "config": config.to_dict(), "data": dict(data)}
+    facts = {"version": version, "backbone": fingerprint, "config": _shared(config), "data": dict(data)}
     found = differences(gather(facts))
     if found:
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
@@ -42,6 +42,12 @@ def check_alike(config: ConfigDict, data: Mapping[str, Any], fingerprint: str, v
             f"The hosts of this job do not agree: {'; '.join(found[:SHOWN])}{more}. Give every host the same command, "
             "the same version of this package and the same files, then start all of them again."
         )
+
+
+def _shared(config: ConfigDict) -> dict[str, Any]:
+    """The config without the one key that tells the processes apart."""
+    values: dict[str, Any] = config.to_dict()
+    return values | {"compute": {key: value for key, value in values.get("compute", {}).items() if key != "process"}}
 
 
 def gather(facts: Any) -> list[Any]:

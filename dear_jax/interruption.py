@@ -47,8 +47,8 @@ class Interruption:
             raise KeyboardInterrupt
         self.requested = number
 
-    def leave(self, step_number: int, workdir: epath.Path) -> None:
-        """Exit with the shell's code of the signal."""
-        name = signal.Signals(self.requested).name
+    def leave(self, requested: int, step_number: int, workdir: epath.Path) -> None:
+        """Exit with the shell's code of the signal `requested`, which this or another process of the job has got."""
+        name = signal.Signals(requested).name
         print(f"\n{name}: saved step {step_number}. The same config with --workdir={workdir} goes on from here.")
-        raise SystemExit(128 + self.requested)
+        raise SystemExit(128 + requested)

@@ -6,13 +6,14 @@ Every key of the config is a flag. A user's mistake ends in one paragraph on std
 JAX is imported once the flags are known to be right, so that mistakes are answered at once.
 """
 
+import contextlib
 import datetime
 import difflib
 import os
 import runpy
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,14 @@ def main(arguments: Sequence[str]) -> int:
         if config.job not in JOBS:
             raise UserError(f"config.job: expected one of {', '.join(JOBS)}, found {config.job!r}.")
         _set_up(config)
-        if dry_run:
-            _dry_run(config)
-            return 0
-        workdir = workdir or _fresh(config)
-        print(f"workdir: {workdir}", flush=True)
-        with terminable():
-            JOBS[config.job](config, workdir)
+        with _one_voice():
+            if dry_run:
+                _dry_run(config)
+                return 0
+            workdir = workdir or _fresh(config)
+            print(f"workdir: {workdir}", flush=True)
+            with terminable():
+                JOBS[config.job](config, workdir)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -142,6 +144,8 @@ def _nearest(name: str, valid: Sequence[str]) -> str:
 
 def _fresh(config: ConfigDict) -> epath.Path:
     """A folder under `runs/` that is not there yet, named after the run and the time."""
+    if config.compute.coordinator or config.compute.distributed:
+        raise UserError("Several processes of one job need the same --workdir: give one that all of them can write to.")
     parts = [config.job]
     if config.job in ("train", "evaluate"):
         parts = [config.protocol, config.data.dataset]
@@ -153,7 +157,7 @@ def _fresh(config: ConfigDict) -> epath.Path:
 
 
 def _set_up(config: ConfigDict) -> None:
-    """Quiet the libraries' logs, and set the precision of float32 products."""
+    """Quiet the libraries' logs, set JAX's precision and cache, and join the other processes of the job."""
     # Orbax and Grain log the traceback of an error in their threads, and raise it as well: it is answered once.
     logging.set_verbosity(logging.FATAL)
     logging.set_stderrthreshold(logging.FATAL)
@@ -176,6 +180,24 @@ def _set_up(config: ConfigDict) -> None:
         raise UserError(
             f"config.compute.matmul_precision: expected float32, tensorfloat32 or bfloat16, found {precision!r}."
         ) from error
+    if config.compute.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", config.compute.compilation_cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    from dear_jax import processes
+
+    processes.start(config)
+
+
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """Of several processes, let the first alone print; say what to do when one of them is lost."""
+    from dear_jax import processes
+
+    with contextlib.ExitStack() as stack:
+        if not processes.is_first():
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        with processes.losses_answered():
+            yield
 
 
 def _dry_run(config: ConfigDict) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from dear_jax import accuracy, setup, setup_data, setup_variants, sharding, train
@@ -24,6 +24,7 @@ from dear_jax.data.datasets import find_row
 from dear_jax.errors import UserError
 from dear_jax.optimizer import Length
 from dear_jax.setup import Program
+from dear_jax.sharding import Specs
 from dear_jax.step import Frozen
 
 SHARED = 5  # tokens with which all prompts begin: the beginning of the text, and "a photo of a"
@@ -61,11 +62,16 @@ def plan(config: ConfigDict, devices: list[jax.Device]) -> list[Planned]:
     sizes = count(config)
     backbone = describe_backbone(config)
     programs = setup.make_programs(_without_role_maps(config), backbone)
-    mesh = sharding.make_mesh(len(config.seeds), sizes.batch_size, devices)
+    setup.check_mesh(config, len(devices))
+    variants = [len(program.names) for program in programs]
+    mesh, specs = sharding.make_layout(
+        len(config.seeds), variants, sizes.batch_size, sizes.classes, devices, config.compute.mesh
+    )
     planned = []
     for number, program in enumerate(programs, start=1):
         which = f", program {number}" if len(programs) > 1 else ""
-        planned.append(_train_step(config, sizes, backbone, program, mesh, which))
+        program = train.spread_classes(program, mesh)
+        planned.append(_train_step(config, sizes, backbone, program, mesh, specs, which))
     if not config.compile.evaluation:
         return planned
     mesh = sharding.make_mesh(1, config.eval.batch_size, devices)
@@ -129,14 +135,10 @@ def _params(backbone: Backbone, dtype: Any, mesh: Mesh) -> Any:
 
 
 def _train_step(
-    config: ConfigDict, sizes: Sizes, backbone: Backbone, program: Program, mesh: Mesh, which: str
+    config: ConfigDict, sizes: Sizes, backbone: Backbone, program: Program, mesh: Mesh, specs: Specs, which: str
 ) -> Planned:
     seeds, batch, size = len(config.seeds), sizes.batch_size, backbone.config.image_size
-
-    def start(params: Any) -> Any:
-        return train.initial_state(config.seeds, dataclasses.replace(backbone, params=params), program, mesh)
-
-    state = jax.eval_shape(start, backbone.params)
+    state = _fresh_state(config, backbone, program)
     params = _params(backbone, program.model.dtype, mesh)
     token_ids = stand_in_prompts(backbone.config, sizes.classes, config.compile.prompt_length)
     prompts = jax.eval_shape(functools.partial(program.model.encode_prompts, token_ids=token_ids), params)
@@ -144,52 +146,59 @@ def _train_step(
     labels = jax.ShapeDtypeStruct((seeds, batch), jnp.int32)
     length = Length(config.train.epochs, sizes.steps // config.train.epochs)
     arguments = (
-        sharding.shapes(state, mesh, sharding.RUNS),
-        sharding.shapes(Frozen(params, prompts), mesh, sharding.REPLICATED),
-        *sharding.shapes((images, labels), mesh, sharding.RUN_IMAGES),
-        *sharding.shapes((program.settings, program.rates), mesh, sharding.REPLICATED),
+        sharding.shapes(state, mesh, specs.runs),
+        Frozen(params, sharding.prompt_shapes(prompts, mesh)),
+        sharding.shapes(images, mesh, specs.images),
+        sharding.shapes(labels, mesh, specs.labels),
+        *sharding.shapes((program.settings, program.rates), mesh, specs.settings),
     )
-    function = train.compile_step(program.model, length, mesh)
+    function = train.compile_step(program.model, length, mesh, specs, train.run_shape(config, program))
     return Planned(f"train step{which}", sizes.steps, function, arguments, {}, mesh)
+
+
+def _fresh_state(config: ConfigDict, backbone: Backbone, program: Program) -> Any:
+    def start(params: Any) -> Any:
+        return train.fresh_state(config.seeds, dataclasses.replace(backbone, params=params), program)
+
+    return jax.eval_shape(start, backbone.params)
 
 
 def _evaluation(
     config: ConfigDict, sizes: Sizes, backbone: Backbone, programs: tuple[Program, ...], mesh: Mesh
 ) -> list[Planned]:
     """Prompts and text features, once per class set; a batch of images under the learned fusion."""
-    plain = setup.make_model(config, backbone)
+    programs = tuple(train.spread_classes(program, mesh) for program in programs)
+    plain = dataclasses.replace(setup.make_model(config, backbone), class_shards=mesh.shape["data"])
     models = (plain, *(program.model for program in programs))
     params = _params(backbone, plain.dtype, mesh)
     token_ids = stand_in_prompts(backbone.config, sizes.classes, config.compile.prompt_length)
     encode_prompts = jax.jit(functools.partial(accuracy.encode_prompts, models, token_ids=token_ids))
-    prompts = sharding.shapes(jax.eval_shape(encode_prompts, params), mesh, sharding.REPLICATED)
+    prompts = [sharding.prompt_shapes(of_model, mesh) for of_model in jax.eval_shape(encode_prompts, params)]
+    everywhere = NamedSharding(mesh, sharding.REPLICATED)
     planned = [Planned("class prompts", sizes.class_sets, encode_prompts, (params,), {}, mesh)]
 
     adapted = []
     for number, (program, program_prompts) in enumerate(zip(programs, prompts[1:], strict=True), start=1):
         which = f", program {number}" if len(programs) > 1 else ""
-
-        def start(params: Any, program: Program = program) -> Any:
-            return train.initial_state(config.seeds, dataclasses.replace(backbone, params=params), program, mesh)
-
-        run = sharding.shapes(
-            (jax.eval_shape(start, backbone.params).adapter, program.settings), mesh, sharding.REPLICATED
-        )
-        encode = jax.jit(functools.partial(accuracy.encode_classes, program.model))
+        adapter = _fresh_state(config, backbone, program).adapter
+        run = sharding.shapes((adapter, program.settings), mesh, sharding.REPLICATED)
+        encode = jax.jit(functools.partial(accuracy.encode_classes, program.model), out_shardings=everywhere)
         planned.append(
             Planned(f"text features{which}", sizes.class_sets, encode, (run, params, program_prompts), {}, mesh)
         )
         features = jax.eval_shape(encode, run, params, program_prompts)
         adapted.append((*run, sharding.shapes(features, mesh, sharding.REPLICATED)))
 
-    batch, size = config.eval.batch_size, backbone.config.image_size
+    (batch,) = sharding.filled((config.eval.batch_size,), mesh, sharding.DATA)
+    size = backbone.config.image_size
     images = {
         "image": jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8),
         "label": jax.ShapeDtypeStruct((batch,), jnp.int32),
         "valid": jax.ShapeDtypeStruct((batch,), jnp.bool_),
     }
-    images = sharding.shapes(images, mesh, sharding.batch_spec(mesh, batch))
-    count_batch = jax.jit(functools.partial(accuracy.count_batch, models), static_argnames="modes")
+    images = sharding.shapes(images, mesh, sharding.DATA)
+    count = functools.partial(accuracy.count_batch, models)
+    count_batch = jax.jit(count, static_argnames="modes", out_shardings=everywhere)
     arguments = (params, prompts[0].features, images, adapted)
     options = {"modes": ("learned",)}
     return [*planned, Planned("evaluation step", sizes.eval_batches, count_batch, arguments, options, mesh)]

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -34,7 +35,14 @@ class ProgressLog:
         self._pending: tuple[int, Sequence[Metrics]] | None = None
         self._rows: list[dict[str, np.ndarray]] = []
         self._row_start = self._start = time.perf_counter()
-        self._bar = tqdm(total=steps, initial=first_step, desc="Training", unit="step", mininterval=1.0)
+        self._bar = tqdm(
+            total=steps,
+            initial=first_step,
+            desc="Training",
+            unit="step",
+            mininterval=1.0,
+            disable=jax.process_index() > 0,
+        )
 
     def __enter__(self) -> "ProgressLog":
         return self

@@ -97,6 +97,22 @@ def _problems(config: ConfigDict) -> list[str]:
     ]
 
 
+def check_mesh(config: ConfigDict, devices: int) -> None:
+    """Refuse a mesh that does not fit the devices.
+
+    Raises:
+        UserError: `config.compute.mesh` is not empty and not two sizes whose product is their number.
+    """
+    shape = config.compute.mesh
+    if shape and not (len(shape) == 2 and min(shape) >= 1 and shape[0] * shape[1] == devices):
+        fitting = [(run, devices // run) for run in range(1, devices + 1) if devices % run == 0]
+        raise UserError(
+            f"config.compute.mesh is {tuple(shape)}, expected the sizes of the axes run and data, whose product is the "
+            f"{devices} device{'s' * (devices > 1)} of this job: one of {', '.join(map(str, fitting))}, or () to have "
+            "it chosen."
+        )
+
+
 def _are_seeds(seeds: Sequence[int]) -> bool:
     return 0 < len(seeds) == len(set(seeds)) and all(isinstance(s, int) and 0 <= s < 2**32 for s in seeds)
 

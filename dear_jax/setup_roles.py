@@ -8,10 +8,11 @@ import hashlib
 import shutil
 from typing import Any
 
+import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from dear_jax import setup_data, storage
+from dear_jax import processes, setup_data, storage
 from dear_jax.adapt.model import Model
 from dear_jax.clip.weights import Backbone
 from dear_jax.data.sources import ImageDataset
@@ -25,7 +26,12 @@ from dear_jax.workdir import Workdir
 
 def mapped_roles(config: ConfigDict, backbone: Backbone, model: Model) -> role_maps.Roles:
     """The roles of the map that is named, else of the shipped one, else of one that is made first and kept."""
-    path = config.mask.role_map or find_role_map(config, backbone, model)
+    path = config.mask.role_map
+    if not path and jax.process_count() > 1:
+        with processes.together():  # the first process makes it, the others find it
+            if processes.is_first() and not find_role_map(config, backbone, model):
+                _make_role_map(config, backbone, model)
+    path = path or find_role_map(config, backbone, model)
     role_map = role_maps.load(path) if path else _make_role_map(config, backbone, model)
     role_maps.check(role_map, **_wanted(backbone, model))
     return role_map.roles

@@ -58,19 +58,20 @@ def loss(
     model: Model,
     adapter: Adapter,
     frozen: Frozen,
-    images: UInt8[Array, "B h w 3"],
+    images: UInt8[Array, "B+ h w 3"],
     labels: Int[Array, "B"],
     settings: Settings,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """CE(fused logits) + lambda_reg * L_reg + lambda_fusion * L_fusion (METHOD.md section 4), and its parts.
 
     The frozen branch shares the prefix with the adapted one; only the adapted suffixes depend on `adapter`, so that
-    no gradient passes through anything else.
+    no gradient passes through anything else. Images beyond the B labels only fill up the devices: their features are
+    dropped.
     """
     prefix = model.image_prefix(frozen.params, images)
-    plain = model.plain_features(frozen.params, prefix)
+    plain = model.plain_features(frozen.params, prefix)[: len(labels)]
     classes = model.text_features(adapter, frozen.params, frozen.prompts, settings.beta)
-    features = model.image_features(adapter, frozen.params, settings, prefix)
+    features = model.image_features(adapter, frozen.params, settings, prefix)[: len(labels)]
     logits = fusion.fuse(path_logits(features, classes, logit_scale(frozen.params)), adapter["fusion"])
 
     distance = losses.DISTANCES[model.regularization]
@@ -93,7 +94,7 @@ def train_step(
     length: optimizers.Length,
     state: TrainState,
     frozen: Frozen,
-    images: UInt8[Array, "B h w 3"],
+    images: UInt8[Array, "B+ h w 3"],
     labels: Int[Array, "B"],
     settings: Settings,
     rates: optimizers.Rates,

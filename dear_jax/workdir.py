@@ -23,6 +23,14 @@ DRAWN_SPLITS = "splits.json"  # where a job had to draw splits
 # A second start may change these keys: they change neither the adapter nor the results.
 FREE_KEYS = frozenset(
     {
+        "compute.compilation_cache",
+        "compute.coordinator",
+        "compute.coordinator_timeout",
+        "compute.distributed",
+        "compute.mesh",
+        "compute.process",
+        "compute.processes",
+        "compute.shard_backbone",
         "data.cache_gb",
         "data.workers",
         "roles.cache",
@@ -34,10 +42,17 @@ FREE_KEYS = frozenset(
 
 
 class Workdir:
-    """One run's folder, created if needed and held by one process at a time until `close`."""
+    """One run's folder, created if needed and held by one process at a time until `close`.
 
-    def __init__(self, path: epath.PathLike) -> None:
+    Of the processes of one job the first alone locks and writes it; with `writes=False` what would write does nothing.
+    """
+
+    def __init__(self, path: epath.PathLike, writes: bool = True) -> None:
         self.path = storage.absolute(storage.to_path(path))
+        self._writes = writes
+        self._lock: Lock | None = None
+        if not writes:
+            return
         with _or_user_error(f"cannot make the workdir {self.path}"):
             self.path.mkdir(parents=True, exist_ok=True)
         with _or_user_error(f"cannot write to the workdir {self.path}"):
@@ -58,9 +73,11 @@ class Workdir:
         """Write `config.json` at the first start; refuse another config once the run has begun.
 
         Returns:
-            The SHA-256 of the file, which `results.json` repeats.
+            The SHA-256 of the file, which `results.json` repeats; empty for a process that does not write.
         """
         new, path = config.to_dict(), self.path / "config.json"
+        if not self._writes:
+            return ""
         if path.exists():
             old = self.read_json("config.json")
             differences = [
@@ -93,37 +110,43 @@ class Workdir:
 
     def write_text(self, name: str, text: str) -> None:
         """Write or replace a file: whoever reads it sees the old or the new one, never a part."""
-        path = self.path / name
-        with _or_user_error(f"cannot write {path}"):
-            storage.write_atomically(path, text)
+        self._write(name, text)
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """The same for bytes."""
+        self._write(name, content)
+
+    def _write(self, name: str, content: str | bytes) -> None:
         path = self.path / name
-        with _or_user_error(f"cannot write {path}"):
-            storage.write_atomically(path, content)
+        if self._writes:
+            with _or_user_error(f"cannot write {path}"):
+                storage.write_atomically(path, content)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a row, which names its `step`, to `metrics.jsonl`."""
-        with _or_user_error(f"cannot write {self._metrics.path}"):
-            self._metrics.append(_plain(row))
+        if self._writes:
+            with _or_user_error(f"cannot write {self._metrics.path}"):
+                self._metrics.append(_plain(row))
 
     def flush_metrics(self) -> None:
         """Write the rows that wait, which they do where the workdir is in a bucket."""
-        with _or_user_error(f"cannot write {self._metrics.path}"):
-            self._metrics.flush()
+        if self._writes:
+            with _or_user_error(f"cannot write {self._metrics.path}"):
+                self._metrics.flush()
 
     def trim_metrics(self, step: int) -> None:
         """Drop what a resumed run writes again: rows after `step` (-1: all) and of evaluations; and a torn row."""
-        with _or_user_error(f"cannot write {self._metrics.path}"):
-            self._metrics.trim(step)
+        if self._writes:
+            with _or_user_error(f"cannot write {self._metrics.path}"):
+                self._metrics.trim(step)
 
     def close(self) -> None:
         """Let another process have the folder."""
         try:
             self.flush_metrics()
         finally:
-            self._lock.close()
+            if self._lock is not None:
+                self._lock.close()
 
     def __enter__(self) -> "Workdir":
         return self

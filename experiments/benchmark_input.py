@@ -97,7 +97,8 @@ def input_rates(config: ConfigDict, backbone: Backbone, task: setup_data.Task) -
     """Of the first epoch, and of those after it."""
     longer = config.copy_and_resolve_references()
     longer.train.epochs = EPOCHS
-    batches = train.make_batches(longer, backbone, task)
+    mesh, specs = sharding.make_layout(len(config.seeds), [1], task.batch_size, len(task.trained_on.class_names))
+    batches = train.make_batches(longer, backbone, task, mesh, specs)
     images = len(config.seeds) * task.batch_size
     first = _time(itertools.islice(batches, len(batches) // EPOCHS), images, seconds=np.inf)
     later = _time(batches, images, SECONDS)
@@ -109,23 +110,21 @@ def step_rate(config: ConfigDict, backbone: Backbone, task: setup_data.Task) -> 
     """Of the compiled train step on one batch over and over, after its compilation."""
     (program,) = setup.make_programs(setup_variants.variant_configs(config), backbone)
     model = program.model
-    mesh = sharding.make_mesh(len(config.seeds), task.batch_size)
+    mesh, specs = train.make_layout(config, task, [program])
     params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
-    settings, rates = sharding.place((program.settings, program.rates), mesh, sharding.REPLICATED)
+    settings, rates = sharding.place((program.settings, program.rates), mesh, specs.settings)
     frozen = Frozen(params, model.encode_prompts(params, task.trained_on.token_ids))
-    update = train.compile_step(model, Length(1, 1), mesh)
-    state = train.initial_state(config.seeds, backbone, program, mesh)
+    update = train.compile_step(model, Length(1, 1), mesh, specs, train.run_shape(config, program))
+    state = train.initial_state(config.seeds, backbone, program, mesh, specs)
     shape = (len(config.seeds), task.batch_size)
-    batch = {
-        "image": np.zeros((*shape, model.config.image_size, model.config.image_size, 3), np.uint8),
-        "label": np.zeros(shape, np.int32),
-    }
-    batch = sharding.place(batch, mesh, sharding.RUN_IMAGES)
+    images = np.zeros((*shape, model.config.image_size, model.config.image_size, 3), np.uint8)
+    images = sharding.place(images, mesh, specs.images)
+    labels = sharding.place(np.zeros(shape, np.int32), mesh, specs.labels)
 
     def steps() -> Any:
         nonlocal state
         while True:
-            state, _ = update(state, frozen, batch["image"], batch["label"], settings, rates)
+            state, _ = update(state, frozen, images, labels, settings, rates)
             jax.block_until_ready(state)
             yield
 

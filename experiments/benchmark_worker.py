@@ -66,10 +66,11 @@ class PackageWorker:
         self.frozen = Frozen(self.params, model.encode_prompts(self.params, case.short_ids()))
         self.state, self.settings, self.rates = case.state(params), case.settings(), case.rates()
         self.images, self.labels = map(jnp.asarray, case.images())
-        mesh = sharding.make_mesh(1, 1, jax.devices()[:1])
+        mesh, specs = sharding.make_layout(1, [1], 1, 1, jax.devices()[:1])
         inputs = (self.state, self.frozen, self.images, self.labels, self.settings, self.rates)
         start = time.perf_counter()
-        self.update = train.compile_step(model, Length(10, 1000), mesh).lower(*inputs).compile()
+        update = train.compile_step(model, Length(10, 1000), mesh, specs, (case.seeds, case.variants))
+        self.update = update.lower(*inputs).compile()
         self.compile_seconds = time.perf_counter() - start
 
     def ready(self) -> dict[str, Any]:

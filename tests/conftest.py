@@ -1,4 +1,4 @@
-"""Four CPU devices, so that sharding is tested anywhere; silent rank promotion is an error."""
+"""Several CPU devices, so that sharding is tested anywhere; silent rank promotion is an error."""
 
 import importlib.util
 import json
@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+# TEST_DEVICES=8 for the layouts that need more than four, which are skipped otherwise.
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={os.environ.get('TEST_DEVICES', '4')}"
+)
 
 import jax
 import numpy as np

@@ -46,16 +46,18 @@ def test_the_train_step_is_lowered_as_the_run_lowers_it(tiny, clip_params):
 
     backbone = Backbone("embedded", tiny, clip_params, None, "")
     (program,) = setup.make_programs({"default": config}, backbone)
-    mesh = sharding.make_mesh(2, config.train.batch_size, jax.devices()[:4])
+    mesh, specs = sharding.make_layout(2, [1], config.train.batch_size, 20, jax.devices()[:4])
+    program = train.spread_classes(program, mesh)
     params = sharding.place(clip_params, mesh, sharding.REPLICATED)
-    state = train.initial_state(config.seeds, backbone, program, mesh)
+    state = train.initial_state(config.seeds, backbone, program, mesh, specs)
     token_ids = programs.stand_in_prompts(tiny, 20, 8)
-    frozen = Frozen(params, jax.eval_shape(lambda p: program.model.encode_prompts(p, token_ids), params))
-    images = sharding.shapes(planned.arguments[2:4], mesh, sharding.RUN_IMAGES)
-    settings = sharding.place((program.settings, program.rates), mesh, sharding.REPLICATED)
-    real = train.compile_step(program.model, Length(10, 80), mesh).lower(
-        state, sharding.shapes(frozen, mesh, sharding.REPLICATED), *images, *settings
-    )
+    prompts = jax.eval_shape(lambda p: program.model.encode_prompts(p, token_ids), params)
+    frozen = Frozen(params, sharding.prompt_shapes(prompts, mesh))
+    images = sharding.shapes(planned.arguments[2], mesh, specs.images)
+    labels = sharding.shapes(planned.arguments[3], mesh, specs.labels)
+    settings = sharding.place((program.settings, program.rates), mesh, specs.settings)
+    step = train.compile_step(program.model, Length(10, 80), mesh, specs, (2, 1))
+    real = step.lower(state, frozen, images, labels, *settings)
     assert planned.times == 800
     assert planned.function.lower(*planned.arguments).as_text() == real.as_text()
 

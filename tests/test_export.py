@@ -51,7 +51,7 @@ def test_the_exported_train_step_gives_what_the_step_gives(planned, config, clip
 
     backbone = Backbone("embedded", clip_config, clip_params, None, "")
     (run,) = setup.make_programs({"default": config}, backbone)
-    mesh = sharding.make_mesh(2, config.train.batch_size, jax.devices()[:1])
+    mesh, specs = sharding.make_layout(2, [1], config.train.batch_size, 6, jax.devices()[:1])
     token_ids = programs.stand_in_prompts(clip_config, 6, 8)
     frozen = Frozen(clip_params, run.model.encode_prompts(clip_params, token_ids))
     rng = np.random.default_rng(0)
@@ -60,9 +60,9 @@ def test_the_exported_train_step_gives_what_the_step_gives(planned, config, clip
     arguments = (frozen, images, labels, run.settings, run.rates)
 
     def state():
-        return train.initial_state(config.seeds, backbone, run, mesh)
+        return train.initial_state(config.seeds, backbone, run, mesh, specs)
 
-    expected = train.compile_step(run.model, Length(10, 24), mesh)(state(), *arguments)
+    expected = train.compile_step(run.model, Length(10, 24), mesh, specs, (2, 1))(state(), *arguments)
     found = exported.call(state(), *arguments)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)  # float32, compiled twice

@@ -18,7 +18,10 @@ def get_config(dataset="flowers"):
         job="train", protocol="base2new", seeds=(1, 2, 3), rate=1.0, count=1, note="",
         data=dict(dataset=dataset, flip=True, crop_scale=(0.5, 1.0), classes=("cat", "dog")),
         mask=dict(set="", layer=config_dict.placeholder(int)),
-        compute=dict(matmul_precision="float32"),
+        compute=dict(
+            matmul_precision="float32", compilation_cache="", coordinator="", processes=0, process=-1,
+            distributed=False, coordinator_timeout=300,
+        ),
     ))
     return config
 """

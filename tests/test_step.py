@@ -1,11 +1,14 @@
 """The training step: fast by design, equal to the plain computation, and the same alone or among other runs."""
 
+import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from dear_jax import optimizer as optimizers
 from dear_jax import sharding, step
@@ -178,26 +181,42 @@ def run_alone(model, frozen, update_one, seed: int, settings: Settings, rates: R
     return state, metrics
 
 
-def run_together(model, frozen, seeds, variants, devices: int = 1, count: int = 4):
-    """`variants` are pairs of settings and rates."""
-    mesh = sharding.make_mesh(len(seeds), BATCH, jax.devices()[:devices])
-    update = compile_step(model, LENGTH, mesh)
+def run_together(
+    model, frozen, seeds, variants, devices: int = 1, count: int = 4, layout=None, token_ids=None, chunk=0
+):
+    """`variants` are pairs of settings and rates; `layout` a mesh's sizes and the specs; `token_ids` are encoded."""
+    devices = jax.devices()[:devices]
+    mesh, specs = sharding.make_layout(len(seeds), [len(variants)], BATCH, CLASSES, devices)
+    if layout is not None:
+        mesh, specs = Mesh(np.reshape(devices, layout[0]), ("run", "data")), layout[1]
+    shape = len(seeds), len(variants)
+    model = dataclasses.replace(
+        model, class_shards=mesh.shape["data"] if token_ids is not None else 1, class_chunk=chunk
+    )
+    update = compile_step(model, LENGTH, mesh, specs, shape)
 
     def widen(*leaves):
         return jnp.stack([jnp.broadcast_to(leaf, (len(variants), *leaf.shape)) for leaf in leaves])
 
     state = jax.tree.map(widen, *(start(model, frozen, seed) for seed in seeds))
-    state = sharding.place(state, mesh, sharding.RUNS)
-    frozen = sharding.place(frozen, mesh, sharding.REPLICATED)
+    state = sharding.place(state, mesh, specs.runs)
+    if token_ids is None:
+        frozen = sharding.place(frozen, mesh, sharding.REPLICATED)
+    else:
+        params = sharding.place_backbone(frozen.params, mesh, shard=True, least=64)
+        frozen = Frozen(
+            params, sharding.place_prompts(model.encode_prompts(params, tokenizer.shorten(token_ids)), mesh)
+        )
     settings, rates = jax.tree.map(lambda *leaves: np.stack(leaves), *variants)
-    settings, rates = sharding.place((settings, rates), mesh, sharding.REPLICATED)
+    settings, rates = sharding.place((settings, rates), mesh, specs.settings)
     for batch in zip(*(make_batches(model, seed, count) for seed in seeds), strict=True):
         stacked = tuple(np.stack(leaves) for leaves in zip(*batch, strict=True))
-        images, labels = sharding.place(stacked, mesh, sharding.RUN_IMAGES)
+        images = sharding.place(stacked[0], mesh, specs.images)
+        labels = sharding.place(stacked[1], mesh, specs.labels)
         state, metrics = update(state, frozen, images, labels, settings, rates)
     assert update._cache_size() == 1
-    assert len(metrics.loss.sharding.device_set) == devices
-    return state, metrics
+    assert len(metrics.loss.sharding.device_set) == len(devices)
+    return sharding.replicate(state, mesh, shape), metrics
 
 
 def assert_close(tree, expected):
@@ -220,14 +239,70 @@ def test_seeds_and_variants_together_give_what_each_gives_alone(model, frozen, u
     jax.tree.map(np.testing.assert_array_equal, frozen, before)
 
 
-@pytest.mark.parametrize(("seeds", "shape"), [((1, 2), (2, 2)), ((1, 2, 3), (1, 4))])
-def test_several_devices_give_what_one_gives(model, frozen, seeds, shape):
-    assert sharding.make_mesh(len(seeds), BATCH, jax.devices()[:4]).devices.shape == shape
-    variants = [(make_settings(model, 1), make_rates())]
-    state, metrics = run_together(model, frozen, seeds, variants, devices=4)
-    expected, expected_metrics = run_together(model, frozen, seeds, variants)
-    assert_close(state.adapter, expected.adapter)
-    assert_close(metrics, expected_metrics)
+@pytest.fixture(scope="module")
+def on_one_device(model, frozen):
+    """What two variants of three seeds become on one device: state and metrics `[3, 2]`."""
+    return run_together(model, frozen, (1, 2, 3), make_variants(model))
+
+
+def make_variants(model):
+    return [(make_settings(model, 1), make_rates()), (make_settings(model, 2, beta=0.5), make_rates(2e-3))]
+
+
+BY_SEED, BY_VARIANT = sharding.BY_SEED, sharding.BY_VARIANT
+
+
+# Three seeds, two variants, batch 4, 5 classes: all but the sizes 1, 2 and 3 leave devices to be filled up.
+SLOW = pytest.mark.slow
+EIGHT = pytest.mark.skipif("len(jax.devices()) < 8", reason="needs TEST_DEVICES=8")
+
+
+@pytest.mark.parametrize(
+    ("shape", "specs"),
+    [
+        ((2, 2), BY_VARIANT),
+        pytest.param((1, 8), BY_SEED, marks=EIGHT),
+        pytest.param((1, 2), BY_SEED, marks=SLOW),
+        pytest.param((2, 1), BY_VARIANT, marks=SLOW),
+        pytest.param((1, 3), BY_SEED, marks=SLOW),
+        pytest.param((4, 1), BY_SEED, marks=SLOW),
+        pytest.param((2, 4), BY_SEED, marks=EIGHT),
+        pytest.param((4, 2), BY_VARIANT, marks=EIGHT),
+    ],
+)
+def test_any_layout_gives_what_one_device_gives(model, frozen, token_ids, on_one_device, shape, specs):
+    state, metrics = run_together(
+        model, frozen, (1, 2, 3), make_variants(model), math.prod(shape), layout=(shape, specs), token_ids=token_ids
+    )
+    assert_close(state.adapter, on_one_device[0].adapter)
+    assert_close(metrics, on_one_device[1])
+
+
+def test_class_prompts_in_chunks_on_every_device_give_the_same(model, frozen, token_ids, on_one_device):
+    """Five classes on two devices, two at a time."""
+    layout = (1, 2), sharding.BY_SEED
+    state, metrics = run_together(
+        model, frozen, (1, 2, 3), make_variants(model), 2, layout=layout, token_ids=token_ids, chunk=2
+    )
+    assert_close(state.adapter, on_one_device[0].adapter)
+    assert_close(metrics, on_one_device[1])
+
+
+def test_the_step_divides_its_work_among_the_devices():
+    choose = sharding.make_layout
+    devices = jax.devices()
+    assert choose(2, [1], 4, 5, devices[:4])[0].devices.shape == (2, 2)
+    assert choose(3, [1], 4, 5, devices[:4])[0].devices.shape == (1, 4)
+    assert choose(3, [1], 4, 5, devices[:4], shape=(4, 1))[0].devices.shape == (4, 1)
+
+
+@EIGHT
+def test_many_variants_go_over_run_and_one_run_over_data():
+    choose, devices = sharding.make_layout, jax.devices()
+    assert choose(1, [1], 4, 50, devices[:8])[0].devices.shape == (1, 8)
+    mesh, specs = choose(1, [12], 4, 50, devices[:8])
+    assert mesh.devices.shape == (4, 2)
+    assert specs is sharding.BY_VARIANT
 
 
 def test_another_mask_does_not_compile_again_and_does_change_the_result(model, frozen, update_one):

@@ -45,6 +45,7 @@ class Model:
     dtype: jnp.dtype = jnp.float32
     regularization: str = "cosine"  # form of L_reg, a key of losses.DISTANCES
     class_chunk: int = 0  # class prompts whose gradient is computed at a time, to bound memory; 0: all
+    class_shards: int = 1  # groups of devices that the class prompts are dealt to, each with its own chunks
 
     def encode_prompts(self, params: Params, token_ids: Int[np.ndarray, "C T"]) -> Prompts:
         """Run what no adapter changes: the text prefix, and plain CLIP's text features.
@@ -55,7 +56,7 @@ class Model:
         with jax.ensure_compile_time_eval():  # also where the parameters are shapes alone
             ends = np.asarray(text.end_positions(jnp.asarray(ids), self.config))
         shared = packing.shared_length(ids, ends)
-        packed = packing.pack(ends, shared, ids.shape[1], self.class_chunk)
+        packed = packing.pack(ends, shared, ids.shape[1], self.class_chunk, self.class_shards)
         return self._encode_prompts(params, ids, ends, packed, shared)
 
     @functools.partial(jax.jit, static_argnums=(0, 5))
@@ -78,7 +79,7 @@ class Model:
         """Adapted text features w, unit length."""
         tokens, layer = Tokens(adapter["text_tokens"], beta), self.structure.text_layer
         shared = packed_text.run_shared(params, self.config, prompts.template, tokens, layer)
-        x = packed_text.end_rows(params, self.config, prompts.prefix, shared, prompts.packing, layer)
+        x = packed_text.end_rows(params, self.config, prompts.prefix, shared, prompts.packing, layer, self.class_shards)
         return unit(text.project_ends(params, self.config, x))
 
     def image_prefix(self, params: Params, images: UInt8[Array, "B h w 3"]) -> Float[Array, "B 1+P D"]:

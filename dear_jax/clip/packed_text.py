@@ -58,10 +58,12 @@ def end_rows(
     shared: Shared,
     packing: Packing,
     first_layer: int,
+    shards: int = 1,
 ) -> Float[Array, "C D"]:
     """The last layer's output at each prompt's end of text, before the final LayerNorm.
 
-    Several chunks are run one after the other, and the backward pass runs each of them again: memory is that of one.
+    The chunks of the `shards` are run side by side. Those of a shard are run one after the other, and the backward pass
+    runs each of them again: memory is that of one.
     """
     flat = prefix.reshape(-1, prefix.shape[-1])
 
@@ -72,6 +74,11 @@ def end_rows(
     chunks = packing._replace(order=jnp.arange(len(packing.ends)))  # the order is that of all chunks
     if len(packing.ends) == 1:
         ends = run(jax.tree.map(lambda leaf: leaf[0], chunks))
+    elif len(packing.ends) == shards:
+        ends = jax.vmap(run)(chunks)
+    elif shards > 1:
+        turns = jax.tree.map(lambda leaf: leaf.reshape(shards, -1, *leaf.shape[1:]).swapaxes(0, 1), chunks)
+        ends = jax.lax.map(jax.checkpoint(jax.vmap(run), prevent_cse=False), turns).swapaxes(0, 1)
     else:
         ends = jax.lax.map(jax.checkpoint(run, prevent_cse=False), chunks)
     return jnp.take(ends.reshape(-1, ends.shape[-1]), packing.order, axis=0, unique_indices=True)

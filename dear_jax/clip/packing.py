@@ -40,18 +40,19 @@ def shared_length(token_ids: Int[np.ndarray, "C T"], end_positions: Int[np.ndarr
     return int(min(np.argmin(np.append(alike, False)), end_positions.min()))
 
 
-def pack(end_positions: Int[np.ndarray, "C"], shared: int, length: int, chunk: int = 0) -> Packing:
+def pack(end_positions: Int[np.ndarray, "C"], shared: int, length: int, chunk: int = 0, shards: int = 1) -> Packing:
     """Deal prompts into chunks, and give every token of their own parts a row.
 
     Args:
         end_positions: of the end of text, at least `shared`.
         shared: leading positions that all prompts share.
         length: T, of the padded prompts.
-        chunk: most prompts of a chunk; 0: all in one.
+        chunk: most prompts of a chunk; 0: as many as there are.
+        shards: groups of devices; each has G / shards chunks, one after another.
     """
     classes = len(end_positions)
     own = end_positions - shared + 1
-    chunks = -(-classes // chunk) if chunk else 1
+    chunks = shards * (-(-classes // (chunk * shards)) if chunk else 1)
     members = _deal(own, chunks)
     totals = [own[member].sum() for member in members]
     size, count, width = max(map(len, members)), -(-max(totals) // ROW_MULTIPLE) * ROW_MULTIPLE, own.max()

@@ -9,6 +9,7 @@ interrupted run resumed.
 import functools
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import grain
 import numpy as np
@@ -19,6 +20,7 @@ from dear_jax.data.sources import ImageSplit
 from dear_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
+Example = dict[str, Any]  # an image, or None where another process prepares it, and its label
 
 THREADS = min(16, os.cpu_count() or 1)  # that prepare batches where there are no workers
 CACHE_BYTES = 1 << 30  # of decoded training images held in memory, over all seeds and processes
@@ -35,6 +37,7 @@ def train_batches(
     flip: bool = True,
     workers: int = 0,
     cache_bytes: int = CACHE_BYTES,
+    own: np.ndarray | None = None,
 ) -> "TrainBatches":
     """The batches of a whole training run, each of S seeds with its own images, order and crops.
 
@@ -51,6 +54,7 @@ def train_batches(
         flip: whether to mirror half of the images.
         workers: processes that prepare batches; 0: threads of this process.
         cache_bytes: memory for decoded images, in all; 0: decode again each epoch.
+        own: bool [S, B], the images of a batch that this process prepares, the others stay black; None: all.
 
     Returns:
         An iterator over {"image": uint8 [S, B, size, size, 3], "label": int32 [S, B]}.
@@ -59,18 +63,24 @@ def train_batches(
     augment = functools.partial(_augment, size=image_size, scale=crop_scale, flip=flip)
     share = cache_bytes // (len(splits) * max(1, workers))
     kept = len(splits[0]) // batch_size * batch_size
+    own = np.ones((len(splits), batch_size), bool) if own is None else own
     streams = [
-        grain.MapDataset.source(_Epochs(split.cached(share), seed, epochs, kept))
+        grain.MapDataset.source(_Epochs(split.cached(share), seed, epochs, kept, rows))
         .seed(seed)
         .random_map(augment)
-        .batch(batch_size)
-        for split, seed in zip(splits, seeds, strict=True)
+        .batch(batch_size, batch_fn=functools.partial(_stack_images, size=image_size))
+        for split, seed, rows in zip(splits, seeds, own, strict=True)
     ]
     return TrainBatches(grain.experimental.ZipMapDataset(streams).map(_stack), workers)
 
 
 def eval_batches(
-    split: ImageSplit, batch_size: int, image_size: int, workers: int = 0, skip_bad: bool = False
+    split: ImageSplit,
+    batch_size: int,
+    image_size: int,
+    workers: int = 0,
+    skip_bad: bool = False,
+    own: np.ndarray | None = None,
 ) -> grain.IterDataset[Batch]:
     """Every image of the split once, in its order, in ceil(N / batch_size) batches.
 
@@ -80,6 +90,7 @@ def eval_batches(
         image_size: pixels, of the model's input.
         workers: processes that prepare batches; 0: threads of this process.
         skip_bad: an image that cannot be read is black and not valid, instead of ending the iteration.
+        own: bool [B], the images of a batch that this process prepares, the others stay black; None: all.
 
     Returns:
         An iterable (again and again) over {"image": uint8 [B, size, size, 3], "label": int32 [B],
@@ -88,9 +99,11 @@ def eval_batches(
     if not len(split):
         raise UserError("The split to evaluate on has no images; choose another one, or add some.")
     batches = (
-        grain.MapDataset.source(_Readable(split) if skip_bad else _Examples(split))
+        grain.MapDataset.source(
+            (_Readable if skip_bad else _Examples)(split, np.ones(batch_size, bool) if own is None else own)
+        )
         .map(functools.partial(_resize_and_crop, size=image_size))
-        .batch(batch_size, batch_fn=functools.partial(_pad, batch_size=batch_size))
+        .batch(batch_size, batch_fn=functools.partial(_pad, batch_size=batch_size, size=image_size))
     )
     return _ahead(batches, workers)
 
@@ -157,23 +170,29 @@ def _ahead(batches: grain.MapDataset[Batch], workers: int) -> grain.IterDataset[
 
 
 class _Examples:
-    """A split as a grain source, in its order."""
+    """A split as a grain source, in its order; the images that are not this process's own are None."""
 
-    def __init__(self, split: ImageSplit):
+    def __init__(self, split: ImageSplit, own: np.ndarray):
         self._split = split
+        self._own = own  # bool [B]
 
     def __len__(self) -> int:
         return len(self._split)
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Example:
+        return self._example(int(index), int(index))
+
+    def _example(self, place: int, index: int) -> Example:
+        """The image of the split that stands at this place of all batches in turn."""
+        own = self._own[place % len(self._own)]
         label = self._split.labels[index].astype(np.int32)
-        return {"image": self._split.load(int(index)), "label": label}
+        return {"image": self._split.load(index) if own else None, "label": label}
 
 
 class _Readable(_Examples):
     """A split whose unreadable images are black and marked."""
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Example:
         try:
             return super().__getitem__(index) | {"valid": np.array(True)}
         except UserError:
@@ -188,8 +207,8 @@ class _Epochs(_Examples):
     walks through 2^16 numbers to find the few that are indices. A few-shot epoch fits into memory.
     """
 
-    def __init__(self, split: ImageSplit, seed: int, epochs: int, kept: int):
-        super().__init__(split)
+    def __init__(self, split: ImageSplit, seed: int, epochs: int, kept: int, own: np.ndarray):
+        super().__init__(split, own)
         self._seed = seed
         self._length = epochs * kept
         self._kept = kept
@@ -197,9 +216,9 @@ class _Epochs(_Examples):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Example:
         epoch, place = divmod(int(index), self._kept)
-        return super().__getitem__(_order(self._seed, epoch, len(self._split))[place])
+        return self._example(place, int(_order(self._seed, epoch, len(self._split))[place]))
 
 
 @functools.lru_cache(maxsize=64)
@@ -208,27 +227,42 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def _augment(
-    example: Batch,
+    example: Example,
     generator: np.random.Generator,
     *,
     size: int,
     scale: tuple[float, float],
     flip: bool,
-) -> Batch:
-    image = transforms.augment(example["image"], size, generator, scale=scale, flip=flip)
+) -> Example:
+    image = example["image"]
+    if image is not None:
+        image = transforms.augment(image, size, generator, scale=scale, flip=flip)
     return {"image": image, "label": example["label"]}
 
 
-def _resize_and_crop(example: Batch, *, size: int) -> Batch:
+def _resize_and_crop(example: Example, *, size: int) -> Example:
+    if example["image"] is None:
+        return example
     return example | {"image": transforms.resize_and_crop(example["image"], size)}
+
+
+def _stack_images(examples: Sequence[Example], *, size: int) -> Batch:
+    """A batch; the images that another process prepares are black."""
+    images = np.zeros((len(examples), size, size, 3), np.uint8)
+    for image, example in zip(images, examples, strict=True):
+        if example["image"] is not None:
+            image[:] = example["image"]
+    return {"image": images} | {
+        key: np.stack([example[key] for example in examples]) for key in examples[0] if key != "image"
+    }
 
 
 def _stack(examples: Sequence[Batch]) -> Batch:
     return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
 
 
-def _pad(examples: Sequence[Batch], *, batch_size: int) -> Batch:
-    batch = {"valid": np.ones(len(examples), dtype=bool)} | _stack(examples)
+def _pad(examples: Sequence[Example], *, batch_size: int, size: int) -> Batch:
+    batch = {"valid": np.ones(len(examples), dtype=bool)} | _stack_images(examples, size=size)
     missing = batch_size - len(examples)
     return {
         key: np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)]) for key, array in batch.items()
