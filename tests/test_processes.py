@@ -115,6 +115,7 @@ def test_a_killed_process_stops_the_other_and_one_device_goes_on(tmp_path, cache
     first, second = launch_two(tmp_path, cache)
     wait_for_step(tmp_path, 8, first)
     second.kill()
+    second.communicate()
     start = time.monotonic()
     output, _ = first.communicate(timeout=60)
     assert time.monotonic() - start < 60
