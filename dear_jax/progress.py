@@ -102,14 +102,16 @@ class ProgressLog:
         self._rows, self._row_start = [], time.perf_counter()
 
 
-def log_evaluation(files: Workdir, step: int, names: Sequence[str], accuracies: Mapping[str, Accuracy]) -> None:
-    """The row of the evaluation after `step`: percent per class set, per variant a list over seeds."""
+def log_evaluation(
+    files: Workdir, step: int, names: Sequence[str], accuracies: Mapping[str, Accuracy], seconds: float
+) -> None:
+    """The row of the evaluation after `step`, which took `seconds`: percent per class set, per variant over seeds."""
     evaluation = {
         name: {"zero_shot": accuracy.zero_shot}
         | {variant: accuracy.adapted[0, :, v].tolist() for v, variant in enumerate(names)}
         for name, accuracy in accuracies.items()
     }
-    files.append_metrics({"step": step, "evaluation": evaluation})
+    files.append_metrics({"step": step, "seconds": round(seconds, 3), "evaluation": evaluation})
 
 
 def _check_finite(number: int, values: dict[str, np.ndarray], names: Sequence[str], seeds: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ results.md. Read `run` from top to bottom.
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,8 +71,9 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         files.write_bytes(adapters.NAME, adapters.to_bytes(trained))
 
         print("Evaluating ...", flush=True)
+        start = time.perf_counter()
         accuracies = evaluate.measure(config, backbone, task.classes, trained)
-        log_evaluation(files, steps, trained.names, accuracies)
+        log_evaluation(files, steps, trained.names, accuracies, time.perf_counter() - start)
         evaluate.report(evaluate.summarize(config, trained, accuracies, config_sha256, task.data), files)
 
 

@@ -112,7 +112,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_adapter_and_results(tmp_path
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
     rows = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (whole, broken)]
-    assert rows[0].pop() == rows[1].pop()  # the evaluation
+    evaluations = [run.pop() for run in rows]
+    assert evaluations[0]["evaluation"] == evaluations[1]["evaluation"]
     assert not any("evaluation" in row for run in rows for row in run)
     assert [row["step"] for row in rows[0]] == sorted({row["step"] for row in rows[0]})
     same = {row["step"]: row["loss"] for row in rows[0]}
