@@ -11,21 +11,11 @@ from dear_jax import optimizer as optimizers
 from dear_jax import step
 from dear_jax.adapt import mask, patterns, tokens
 from dear_jax.adapt.model import Model, Settings
-from dear_jax.clip import tokenizer, weights
-from dear_jax.clip.config import CLIPConfig, TowerConfig
+from dear_jax.clip import architectures, tokenizer, weights
+from dear_jax.clip.config import CLIPConfig
 from dear_jax.clip.layers import Params
 
-VIT_B16 = CLIPConfig(
-    vision=TowerConfig(768, 12, 12, 3072, "quick_gelu", 1e-5),
-    text=TowerConfig(512, 12, 8, 2048, "quick_gelu", 1e-5),
-    image_size=224,
-    patch_size=16,
-    embed_dim=512,
-    vocab_size=49408,
-    context_length=77,
-    bos_token_id=49406,
-    eos_token_id=49407,
-)
+VIT_B16 = architectures.OPENAI["openai/clip-vit-base-patch16"]
 ATTRIBUTES = ("color", "shape", "texture", "object", "position")
 TEMPLATE, PERIOD = (320, 1125, 539, 320), 269  # "a photo of a", "."
 # How many of ImageNet's 1000 class names (open_clip's list) CLIP's tokenizer cuts into how many tokens.

@@ -13,23 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dear_jax.clip import weights
-from dear_jax.clip.config import CLIPConfig, TowerConfig
+from dear_jax.clip import architectures, weights
 from dear_jax.clip.weights import Backbone
 from dear_jax.data.sources import ImageSplit
 from dear_jax.roles import concepts, contributions, sentences, textspan
 
-VIT_B16 = CLIPConfig(
-    vision=TowerConfig(768, 12, 12, 3072, "quick_gelu", 1e-5),
-    text=TowerConfig(512, 12, 8, 2048, "quick_gelu", 1e-5),
-    image_size=224,
-    patch_size=16,
-    embed_dim=512,
-    vocab_size=49408,
-    context_length=77,
-    bos_token_id=49406,
-    eos_token_id=49407,
-)
+VIT_B16 = architectures.OPENAI["openai/clip-vit-base-patch16"]
 FIRST_LAYER, BANK, DESCRIPTIONS, RANK = 9, 3000, 20, 80
 TEXT_LENGTH = 16  # tokens of a description, marks included
 SENTENCE_WIDTH, CONCEPTS = 384, 12  # all-MiniLM-L6-v2's width; groups of the made-up sentence embeddings
