@@ -9,8 +9,10 @@ one is set aside for the one before it.
 
 import contextlib
 import errno
+import functools
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -129,6 +131,7 @@ class Checkpointer:
     def _opened(self) -> ocp.CheckpointManager:
         """Orbax's manager; making it clears away steps that a killed process left half written."""
         if self._manager is None:
+            _drop_late_writes()
             self._manager = ocp.CheckpointManager(
                 self.directory,
                 options=ocp.CheckpointManagerOptions(
@@ -263,6 +266,23 @@ def _steps(directory: epath.Path) -> list[int]:
     if storage.is_remote(directory):
         names = [name for name in names if (directory / name / checksums.COMMITTED).exists()]
     return sorted(map(int, names), reverse=True)
+
+
+@functools.cache
+def _drop_late_writes() -> None:
+    """Print nothing of writes that end after another one of the same save has failed: that one is reported.
+
+    Orbax writes many arrays at once in an event loop, which the first failure closes; TensorStore's threads then have
+    nobody to tell, and Python would print a traceback for each.
+    """
+    previous = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            previous(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _refusal(error: BaseException) -> str | None:
