@@ -5,7 +5,6 @@ once per class set. Runs follow one another (`lax.map`), so that memory does not
 class prompts are spread over the devices.
 """
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -49,14 +48,16 @@ class Evaluator:
         """`model` is that of zero-shot CLIP; `adapters` those of each program, of the same seeds."""
         self.params, self.mesh, self.workers = params, mesh, workers
         (self.batch_size,) = sharding.filled((batch_size,), mesh, sharding.DATA)
-        adapters = [program._replace(model=_spread_classes(program.model, mesh)) for program in adapters]
-        self.models = (_spread_classes(model, mesh), *(program.model for program in adapters))
+        self.models = tuple(
+            model.spread(mesh.shape["data"], model.class_chunk)
+            for model in (model, *(program.model for program in adapters))
+        )
         self.runs = [
             sharding.place((program.adapter, program.settings), mesh, sharding.REPLICATED) for program in adapters
         ]
         everywhere = NamedSharding(mesh, sharding.REPLICATED)
         self._classes = [
-            jax.jit(functools.partial(encode_classes, program.model), out_shardings=everywhere) for program in adapters
+            jax.jit(functools.partial(encode_classes, model), out_shardings=everywhere) for model in self.models[1:]
         ]
         count = functools.partial(count_batch, self.models)
         self._count = jax.jit(count, static_argnames="modes", out_shardings=everywhere)
@@ -79,10 +80,6 @@ class Evaluator:
             correct, correct_zero_shot = correct + counts[0], correct_zero_shot + counts[1]
         total = len(classes.test)
         return Accuracy(100.0 * np.asarray(correct) / total, 100.0 * float(correct_zero_shot) / total, tuple(modes))
-
-
-def _spread_classes(model: Model, mesh: Mesh) -> Model:
-    return dataclasses.replace(model, class_shards=mesh.shape["data"])
 
 
 def encode_prompts(models: Sequence[Model], params: Params, token_ids: Int[np.ndarray, "C T"]) -> list[Prompts]:

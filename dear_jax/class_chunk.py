@@ -4,77 +4,68 @@ What the backward pass keeps of the text tower grows with the classes. Run in ch
 forward once more for its gradient, the classes cost the memory of one chunk.
 """
 
-import dataclasses
+import math
 import os
+import re
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 
-from dear_jax.adapt.model import Model
 from dear_jax.errors import UserError
 
 SAFE_SHARE = 0.8  # of the memory that the step may take by the compiler's analysis; the rest is for what it leaves out
-SMALL_SHARE = 0.25  # of the memory: less than this by the estimate needs no analysis
-SAVED_WIDTHS, TRANSIENT_WIDTHS = 9, 20  # numbers that a layer keeps of a row, and that one layer works with, per width
+LEAST_GAIN = 0.05  # of the memory, which half the chunk must save: else it is not the class prompts that need it
+Compiled = TypeVar("Compiled")
 
 
-def fit(model: Model, prompt_length: int, classes: int, runs: int, step_bytes: Callable[[Model], int]) -> Model:
-    """The model with a class chunk for which the step fits this process's devices.
-
-    Args:
-        model: returned as it is where its `class_chunk` is set.
-        prompt_length: of the longest prompt, in tokens.
-        classes: C.
-        runs: seeds x variants that train together on one device.
-        step_bytes: the memory of the compiled step of a model; called only where memory may not do.
-
-    Raises:
-        UserError: not even one class at a time fits.
-    """
-    available = device_bytes(jax.local_devices()[0])
-    if model.class_chunk or estimate(model, prompt_length, classes, runs) < SMALL_SHARE * available:
-        return model
-    chunk = choose(
-        classes, lambda chunk: step_bytes(dataclasses.replace(model, class_chunk=chunk)), int(SAFE_SHARE * available)
-    )
-    return dataclasses.replace(model, class_chunk=chunk)
-
-
-def choose(classes: int, bytes_needed: Callable[[int], int], available: int) -> int:
-    """The largest of C, C/2, C/4, ... classes at a time whose step fits into `available` bytes; 0 for all of them.
+def fit(attempt: Callable[[int], tuple[float, Compiled]], classes: int, available: float) -> tuple[int, Compiled]:
+    """The largest of C, C/2, C/4, ... classes at a time whose step fits, and that step.
 
     Args:
-        classes: C.
-        bytes_needed: of the step, given the classes at a time; 0: all.
+        attempt: compiles the step for so many classes at a time (0: all) and says how many bytes of a device it needs.
+        classes: C, of one device.
         available: bytes that the step may take.
 
+    Returns:
+        The classes at a time, 0 for all, and what `attempt` compiled.
+
     Raises:
-        UserError: not even one class at a time fits.
+        UserError: it does not fit, and smaller chunks do not help.
     """
-    chunk, needed = classes, bytes_needed(0)
+    chunk, before = classes, math.inf
+    needed, compiled = attempt(0)
     while needed > available:
-        if chunk == 1:
+        if chunk == 1 or needed > (1 - LEAST_GAIN) * before:
             raise UserError(
-                f"A training step needs {needed / 2**30:.1f} GiB, even with the class prompts one at a time, and the "
-                f"device offers {available / 2**30:.1f} GiB. Make config.train.batch_size smaller, or train fewer "
-                "seeds and variants together."
+                f"A training step needs {_gibibytes(needed)}, even with {chunk} class prompts at a time, and may take "
+                f"{_gibibytes(available)} of the device's memory. Make config.train.batch_size smaller, train fewer "
+                "seeds (config.seeds) and variants together, or take config.compute.dtype=bfloat16."
             )
-        chunk = -(-chunk // 2)
-        needed = bytes_needed(chunk)
-    return 0 if chunk == classes else chunk
-
-
-def estimate(model: Model, prompt_length: int, classes: int, runs: int) -> int:
-    """Bytes that the text suffix of a step keeps, at most: as if all prompts were the longest and shared nothing."""
-    tower = model.config.text
-    layers = tower.layers - model.structure.text_layer + 1
-    numbers = (SAVED_WIDTHS * layers + TRANSIENT_WIDTHS) * tower.width
-    return runs * classes * prompt_length * numbers * 4
+        chunk, before = -(-chunk // 2), needed
+        needed, compiled = attempt(chunk)
+    return 0 if chunk == classes else chunk, compiled
 
 
 def device_bytes(device: jax.Device) -> int:
-    """Memory of a device: what it reports, or the machine's."""
+    """Memory of a device: what it reports, or its share of the machine's."""
     reported = device.memory_stats() if device.platform != "cpu" else None
     if reported and "bytes_limit" in reported:
         return int(reported["bytes_limit"])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // jax.local_device_count()
+
+
+def exhausted_bytes(message: str) -> float | None:
+    """What a program needs of a device that has less, by a runtime error; None where it is about something else.
+
+    Infinite where the message does not say. Compilers for TPUs refuse such programs, other devices do not run them.
+    """
+    if "RESOURCE_EXHAUSTED" not in message:
+        return None
+    # "... HLO temporaries (40.00G) exceeds available HBM (15.75G)", or "Used 23.50G of 15.75G hbm"
+    found = re.search(r"([\d.]+)([KMGT])\)? (?:exceeds|of)", message)
+    return float(found[1]) * 1024 ** " KMGT".index(found[2]) if found else math.inf
+
+
+def _gibibytes(size: float) -> str:
+    return f"{size / 2**30:,.1f} GiB" if math.isfinite(size) else "more than there is"

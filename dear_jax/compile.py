@@ -8,7 +8,7 @@ neither data nor a checkpoint.
 """
 
 import dataclasses
-import re
+import math
 import time
 from typing import Any
 
@@ -16,7 +16,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from dear_jax import chips, program_cost, programs, setup
+from dear_jax import chips, class_chunk, program_cost, programs, setup, train_program
 from dear_jax.chips import Chip
 from dear_jax.errors import UserError
 from dear_jax.flops import product_flops
@@ -42,7 +42,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         accounts = []
         for planned in programs.plan(config, devices):
             print(f"Compiling the {planned.name} for {planned.mesh.size} of {len(devices)} chips ...", flush=True)
-            account = compile_program(planned, chip, len(devices))
+            account = compile_fitting(planned, chip, len(devices))
             _print(planned.name, describe(account, config.topology, len(devices)))
             accounts.append(account)
         totals = total(accounts, len(devices))
@@ -53,8 +53,29 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         raise UserError(f"config.topology is {config.topology}. {' '.join(refused)}")
 
 
+def compile_fitting(planned: Planned, chip: Chip, booked: int) -> dict[str, Any]:
+    """What a program costs, with its class prompts in chunks where the run would take them so."""
+    in_chunks, accounts = planned.in_chunks, list[dict[str, Any]]()
+    if in_chunks is None:
+        return compile_program(planned, chip, booked)
+
+    def attempt(chunk: int) -> tuple[float, dict[str, Any]]:
+        accounts.append(compile_program(in_chunks(chunk), chip, booked) | {"class_chunk": chunk})
+        return accounts[-1]["needed"], accounts[-1]
+
+    available = class_chunk.SAFE_SHARE * chip.memory
+    try:
+        return class_chunk.fit(attempt, planned.classes, available)[1]
+    except UserError:
+        last = accounts[-1]
+        return last | {"refused": last["refused"] or too_large(last["needed"], chip)}
+
+
 def compile_program(planned: Planned, chip: Chip, booked: int) -> dict[str, Any]:
-    """What one program costs, as JSON; `refused` says why the compiler does not take it, or is empty."""
+    """What one program costs, as JSON; `refused` says why the compiler does not take it, or is empty.
+
+    `needed` are the bytes of a chip that it takes, by the compiler's analysis.
+    """
     traced = planned.function.trace(*planned.arguments, **planned.options)
     account: dict[str, Any] = {
         "name": planned.name,
@@ -70,10 +91,12 @@ def compile_program(planned: Planned, chip: Chip, booked: int) -> dict[str, Any]
         reason = explain_refusal(str(error), planned.mesh.size, booked, chip)
         if reason is None:
             raise
-        return account | {"refused": reason}
+        return account | {"refused": reason, "needed": class_chunk.exhausted_bytes(str(error)) or 0}
     account["compile_seconds"] = time.perf_counter() - start
     cost = program_cost.measure(compiled.as_text())
-    return account | {"refused": "", "memory": memory(compiled)} | dataclasses.asdict(cost) | bound(cost, chip)
+    size = memory(compiled)
+    account |= {"refused": "", "needed": size["peak"], "memory": size}
+    return account | dataclasses.asdict(cost) | bound(cost, chip)
 
 
 def memory(compiled: Any) -> dict[str, int]:
@@ -82,8 +105,8 @@ def memory(compiled: Any) -> dict[str, int]:
     arguments, temporary = analysis.argument_size_in_bytes, analysis.temp_size_in_bytes
     outputs = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     code = analysis.generated_code_size_in_bytes
-    peak = arguments + temporary + outputs + code
-    return {"arguments": arguments, "outputs": outputs, "temporary": temporary, "code": code, "peak": peak}
+    sizes = {"arguments": arguments, "outputs": outputs, "temporary": temporary, "code": code}
+    return sizes | {"peak": train_program.bytes_of(compiled)}
 
 
 def bound(cost: Cost, chip: Chip) -> dict[str, Any]:
@@ -131,6 +154,8 @@ def describe(account: dict[str, Any], topology: str, booked: int) -> dict[str, s
         f"{c['count']} x {c['kind']} among {c['group']} chips ({_size(c['bytes'])})" for c in account["collectives"]
     ]
     size, seconds = account["memory"], account["seconds"]
+    if account.get("class_chunk"):
+        rows["class prompts"] = f"{account['class_chunk']} at a time of each chip, to fit its memory"
     repeated = used * account["flops"] / account["flops_asked"] if account["flops_asked"] else 1.0
     rows |= {
         "executions": f"{account['times']:,}" if account["times"] else "not known",
@@ -174,15 +199,17 @@ def explain_refusal(message: str, used: int, booked: int, chip: Chip) -> str | N
             "them: take a smaller slice, or a batch size (config.train.batch_size, config.eval.batch_size) that its "
             "chips divide."
         )
-    if "RESOURCE_EXHAUSTED" not in message:
-        return None
-    # "... HLO temporaries (40.00G) exceeds available HBM (15.75G)", or "Used 23.50G of 15.75G hbm"
-    found = re.search(r"([\d.]+)([KMGT])\)? (?:exceeds|of)", message)
-    needs = _size(float(found[1]) * 1024 ** " KMGT".index(found[2])) if found else "more"
+    needed = class_chunk.exhausted_bytes(message)
+    return None if needed is None else too_large(needed, chip)
+
+
+def too_large(needed: float, chip: Chip) -> str:
+    """That a program needs more than a run lets it take, and what to do."""
+    needs = _size(needed) if math.isfinite(needed) else "more"
     return (
-        f"needs {needs} of each chip, which has {_size(chip.memory)}: train fewer seeds (config.seeds) or variants "
-        "together, take fewer images per step (config.train.batch_size), config.compute.dtype=bfloat16, class "
-        "prompts in chunks (config.compute.class_chunk), or more or larger chips."
+        f"needs {needs} of each chip, which has {_size(chip.memory)}, of which a run plans with "
+        f"{class_chunk.SAFE_SHARE:.0%}: train fewer seeds (config.seeds) or variants together, take fewer images per "
+        "step (config.train.batch_size), config.compute.dtype=bfloat16, or more or larger chips."
     )
 
 

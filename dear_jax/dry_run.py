@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dear_jax import (
@@ -21,14 +20,16 @@ from dear_jax import (
     setup_variants,
     sharding,
     train,
+    train_program,
 )
 from dear_jax.adapt import patterns
 from dear_jax.adapters import Trained
 from dear_jax.clip.weights import Backbone, cast, parameter_count
 from dear_jax.errors import UserError
+from dear_jax.optimizer import Length
 from dear_jax.setup import Program
 from dear_jax.setup_data import ClassSet
-from dear_jax.sharding import Specs
+from dear_jax.train_program import Runs
 
 Result = TypeVar("Result")
 
@@ -194,6 +195,8 @@ def describe_work(
     batches = train.make_batches(config, backbone, task, mesh, specs)
     steps = len(batches)
     batches.close()
+    length = Length(config.train.epochs, steps // config.train.epochs)
+    runs = Runs(tuple(config.seeds), task.batch_size, length, mesh, specs)
     rows: dict[str, Any] = {
         "steps": f"{steps:,} ({steps // config.train.epochs:,} an epoch), {len(config.seeds)} seeds x "
         f"{task.batch_size} images each",
@@ -204,28 +207,24 @@ def describe_work(
         which = f" of program {number}" if len(programs) > 1 else ""
         if len(program.names) > 1 or which:
             rows[f"variants{which}"] = ", ".join(program.names)
-        rows |= _describe_step(config, backbone, task, program, mesh, specs, which)
+        rows |= _describe_step(config, backbone, task, program, runs, which)
     return rows
 
 
 def _describe_step(
-    config: ConfigDict,
-    backbone: Backbone,
-    task: setup_data.Task,
-    program: Program,
-    mesh: Mesh,
-    specs: Specs,
-    which: str,
+    config: ConfigDict, backbone: Backbone, task: setup_data.Task, program: Program, runs: Runs, which: str
 ) -> dict[str, Any]:
     """Trainable parameters and memory of one program."""
-    model = program.model
-    state = train.initial_state(config.seeds, backbone, program, mesh, specs)
-    trainable = sum(leaf[0, 0].size for leaf in jax.tree.leaves(state.adapter))
-    params = sharding.place_backbone(cast(backbone.params, model.dtype), mesh, config.compute.shard_backbone)
-    used = train.memory_of(train.lower_step(config, backbone, program, params, task, mesh, specs))
+    adapter = train_program.fresh_state(program, runs.seeds[:1], backbone.params).adapter
+    trainable = sum(leaf[0, 0].size for leaf in jax.tree.leaves(adapter))
+    params = cast(backbone.params, program.model.dtype)
+    params = sharding.place_backbone(params, runs.mesh, config.compute.shard_backbone)
+    compiled = train_program.compile_fitting(program, runs, params, task.trained_on.token_ids)
+    chunk = compiled.program.model.class_chunk
+    at_a_time = f", with {chunk} class prompts at a time" if chunk else ""
     return {
         f"trainable parameters{which}": f"{trainable:,} per seed and variant",
-        f"memory of a step{which}": f"{used / 2**20:,.0f} MiB per device",
+        f"memory of a step{which}": f"{compiled.bytes / 2**20:,.0f} MiB per device{at_a_time}",
     }
 
 

@@ -6,6 +6,7 @@ places of their arguments.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from dear_jax import accuracy, setup, setup_data, setup_variants, sharding, train
+from dear_jax import accuracy, setup, setup_data, setup_variants, sharding, train_program
 from dear_jax.adapt import patterns
 from dear_jax.clip import architectures, weights
 from dear_jax.clip.config import CLIPConfig
@@ -24,8 +25,7 @@ from dear_jax.data.datasets import find_row
 from dear_jax.errors import UserError
 from dear_jax.optimizer import Length
 from dear_jax.setup import Program
-from dear_jax.sharding import Specs
-from dear_jax.step import Frozen
+from dear_jax.train_program import Runs
 
 SHARED = 5  # tokens with which all prompts begin: the beginning of the text, and "a photo of a"
 
@@ -39,6 +39,8 @@ class Planned(NamedTuple):
     arguments: tuple[Any, ...]  # trees of jax.ShapeDtypeStruct with shardings
     options: dict[str, Any]  # static arguments
     mesh: Mesh
+    classes: int = 0  # of one device, whose prompts may be taken in chunks; 0: they may not
+    in_chunks: "Callable[[int], Planned] | None" = None  # the same with so many class prompts at a time
 
 
 class Sizes(NamedTuple):
@@ -67,11 +69,12 @@ def plan(config: ConfigDict, devices: list[jax.Device]) -> list[Planned]:
     mesh, specs = sharding.make_layout(
         len(config.seeds), variants, sizes.batch_size, sizes.classes, devices, config.compute.mesh
     )
+    length = Length(config.train.epochs, sizes.steps // config.train.epochs)
+    runs = Runs(tuple(config.seeds), sizes.batch_size, length, mesh, specs)
     planned = []
     for number, program in enumerate(programs, start=1):
         which = f", program {number}" if len(programs) > 1 else ""
-        program = train.spread_classes(program, mesh)
-        planned.append(_train_step(config, sizes, backbone, program, mesh, specs, which))
+        planned.append(_train_step(f"train step{which}", config, sizes, backbone, program, runs))
     if not config.compile.evaluation:
         return planned
     mesh = sharding.make_mesh(1, config.eval.batch_size, devices)
@@ -135,41 +138,30 @@ def _params(backbone: Backbone, dtype: Any, mesh: Mesh) -> Any:
 
 
 def _train_step(
-    config: ConfigDict, sizes: Sizes, backbone: Backbone, program: Program, mesh: Mesh, specs: Specs, which: str
+    name: str, config: ConfigDict, sizes: Sizes, backbone: Backbone, program: Program, runs: Runs
 ) -> Planned:
-    seeds, batch, size = len(config.seeds), sizes.batch_size, backbone.config.image_size
-    state = _fresh_state(config, backbone, program)
-    params = _params(backbone, program.model.dtype, mesh)
+    params = _params(backbone, program.model.dtype, runs.mesh)
     token_ids = stand_in_prompts(backbone.config, sizes.classes, config.compile.prompt_length)
-    prompts = jax.eval_shape(functools.partial(program.model.encode_prompts, token_ids=token_ids), params)
-    images = jax.ShapeDtypeStruct((seeds, batch, size, size, 3), jnp.uint8)
-    labels = jax.ShapeDtypeStruct((seeds, batch), jnp.int32)
-    length = Length(config.train.epochs, sizes.steps // config.train.epochs)
-    arguments = (
-        sharding.shapes(state, mesh, specs.runs),
-        Frozen(params, sharding.prompt_shapes(prompts, mesh)),
-        sharding.shapes(images, mesh, specs.images),
-        sharding.shapes(labels, mesh, specs.labels),
-        *sharding.shapes((program.settings, program.rates), mesh, specs.settings),
-    )
-    function = train.compile_step(program.model, length, mesh, specs, train.run_shape(config, program))
-    return Planned(f"train step{which}", sizes.steps, function, arguments, {}, mesh)
+    shards = runs.mesh.shape["data"]
 
+    def plan_step(chunk: int) -> Planned:
+        spread = dataclasses.replace(program, model=program.model.spread(shards, chunk))
+        arguments = train_program.arguments(spread, runs, params, token_ids)
+        step = train_program.make_step(spread.model, runs, runs.shape(program))
+        return Planned(name, sizes.steps, step, arguments, {}, runs.mesh)
 
-def _fresh_state(config: ConfigDict, backbone: Backbone, program: Program) -> Any:
-    def start(params: Any) -> Any:
-        return train.fresh_state(config.seeds, dataclasses.replace(backbone, params=params), program)
-
-    return jax.eval_shape(start, backbone.params)
+    given = program.model.class_chunk
+    if given:
+        return plan_step(given)
+    return plan_step(0)._replace(classes=-(-sizes.classes // shards), in_chunks=plan_step)
 
 
 def _evaluation(
     config: ConfigDict, sizes: Sizes, backbone: Backbone, programs: tuple[Program, ...], mesh: Mesh
 ) -> list[Planned]:
     """Prompts and text features, once per class set; a batch of images under the learned fusion."""
-    programs = tuple(train.spread_classes(program, mesh) for program in programs)
-    plain = dataclasses.replace(setup.make_model(config, backbone), class_shards=mesh.shape["data"])
-    models = (plain, *(program.model for program in programs))
+    all_models = (setup.make_model(config, backbone), *(program.model for program in programs))
+    plain, *adapted_models = models = [model.spread(mesh.shape["data"], model.class_chunk) for model in all_models]
     params = _params(backbone, plain.dtype, mesh)
     token_ids = stand_in_prompts(backbone.config, sizes.classes, config.compile.prompt_length)
     encode_prompts = jax.jit(functools.partial(accuracy.encode_prompts, models, token_ids=token_ids))
@@ -178,11 +170,13 @@ def _evaluation(
     planned = [Planned("class prompts", sizes.class_sets, encode_prompts, (params,), {}, mesh)]
 
     adapted = []
-    for number, (program, program_prompts) in enumerate(zip(programs, prompts[1:], strict=True), start=1):
+    one_each = zip(programs, adapted_models, prompts[1:], strict=True)
+    for number, (program, model, program_prompts) in enumerate(one_each, start=1):
         which = f", program {number}" if len(programs) > 1 else ""
-        adapter = _fresh_state(config, backbone, program).adapter
+        fresh = functools.partial(train_program.fresh_state, program, config.seeds)
+        adapter = jax.eval_shape(fresh, backbone.params).adapter
         run = sharding.shapes((adapter, program.settings), mesh, sharding.REPLICATED)
-        encode = jax.jit(functools.partial(accuracy.encode_classes, program.model), out_shardings=everywhere)
+        encode = jax.jit(functools.partial(accuracy.encode_classes, model), out_shardings=everywhere)
         planned.append(
             Planned(f"text features{which}", sizes.class_sets, encode, (run, params, program_prompts), {}, mesh)
         )

@@ -4,23 +4,18 @@ config -> backbone, programs, task -> batches -> steps -> checkpoints -> adapter
 results.md. Read `run` from top to bottom.
 """
 
-import dataclasses
-import functools
-import math
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dear_jax import (
     adapters,
-    class_chunk,
     evaluate,
     hosts,
     processes,
@@ -28,11 +23,8 @@ from dear_jax import (
     setup_data,
     setup_variants,
     sharding,
-    step,
+    train_program,
 )
-from dear_jax import optimizer as optimizers
-from dear_jax.adapt import tokens
-from dear_jax.adapt.model import Model
 from dear_jax.adapt.tokens import Adapter
 from dear_jax.adapters import Part, Trained
 from dear_jax.checkpoint import Checkpointer
@@ -43,7 +35,8 @@ from dear_jax.optimizer import Length
 from dear_jax.progress import ProgressLog, log_evaluation
 from dear_jax.setup import Program
 from dear_jax.sharding import Specs
-from dear_jax.step import Frozen, Metrics, TrainState
+from dear_jax.step import Frozen, TrainState
+from dear_jax.train_program import Runs
 from dear_jax.workdir import Workdir
 
 States = tuple[TrainState, ...]  # one per program, leaves [S, V, ...]
@@ -84,18 +77,17 @@ def train(
     mesh, specs = make_layout(config, task, programs)
     batches = make_batches(config, backbone, task, mesh, specs)
     epoch_steps = len(batches) // config.train.epochs
+    runs = Runs(tuple(config.seeds), task.batch_size, Length(config.train.epochs, epoch_steps), mesh, specs)
     params = cast(backbone.params, programs[0].model.dtype)
     params = sharding.place_backbone(params, mesh, config.compute.shard_backbone)
-    programs = [_fit_devices(config, backbone, program, params, task, mesh, specs) for program in programs]
-    fixed = [_place_fixed(program, params, task, mesh, specs) for program in programs]
-    length, runs = Length(config.train.epochs, epoch_steps), [run_shape(config, program) for program in programs]
-    updates = [compile_step(p.model, length, mesh, specs, shape) for p, shape in zip(programs, runs, strict=True)]
-    states: States = tuple(initial_state(config.seeds, backbone, program, mesh, specs) for program in programs)
+    updates = [_compile(program, runs, params, task) for program in programs]
+    fixed = [_place_fixed(update.program, params, task, runs) for update in updates]
+    states: States = tuple(train_program.initial_state(program, runs, backbone.params) for program in programs)
 
     made_with = {"backbone": backbone.name, "fingerprint": backbone.fingerprint}
     with Checkpointer(files.checkpoints, keep=config.train.keep_checkpoints) as checkpointer:
         first_step = 0
-        like = tuple(_without_dummies(state, mesh, shape) for state, shape in zip(states, runs, strict=True))
+        like = _without_dummies(states, runs, programs)
         checkpoint = checkpointer.restore(like, expected=made_with)
         if checkpoint is not None:
             states, first_step = sharding.place(checkpoint.state, mesh, specs.runs), checkpoint.step
@@ -111,7 +103,7 @@ def train(
                 images = sharding.place(batch["image"], mesh, specs.images)
                 labels = sharding.place(batch["label"], mesh, specs.labels)
                 outputs = [
-                    update(state, frozen, images, labels, settings, rates)
+                    update.step(state, frozen, images, labels, settings, rates)
                     for update, state, (frozen, settings, rates) in zip(updates, states, fixed, strict=True)
                 ]
                 states, step_metrics = zip(*outputs, strict=True)
@@ -119,14 +111,15 @@ def train(
                 requested = request.update(interruption.requested)
                 if requested or number % every == 0 or number == len(batches):
                     log.flush()  # raises on a non-finite loss: what is saved is always good
-                    kept = tuple(
-                        _without_dummies(state, mesh, shape) for state, shape in zip(states, runs, strict=True)
-                    )
+                    kept = _without_dummies(states, runs, programs)
                     checkpointer.save(number, kept, batches.get_state(), made_with)
                 if requested:
                     checkpointer.wait()
                     interruption.leave(requested, number, files.path)
-    learned = [sharding.replicate(state.adapter, mesh, shape) for state, shape in zip(states, runs, strict=True)]
+    learned = [
+        sharding.replicate(state.adapter, mesh, runs.shape(program))
+        for state, program in zip(states, programs, strict=True)
+    ]
     return collect(config, backbone, task, programs, learned), len(batches)
 
 
@@ -158,19 +151,27 @@ def _names(programs: Sequence[Program]) -> list[str]:
     return [name for program in programs for name in program.names]
 
 
-def _place_fixed(
-    program: Program, params: Any, task: setup_data.Task, mesh: Mesh, specs: Specs
-) -> tuple[Frozen, Any, Any]:
+def _compile(program: Program, runs: Runs, params: Any, task: setup_data.Task) -> train_program.Compiled:
+    compiled = train_program.compile_fitting(program, runs, params, task.trained_on.token_ids)
+    if compiled.program.model.class_chunk != program.model.class_chunk:
+        chunk = compiled.program.model.class_chunk
+        print(f"To fit the device's memory, {chunk} class prompts at a time are trained on.", flush=True)
+    return compiled
+
+
+def _place_fixed(program: Program, params: Any, task: setup_data.Task, runs: Runs) -> tuple[Frozen, Any, Any]:
     """What a program reads and never changes: CLIP with the classes' frozen side, the settings and the rates."""
     prompts = program.model.encode_prompts(params, task.trained_on.token_ids)
-    frozen = Frozen(params, sharding.place_prompts(prompts, mesh))
-    return frozen, *sharding.place((program.settings, program.rates), mesh, specs.settings)
+    frozen = Frozen(params, sharding.place_prompts(prompts, runs.mesh))
+    return frozen, *sharding.place((program.settings, program.rates), runs.mesh, runs.specs.settings)
 
 
-def _without_dummies(state: TrainState, mesh: Mesh, shape: tuple[int, int]) -> TrainState:
-    """The state of the runs themselves, which a checkpoint holds, so that any layout can go on from it."""
-    full = state.step.shape == shape
-    return state if full else sharding.replicate(state, mesh, shape)
+def _without_dummies(states: States, runs: Runs, programs: Sequence[Program]) -> States:
+    """The states of the runs themselves, which a checkpoint holds, so that any layout can go on from it."""
+    return tuple(
+        state if state.step.shape == runs.shape(program) else sharding.replicate(state, runs.mesh, runs.shape(program))
+        for state, program in zip(states, programs, strict=True)
+    )
 
 
 def _describe(config: ConfigDict, backbone: Backbone, task: setup_data.Task, programs: Sequence[Program]) -> None:
@@ -199,11 +200,6 @@ def make_layout(config: ConfigDict, task: setup_data.Task, programs: Sequence[Pr
     return sharding.make_layout(len(config.seeds), variants, task.batch_size, classes, shape=config.compute.mesh)
 
 
-def run_shape(config: ConfigDict, program: Program) -> tuple[int, int]:
-    """S and V of a program."""
-    return len(config.seeds), len(program.names)
-
-
 def make_batches(
     config: ConfigDict, backbone: Backbone, task: setup_data.Task, mesh: Mesh, specs: Specs
 ) -> pipeline.TrainBatches:
@@ -220,101 +216,3 @@ def make_batches(
         cache_bytes=int(config.data.cache_gb * 2**30),
         own=sharding.own_entries((len(config.seeds), task.batch_size), mesh, specs.images),
     )
-
-
-def compile_step(model: Model, length: Length, mesh: Mesh, specs: Specs, shape: tuple[int, int]) -> Any:
-    """The train step of all runs: state `[S, V]`, images `[S]`, settings `[V]`, all of them filled up.
-
-    The old state's memory is reused. The metrics, of the runs of `shape` [S, V] without the dummies, are everywhere.
-    """
-    one = functools.partial(step.train_step, model, length)
-    runs = step.over_runs(one, seeds=(0, None, 0, 0, None, None), variants=(0, None, None, None, 0, 0))
-
-    def update(*arguments: Any) -> tuple[TrainState, Metrics]:
-        state, metrics = runs(*arguments)
-        return state, jax.tree.map(lambda leaf: leaf[: shape[0], : shape[1]], metrics)
-
-    placed = (NamedSharding(mesh, specs.runs), NamedSharding(mesh, sharding.REPLICATED))
-    return jax.jit(update, donate_argnums=0, out_shardings=placed)
-
-
-def spread_classes(program: Program, mesh: Mesh) -> Program:
-    """The program, with the class prompts of its step spread over "data"."""
-    return dataclasses.replace(program, model=dataclasses.replace(program.model, class_shards=mesh.shape["data"]))
-
-
-def _fit_devices(
-    config: ConfigDict,
-    backbone: Backbone,
-    program: Program,
-    params: Any,
-    task: setup_data.Task,
-    mesh: Mesh,
-    specs: Specs,
-) -> Program:
-    """The program, with its class prompts spread over "data", and in chunks where its step would not fit a device."""
-
-    def step_bytes(model: Model) -> int:
-        fitted = dataclasses.replace(program, model=model)
-        return memory_of(lower_step(config, backbone, fitted, params, task, mesh, specs))
-
-    program = spread_classes(program, mesh)
-    classes, length = task.trained_on.token_ids.shape
-    runs = math.prod(sharding.filled(run_shape(config, program), mesh, specs.runs)) // mesh.shape["run"]
-    model = class_chunk.fit(program.model, length, -(-classes // mesh.shape["data"]), runs, step_bytes)
-    if model.class_chunk and not program.model.class_chunk:
-        print(f"To fit the device's memory, {model.class_chunk} class prompts at a time are trained on.", flush=True)
-    return dataclasses.replace(program, model=model)
-
-
-def lower_step(
-    config: ConfigDict,
-    backbone: Backbone,
-    program: Program,
-    params: Any,
-    task: setup_data.Task,
-    mesh: Mesh,
-    specs: Specs,
-) -> jax.stages.Lowered:
-    """The train step of a run, from shapes alone but for the frozen parameters."""
-    model = program.model
-    prompts = jax.eval_shape(lambda params: model.encode_prompts(params, task.trained_on.token_ids), params)
-    size, shape = model.config.image_size, (len(config.seeds), task.batch_size)
-    images, labels = jax.ShapeDtypeStruct((*shape, size, size, 3), jnp.uint8), jax.ShapeDtypeStruct(shape, jnp.int32)
-    return compile_step(model, Length(config.train.epochs, 1), mesh, specs, run_shape(config, program)).lower(
-        initial_state(config.seeds, backbone, program, mesh, specs),
-        Frozen(params, sharding.prompt_shapes(prompts, mesh)),
-        sharding.shapes(images, mesh, specs.images),
-        sharding.shapes(labels, mesh, specs.labels),
-        *sharding.shapes((program.settings, program.rates), mesh, specs.settings),
-    )
-
-
-def memory_of(lowered: jax.stages.Lowered) -> int:
-    """Bytes of a device that a compiled step takes at its largest, by the compiler's analysis."""
-    memory: Any = lowered.compile().memory_analysis()
-    used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-    return int(used - memory.alias_size_in_bytes)
-
-
-def initial_state(seeds: Sequence[int], backbone: Backbone, program: Program, mesh: Mesh, specs: Specs) -> TrainState:
-    """The state before the first step, filled up, on the mesh's devices."""
-    return sharding.place(fresh_state(seeds, backbone, program), mesh, specs.runs)
-
-
-def fresh_state(seeds: Sequence[int], backbone: Backbone, program: Program) -> TrainState:
-    """Each seed starts from its own adapter, whatever the other seeds are; its variants as their settings say."""
-
-    def start(seed: int, start: tokens.Start) -> tokens.Adapter:
-        model = program.model
-        return tokens.initialize(jax.random.key(seed), backbone.params, model.config, model.structure, start)
-
-    def stack(*leaves: jax.Array) -> jax.Array:
-        return jnp.stack(leaves).reshape(len(seeds), len(program.starts), *leaves[0].shape)
-
-    starts = [start(seed, variant) for seed in seeds for variant in program.starts]
-    # The optimizer's state does not depend on its rates.
-    optimizer = optimizers.make(jax.tree.map(lambda leaf: leaf[0], program.rates), Length(1, 1))
-    states = step.over_runs(lambda adapter: step.create_state(adapter, optimizer), (0,), (0,))
-    state: TrainState = states(jax.tree.map(stack, *starts))
-    return state

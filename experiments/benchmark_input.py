@@ -24,11 +24,12 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from dear_jax import main as command_line
-from dear_jax import setup, setup_data, setup_variants, sharding, train
+from dear_jax import setup, setup_data, setup_variants, sharding, train, train_program
 from dear_jax.clip.weights import Backbone, cast
 from dear_jax.data import pipeline
 from dear_jax.optimizer import Length
 from dear_jax.step import Frozen
+from dear_jax.train_program import Runs
 
 SECONDS = 10  # of each measurement
 EPOCHS = 1000  # more than the input gives in that time
@@ -111,11 +112,12 @@ def step_rate(config: ConfigDict, backbone: Backbone, task: setup_data.Task) -> 
     (program,) = setup.make_programs(setup_variants.variant_configs(config), backbone)
     model = program.model
     mesh, specs = train.make_layout(config, task, [program])
+    runs = Runs(tuple(config.seeds), task.batch_size, Length(1, 1), mesh, specs)
     params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
     settings, rates = sharding.place((program.settings, program.rates), mesh, specs.settings)
     frozen = Frozen(params, model.encode_prompts(params, task.trained_on.token_ids))
-    update = train.compile_step(model, Length(1, 1), mesh, specs, train.run_shape(config, program))
-    state = train.initial_state(config.seeds, backbone, program, mesh, specs)
+    update = train_program.make_step(model, runs, runs.shape(program))
+    state = train_program.initial_state(program, runs, backbone.params)
     shape = (len(config.seeds), task.batch_size)
     images = np.zeros((*shape, model.config.image_size, model.config.image_size, 3), np.uint8)
     images = sharding.place(images, mesh, specs.images)

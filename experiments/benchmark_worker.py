@@ -20,10 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dear_jax import sharding, step, train
+from dear_jax import sharding, step, train_program
 from dear_jax.clip import vision, weights
 from dear_jax.optimizer import Length
 from dear_jax.step import Frozen
+from dear_jax.train_program import Runs
 from experiments.benchmark_case import BETA, FUSION_WEIGHT, LEARNING_RATE, REG_WEIGHT, Case
 
 PRODUCT = (1616, 768, 3072)  # rows of eight images, into the MLP of ViT-B/16
@@ -67,9 +68,10 @@ class PackageWorker:
         self.state, self.settings, self.rates = case.state(params), case.settings(), case.rates()
         self.images, self.labels = map(jnp.asarray, case.images())
         mesh, specs = sharding.make_layout(1, [1], 1, 1, jax.devices()[:1])
+        runs = Runs(tuple(range(case.seeds)), case.batch, Length(10, 1000), mesh, specs)
         inputs = (self.state, self.frozen, self.images, self.labels, self.settings, self.rates)
         start = time.perf_counter()
-        update = train.compile_step(model, Length(10, 1000), mesh, specs, (case.seeds, case.variants))
+        update = train_program.make_step(model, runs, (case.seeds, case.variants))
         self.update = update.lower(*inputs).compile()
         self.compile_seconds = time.perf_counter() - start
 

@@ -1,53 +1,60 @@
-"""The class chunk: the largest that fits, by the compiler's analysis, and none where memory is plenty."""
+"""The class chunk: the largest that fits, by the compiler's analysis."""
 
-import dataclasses
+import math
 
 import pytest
 
 from dear_jax import class_chunk
-from dear_jax.adapt import tokens
-from dear_jax.adapt.model import Model
 from dear_jax.errors import UserError
 
 
+def fit(needed, classes, available):
+    """The chunk, and those that were compiled in turn; each stands for its own program."""
+    asked = []
+
+    def attempt(chunk):
+        asked.append(chunk)
+        return needed(chunk), f"step of {chunk}"
+
+    chunk, compiled = class_chunk.fit(attempt, classes, available)
+    assert compiled == f"step of {chunk}"
+    return chunk, asked
+
+
 @pytest.mark.parametrize(
-    ("available", "expected"), [(2000, 0), (1100, 0), (1099, 500), (600, 500), (599, 250), (102, 2)]
+    ("available", "expected"), [(2000, 0), (1100, 0), (1099, 500), (600, 500), (599, 250), (226, 125)]
 )
 def test_the_largest_chunk_that_fits(available, expected):
-    assert class_chunk.choose(1000, lambda chunk: 100 + (chunk or 1000), available) == expected
+    assert fit(lambda chunk: 100 + (chunk or 1000), 1000, available)[0] == expected
+
+
+def test_what_fits_is_compiled_once():
+    assert fit(lambda chunk: 10, 1000, 10) == (0, [0])
 
 
 def test_odd_numbers_come_down_to_one_class():
-    asked = []
-
-    def needed(chunk: int) -> int:
-        asked.append(chunk)
-        return chunk or 7
-
-    assert class_chunk.choose(7, needed, 1) == 1
-    assert asked == [0, 4, 2, 1]
+    assert fit(lambda chunk: chunk or 7, 7, 1) == (1, [0, 4, 2, 1])
 
 
-def test_what_never_fits_is_refused():
-    with pytest.raises(UserError, match="one at a time"):
-        class_chunk.choose(8, lambda chunk: 2**31, 2**30)
+def test_what_no_chunk_helps_is_refused_at_once():
+    with pytest.raises(UserError, match=r"needs 2\.0 GiB, even with 4 class prompts at a time, and may take 1\.0 GiB"):
+        fit(lambda chunk: 2**31 + chunk, 8, 2**30)
+    with pytest.raises(UserError, match=r"with 1 class prompts at a time"):
+        fit(lambda chunk: (chunk or 8) * 2**31, 8, 2**30)
 
 
-def test_analysis_is_asked_only_where_memory_may_not_do(clip_config, monkeypatch):
-    structure = tokens.make_structure(
-        clip_config, attributes=("color",), text_count=1, vision_layer=None, text_layer=None
+def test_a_program_that_the_compiler_refuses_may_fit_in_chunks():
+    assert fit(lambda chunk: 5 if chunk else math.inf, 8, 10) == (4, [0, 4])
+    with pytest.raises(UserError, match="needs more than there is"):
+        fit(lambda chunk: math.inf, 8, 10)
+
+
+def test_what_compilers_say_of_memory():
+    refused = (
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (23.50G) exceeds "
+        "available HBM (15.75G)."
     )
-    model = Model(clip_config, structure)
-    asked = []
-
-    def step_bytes(model: Model) -> int:
-        asked.append(model.class_chunk)
-        return 50 * (model.class_chunk or 100)
-
-    assert class_chunk.fit(model, 8, 100, 3, step_bytes) is model
-    assert not asked
-    monkeypatch.setattr(class_chunk, "device_bytes", lambda _: 4000)
-    assert class_chunk.fit(model, 8, 100, 3, step_bytes).class_chunk == 50
-    assert asked == [0, 50]
-    given = dataclasses.replace(model, class_chunk=30)
-    assert class_chunk.fit(given, 8, 100, 3, step_bytes) is given
+    assert class_chunk.exhausted_bytes(refused) == 23.5 * 2**30
+    assert class_chunk.exhausted_bytes("RESOURCE_EXHAUSTED: hbm. Used 512.0M of 1.0M hbm.") == 512 * 2**20
+    assert class_chunk.exhausted_bytes("RESOURCE_EXHAUSTED: Out of memory allocating") == math.inf
+    assert class_chunk.exhausted_bytes("INTERNAL: a bug") is None

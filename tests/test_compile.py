@@ -11,14 +11,14 @@ from pathlib import Path
 import jax
 import pytest
 
-from dear_jax import chips, compile, main, programs, setup, sharding, train
+from dear_jax import chips, compile, main, programs, setup, sharding, train_program
 from dear_jax.chips import CHIPS
 from dear_jax.clip import architectures, weights
 from dear_jax.clip.weights import Backbone
 from dear_jax.errors import UserError
 from dear_jax.optimizer import Length
 from dear_jax.program_cost import Collective, Cost
-from dear_jax.step import Frozen
+from dear_jax.train_program import Runs
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIG = f"--config={REPOSITORY / 'configs' / 'base2new.py'}"
@@ -47,17 +47,11 @@ def test_the_train_step_is_lowered_as_the_run_lowers_it(tiny, clip_params):
     backbone = Backbone("embedded", tiny, clip_params, None, "")
     (program,) = setup.make_programs({"default": config}, backbone)
     mesh, specs = sharding.make_layout(2, [1], config.train.batch_size, 20, jax.devices()[:4])
-    program = train.spread_classes(program, mesh)
     params = sharding.place(clip_params, mesh, sharding.REPLICATED)
-    state = train.initial_state(config.seeds, backbone, program, mesh, specs)
-    token_ids = programs.stand_in_prompts(tiny, 20, 8)
-    prompts = jax.eval_shape(lambda p: program.model.encode_prompts(p, token_ids), params)
-    frozen = Frozen(params, sharding.prompt_shapes(prompts, mesh))
-    images = sharding.shapes(planned.arguments[2], mesh, specs.images)
-    labels = sharding.shapes(planned.arguments[3], mesh, specs.labels)
-    settings = sharding.place((program.settings, program.rates), mesh, specs.settings)
-    step = train.compile_step(program.model, Length(10, 80), mesh, specs, (2, 1))
-    real = step.lower(state, frozen, images, labels, *settings)
+    runs = Runs((1, 2), config.train.batch_size, Length(10, 80), mesh, specs)
+    program = dataclasses.replace(program, model=program.model.spread(mesh.shape["data"], 0))
+    arguments = train_program.arguments(program, runs, params, programs.stand_in_prompts(tiny, 20, 8))
+    real = train_program.make_step(program.model, runs, (2, 1)).lower(*arguments)
     assert planned.times == 800
     assert planned.function.lower(*planned.arguments).as_text() == real.as_text()
 
@@ -122,27 +116,42 @@ def test_a_run_costs_its_executions_on_the_chips_that_are_booked():
     assert compile.total([account, account | {"refused": "needs more"}], 64)["seconds"] is None
 
 
-def test_a_program_that_does_not_fit(monkeypatch, tiny, capsys, tmp_path):
-    class Refused:
-        def trace(self, *arguments, **options):
-            return self
+class Refused:
+    """A program that the compiler does not take."""
 
-        jaxpr = jax.make_jaxpr(lambda x: x)(1.0)
+    jaxpr = jax.make_jaxpr(lambda x: x)(1.0)
 
-        def lower(self):
-            return self
+    def trace(self, *arguments, **options):
+        return self
 
-        def compile(self):
-            raise jax.errors.JaxRuntimeError(
-                "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (23.50G) "
-                "exceeds available HBM (15.75G)."
-            )
+    def lower(self):
+        return self
 
-    planned = programs.plan(_config(), jax.devices()[:4])[0]._replace(function=Refused())
-    monkeypatch.setattr(programs, "plan", lambda config, devices: [planned])
-    assert main.main([*JOB, "--config.topology=v5e:2x2", f"--workdir={tmp_path}"]) == 2
-    message = capsys.readouterr().err
-    assert "The train step needs 23.50 GiB of each chip, which has 16.00 GiB: train fewer seeds" in message
+    def compile(self):
+        raise jax.errors.JaxRuntimeError(
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (23.50G) "
+            "exceeds available HBM (15.75G)."
+        )
+
+
+def test_what_does_not_fit_is_a_message(tiny, capsys, monkeypatch, tmp_path):
+    planned = programs.plan(_config(), jax.devices()[:4])[0]
+    refused = planned._replace(function=Refused(), in_chunks=None)
+    for one in (refused, planned._replace(in_chunks=lambda chunk: refused)):
+        monkeypatch.setattr(programs, "plan", lambda config, devices, one=one: [one])
+        assert main.main([*JOB, "--config.topology=v5e:2x2", f"--workdir={tmp_path}"]) == 2
+        message = capsys.readouterr().err
+        assert "The train step needs 23.50 GiB of each chip, which has 16.00 GiB, of which a run plans with" in message
+        assert "80%: train fewer seeds" in message
+
+
+def test_class_prompts_are_taken_in_chunks_where_the_run_would(tiny, capsys, monkeypatch, tmp_path):
+    planned = programs.plan(_config("--config.seeds=1"), jax.devices()[:4])[0]
+    assert (planned.classes, dict(planned.mesh.shape)) == (5, {"run": 1, "data": 4})
+    refused = planned._replace(function=Refused())
+    in_chunks = lambda chunk: planned.in_chunks(chunk) if chunk else refused  # noqa: E731
+    account = compile.compile_fitting(planned._replace(in_chunks=in_chunks), CHIPS["v5e"], 4)
+    assert (account["class_chunk"], account["refused"]) == (3, "")
 
 
 def test_other_refusals_are_explained_or_raised():

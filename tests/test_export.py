@@ -9,11 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from dear_jax import main, programs, setup, sharding, train
+from dear_jax import main, programs, setup, sharding, train_program
 from dear_jax.clip import architectures
 from dear_jax.clip.weights import Backbone
 from dear_jax.optimizer import Length
 from dear_jax.step import Frozen
+from dear_jax.train_program import Runs
 
 CONFIG = ["--config=configs/base2new.py", "--config.mask.pattern=open", "--config.seeds=1,2"]
 SIZES = ["--config.compile.prompt_length=8", "--config.compile.classes=6", "--config.eval.batch_size=4"]
@@ -59,10 +60,12 @@ def test_the_exported_train_step_gives_what_the_step_gives(planned, config, clip
     labels = rng.integers(0, 6, (2, config.train.batch_size)).astype(np.int32)
     arguments = (frozen, images, labels, run.settings, run.rates)
 
-    def state():
-        return train.initial_state(config.seeds, backbone, run, mesh, specs)
+    runs = Runs((1, 2), config.train.batch_size, Length(10, 24), mesh, specs)
 
-    expected = train.compile_step(run.model, Length(10, 24), mesh, specs, (2, 1))(state(), *arguments)
+    def state():
+        return train_program.initial_state(run, runs, clip_params)
+
+    expected = train_program.make_step(run.model, runs, (2, 1))(state(), *arguments)
     found = exported.call(state(), *arguments)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)  # float32, compiled twice

@@ -18,7 +18,7 @@ from dear_jax.adapt.tokens import Start
 from dear_jax.clip import layers, text, tokenizer, vision
 from dear_jax.optimizer import Length, Rates
 from dear_jax.step import Frozen
-from dear_jax.train import compile_step
+from dear_jax.train_program import Runs, make_step
 
 ATTRIBUTES = ("color", "shape")
 BATCH, CLASSES = 4, 5
@@ -193,7 +193,7 @@ def run_together(
     model = dataclasses.replace(
         model, class_shards=mesh.shape["data"] if token_ids is not None else 1, class_chunk=chunk
     )
-    update = compile_step(model, LENGTH, mesh, specs, shape)
+    update = make_step(model, Runs(tuple(range(shape[0])), BATCH, LENGTH, mesh, specs), shape)
 
     def widen(*leaves):
         return jnp.stack([jnp.broadcast_to(leaf, (len(variants), *leaf.shape)) for leaf in leaves])

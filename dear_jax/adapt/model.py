@@ -47,6 +47,10 @@ class Model:
     class_chunk: int = 0  # class prompts whose gradient is computed at a time, to bound memory; 0: all
     class_shards: int = 1  # groups of devices that the class prompts are dealt to, each with its own chunks
 
+    def spread(self, shards: int, class_chunk: int) -> "Model":
+        """The same, for so many groups of devices, each with so many class prompts at a time (0: all)."""
+        return dataclasses.replace(self, class_shards=shards, class_chunk=class_chunk)
+
     def encode_prompts(self, params: Params, token_ids: Int[np.ndarray, "C T"]) -> Prompts:
         """Run what no adapter changes: the text prefix, and plain CLIP's text features.
 

@@ -1,0 +1,57 @@
+"""The step of all runs is compiled once, ahead of time, with the class prompts in chunks where memory asks for it."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from dear_jax import main, programs, setup, sharding, train_program
+from dear_jax.clip.weights import Backbone
+from dear_jax.errors import UserError
+from dear_jax.optimizer import Length
+from dear_jax.train_program import Runs
+
+CONFIG = ["--config=configs/base2new.py", "--config.mask.pattern=open", "--config.seeds=1,2"]
+CLASSES = 60
+
+
+@pytest.fixture(scope="module")
+def fit(clip_config, clip_params):
+    """The step, given the bytes of a device and the class chunk that a user set."""
+    config, _, _ = main.parse(CONFIG)
+    (program,) = setup.make_programs({"default": config}, Backbone("embedded", clip_config, clip_params, None, ""))
+    mesh, specs = sharding.make_layout(2, [1], 4, CLASSES, jax.devices()[:1])
+    runs = Runs((1, 2), 4, Length(10, 24), mesh, specs)
+    token_ids = programs.stand_in_prompts(clip_config, CLASSES, 14)
+    params = sharding.place_backbone(clip_params, mesh, shard=False)
+
+    def compile(memory, chunk=0):
+        given = dataclasses.replace(program, model=program.model.spread(1, chunk))
+        return train_program.compile_fitting(given, runs, params, token_ids, memory)
+
+    return compile
+
+
+def test_memory_decides_the_chunk(fit):
+    whole = fit(memory=2**40)
+    assert whole.program.model.class_chunk == 0
+    less = fit(memory=1.2 * whole.bytes)
+    assert 0 < less.program.model.class_chunk <= CLASSES / 2
+    assert less.bytes < 0.8 * 1.2 * whole.bytes
+    with pytest.raises(UserError, match=r"A training step needs 0\.0 GiB, even with \d+ class prompts at a time"):
+        fit(memory=whole.bytes / 4)
+
+
+def test_a_chunk_that_a_user_set_is_kept(fit):
+    assert fit(memory=2**40, chunk=20).program.model.class_chunk == 20
+
+
+def test_the_step_takes_what_was_described(fit, clip_params):
+    compiled = fit(memory=2**40)
+    state, frozen, images, labels, *others = jax.tree.map(
+        lambda leaf: np.ones(leaf.shape, leaf.dtype), compiled.step.in_avals[0]
+    )
+    state, metrics = compiled.step(state, frozen._replace(params=clip_params), images, labels, *others)
+    assert metrics.loss.shape == (2, 1)
+    np.testing.assert_array_equal(state.step, 2)
