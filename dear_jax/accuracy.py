@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dear_jax import sharding, step
 from dear_jax.adapt.fusion import Mode
@@ -32,6 +32,10 @@ class Accuracy(NamedTuple):
     zero_shot: float
     modes: tuple[Mode, ...]  # F ways to fuse (adapt.fusion.modes)
 
+    def under(self, mode: Mode) -> "Accuracy":
+        """That of one way to fuse."""
+        return self._replace(adapted=self.adapted[[self.modes.index(mode)]], modes=(mode,))
+
 
 class Evaluator:
     """Evaluates adapters, one after the other, and zero-shot CLIP."""
@@ -43,6 +47,7 @@ class Evaluator:
         adapters: Sequence[Adapters],
         mesh: Mesh,
         batch_size: int,
+        modes: Sequence[Mode] = ("learned",),
         workers: int = 0,
     ):
         """`model` is that of zero-shot CLIP; `adapters` those of each program, of the same seeds."""
@@ -59,10 +64,10 @@ class Evaluator:
         self._classes = [
             jax.jit(functools.partial(encode_classes, model), out_shardings=everywhere) for model in self.models[1:]
         ]
-        count = functools.partial(count_batch, self.models)
-        self._count = jax.jit(count, static_argnames="modes", out_shardings=everywhere)
+        self.modes = tuple(modes)
+        self._count = jax.jit(functools.partial(count_batch, self.models, self.modes), out_shardings=everywhere)
 
-    def __call__(self, classes: ClassSet, modes: Sequence[Mode] = ("learned",)) -> Accuracy:
+    def __call__(self, classes: ClassSet) -> Accuracy:
         """The accuracies on one class set under each way to fuse. Every test image counts exactly once."""
         encoded = encode_prompts(self.models, self.params, classes.token_ids)
         prompts = [sharding.place_prompts(of_model, self.mesh) for of_model in encoded]
@@ -75,21 +80,21 @@ class Evaluator:
         image_size = self.models[0].config.image_size
         for batch in pipeline.eval_batches(classes.test, self.batch_size, image_size, self.workers, own=own):
             batch = sharding.place(batch, self.mesh, sharding.DATA)
-            counts = self._count(self.params, prompts[0].features, batch, adapted, modes=tuple(modes))
+            counts = self._count(self.params, prompts[0].features, batch, adapted)
             # Sums stay on the device, so that the host can prepare the next batch meanwhile.
             correct, correct_zero_shot = correct + counts[0], correct_zero_shot + counts[1]
         total = len(classes.test)
-        return Accuracy(100.0 * np.asarray(correct) / total, 100.0 * float(correct_zero_shot) / total, tuple(modes))
+        return Accuracy(100.0 * np.asarray(correct) / total, 100.0 * float(correct_zero_shot) / total, self.modes)
 
 
 def encode_prompts(models: Sequence[Model], params: Params, token_ids: Int[np.ndarray, "C T"]) -> list[Prompts]:
     """The prompts' frozen side for each model; those that split the text tower at the same layer share it."""
-    by_layer: dict[int, Prompts] = {}
-    for model in models:
-        layer = model.structure.text_layer
-        if layer not in by_layer:
-            by_layer[layer] = model.encode_prompts(params, token_ids)
-    return [by_layer[model.structure.text_layer] for model in models]
+    shared: dict[tuple[int, int], Prompts] = {}
+    keys = [(model.structure.text_layer, model.class_chunk) for model in models]
+    for key, model in zip(keys, models, strict=True):
+        if key not in shared:
+            shared[key] = model.encode_prompts(params, token_ids)
+    return [shared[key] for key in keys]
 
 
 def encode_classes(
@@ -101,30 +106,34 @@ def encode_classes(
 
 def count_batch(
     models: Sequence[Model],
+    modes: Sequence[Mode],
     params: Params,
     plain_classes: Float[Array, "C d"],
     batch: dict[str, Array],
     adapted: Sequence[tuple],
-    modes: Sequence[Mode],
 ) -> tuple[Int[Array, "F S V"], Int[Array, ""]]:
     """Correct predictions of every run and of zero-shot CLIP; models that split at the same layer share the prefix."""
-    prefixes: dict[int, Array] = {}
-    for model in models:
-        layer = model.structure.vision_layer
-        if layer not in prefixes:
-            prefixes[layer] = model.image_prefix(params, batch["image"])
-    labels, valid = batch["label"], batch["valid"]
     plain, *programs = models
-    prefix = prefixes[plain.structure.vision_layer]
-    zero_shot = step.count_correct_zero_shot(plain, params, plain_classes, prefix, labels, valid)
-    counts = []
-    for model, (adapter, settings, classes) in zip(programs, adapted, strict=True):
 
-        def count(run: tuple[Adapter, Array], settings: Settings, model: Model = model) -> Int[Array, "F"]:
-            prefix = prefixes[model.structure.vision_layer]
-            return step.count_correct(model, run[0], params, run[1], prefix, labels, valid, settings, modes)
+    def correct(batch: dict[str, Array]) -> tuple[Bool[Array, "B F S V"], Bool[Array, "B"]]:
+        prefixes: dict[int, Array] = {}
+        for model in models:
+            layer = model.structure.vision_layer
+            if layer not in prefixes:
+                prefixes[layer] = model.image_prefix(params, batch["image"])
+        labels, prefix = batch["label"], prefixes[plain.structure.vision_layer]
+        zero_shot = step.correct_zero_shot(plain, params, plain_classes, prefix, labels)
+        found = []
+        for model, (adapter, settings, classes) in zip(programs, adapted, strict=True):
 
-        counts.append(step.each_run(count, (adapter, classes), settings))
-    if not counts:
-        return jnp.zeros((len(modes), 0, 0), jnp.int32), zero_shot
-    return jnp.moveaxis(jnp.concatenate(counts, axis=1), -1, 0), zero_shot
+            def of_run(run: tuple[Adapter, Array], settings: Settings, model: Model = model) -> Bool[Array, "F B"]:
+                prefix = prefixes[model.structure.vision_layer]
+                return step.correct(model, run[0], params, run[1], prefix, labels, settings, modes)
+
+            found.append(step.each_run(of_run, (adapter, classes), settings))
+        none = jnp.zeros((len(zero_shot), len(modes), 0, 0), bool)
+        return jnp.moveaxis(jnp.concatenate(found, axis=1), (3, 2), (0, 1)) if found else none, zero_shot
+
+    found, zero_shot = plain.in_groups(correct, batch)
+    valid = batch["valid"]
+    return jnp.sum(found & valid[:, None, None, None], axis=0), jnp.sum(zero_shot & valid)

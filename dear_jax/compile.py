@@ -76,7 +76,7 @@ def compile_program(planned: Planned, chip: Chip, booked: int) -> dict[str, Any]
 
     `needed` are the bytes of a chip that it takes, by the compiler's analysis.
     """
-    traced = planned.function.trace(*planned.arguments, **planned.options)
+    traced = planned.function.trace(*planned.arguments)
     account: dict[str, Any] = {
         "name": planned.name,
         "times": planned.times,

@@ -49,14 +49,15 @@ def measure(
     """Accuracies on every class set. Class sets with a class that was not trained on are fused in every way."""
     model = setup.make_model(config, backbone)
     adapters = trained.adapters(backbone, model.dtype) if trained else ()
-    mesh = sharding.make_mesh(1, config.eval.batch_size)
+    mesh = sharding.data_mesh()
     params: Params = sharding.place_backbone(cast(backbone.params, model.dtype), mesh, config.compute.shard_backbone)
-    evaluator = Evaluator(model, params, adapters, mesh, config.eval.batch_size, config.data.workers)
-    chosen = fusion.parse_mode(config.fusion.new_classes)
-    modes = (chosen, *(mode for mode in fusion.MODES if mode != chosen))
+    modes = fusion.from_first(fusion.parse_mode(config.fusion.new_classes))
+    evaluator = Evaluator(model, params, adapters, mesh, config.eval.batch_size, modes, config.data.workers)
+    # Counted in every way also where one will do, so that all class sets take the same compiled program.
+    accuracies = {name: evaluator(class_set) for name, class_set in classes.items()}
     return {
-        name: evaluator(class_set, modes if trained and trained.is_new(class_set.class_names) else ("learned",))
-        for name, class_set in classes.items()
+        name: accuracy if trained and trained.is_new(classes[name].class_names) else accuracy.under("learned")
+        for name, accuracy in accuracies.items()
     }
 
 

@@ -5,7 +5,6 @@ seeds; images are spread over the devices; classes are encoded in chunks, so tha
 number but for the features themselves.
 """
 
-import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -53,9 +52,9 @@ class Encoder:
             UserError: the adapters do not belong to this backbone.
         """
         (program,) = trained.adapters(backbone, dtype)
-        self.model = dataclasses.replace(program.model, class_chunk=CHUNK)
-        self.batch_size, self.workers = batch_size, workers
-        self.mesh = sharding.make_mesh(1, batch_size)
+        self.mesh, self.workers = sharding.data_mesh(), workers
+        self.model = program.model.spread(self.mesh.shape["data"], CHUNK)
+        (self.batch_size,) = sharding.filled((batch_size,), self.mesh, sharding.DATA)
         self.run: tuple[Adapter, Settings] = sharding.place(
             (program.adapter, program.settings), self.mesh, sharding.REPLICATED
         )
@@ -77,7 +76,7 @@ class Encoder:
         )
 
     def _encode_group(self, token_ids: Int[np.ndarray, "C T"]) -> ClassFeatures:
-        prompts = self.model.encode_prompts(self.params, token_ids)
+        prompts = sharding.place_prompts(self.model.encode_prompts(self.params, token_ids), self.mesh)
         return ClassFeatures(self._classes(self.params, *self.run, prompts), prompts.features)
 
     def images(
@@ -87,10 +86,9 @@ class Encoder:
 
         An image is not valid where it only fills up the last batch, and, with `skip_bad`, where it cannot be read.
         """
-        spec = sharding.batch_spec(self.mesh, self.batch_size)
         size = self.model.config.image_size
         for batch in pipeline.eval_batches(split, self.batch_size, size, self.workers, skip_bad):
-            pixels = sharding.place(batch["image"], self.mesh, spec)
+            pixels = sharding.place(batch["image"], self.mesh, sharding.DATA)
             yield self._images(self.params, *self.run, pixels), batch["valid"]
 
 

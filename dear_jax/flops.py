@@ -26,6 +26,8 @@ def product_flops(jaxpr: Jaxpr | ClosedJaxpr) -> float:
             (contracted, _), _ = equation.params["dimension_numbers"]
             terms = math.prod(_shape(equation.invars[0])[axis] for axis in contracted)
             flops += 2.0 * math.prod(_shape(equation.outvars[0])) * terms
+        elif kind == "cond":  # the branches of platforms do the same, and of others one is taken
+            flops += max(product_flops(branch) for branch in equation.params["branches"])
         elif kind in ("while", "conv_general_dilated"):
             raise ValueError(f"cannot count the products of {kind}")
         else:

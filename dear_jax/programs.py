@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from dear_jax import accuracy, setup, setup_data, setup_variants, sharding, train_program
-from dear_jax.adapt import patterns
+from dear_jax.adapt import fusion, patterns
 from dear_jax.clip import architectures, weights
 from dear_jax.clip.config import CLIPConfig
 from dear_jax.clip.tokenizer import Tokenizer, shorten
@@ -37,7 +37,6 @@ class Planned(NamedTuple):
     times: int  # executions in a whole run; 0: not known
     function: Any  # jitted
     arguments: tuple[Any, ...]  # trees of jax.ShapeDtypeStruct with shardings
-    options: dict[str, Any]  # static arguments
     mesh: Mesh
     classes: int = 0  # of one device, whose prompts may be taken in chunks; 0: they may not
     in_chunks: "Callable[[int], Planned] | None" = None  # the same with so many class prompts at a time
@@ -77,7 +76,7 @@ def plan(config: ConfigDict, devices: list[jax.Device]) -> list[Planned]:
         planned.append(_train_step(f"train step{which}", config, sizes, backbone, program, runs))
     if not config.compile.evaluation:
         return planned
-    mesh = sharding.make_mesh(1, config.eval.batch_size, devices)
+    mesh = sharding.data_mesh(devices)
     return planned + _evaluation(config, sizes, backbone, programs, mesh)
 
 
@@ -148,7 +147,7 @@ def _train_step(
         spread = dataclasses.replace(program, model=program.model.spread(shards, chunk))
         arguments = train_program.arguments(spread, runs, params, token_ids)
         step = train_program.make_step(spread.model, runs, runs.shape(program))
-        return Planned(name, sizes.steps, step, arguments, {}, runs.mesh)
+        return Planned(name, sizes.steps, step, arguments, runs.mesh)
 
     given = program.model.class_chunk
     if given:
@@ -167,7 +166,7 @@ def _evaluation(
     encode_prompts = jax.jit(functools.partial(accuracy.encode_prompts, models, token_ids=token_ids))
     prompts = [sharding.prompt_shapes(of_model, mesh) for of_model in jax.eval_shape(encode_prompts, params)]
     everywhere = NamedSharding(mesh, sharding.REPLICATED)
-    planned = [Planned("class prompts", sizes.class_sets, encode_prompts, (params,), {}, mesh)]
+    planned = [Planned("class prompts", sizes.class_sets, encode_prompts, (params,), mesh)]
 
     adapted = []
     one_each = zip(programs, adapted_models, prompts[1:], strict=True)
@@ -177,9 +176,7 @@ def _evaluation(
         adapter = jax.eval_shape(fresh, backbone.params).adapter
         run = sharding.shapes((adapter, program.settings), mesh, sharding.REPLICATED)
         encode = jax.jit(functools.partial(accuracy.encode_classes, model), out_shardings=everywhere)
-        planned.append(
-            Planned(f"text features{which}", sizes.class_sets, encode, (run, params, program_prompts), {}, mesh)
-        )
+        planned.append(Planned(f"text features{which}", sizes.class_sets, encode, (run, params, program_prompts), mesh))
         features = jax.eval_shape(encode, run, params, program_prompts)
         adapted.append((*run, sharding.shapes(features, mesh, sharding.REPLICATED)))
 
@@ -191,8 +188,7 @@ def _evaluation(
         "valid": jax.ShapeDtypeStruct((batch,), jnp.bool_),
     }
     images = sharding.shapes(images, mesh, sharding.DATA)
-    count = functools.partial(accuracy.count_batch, models)
-    count_batch = jax.jit(count, static_argnames="modes", out_shardings=everywhere)
+    modes = fusion.from_first(fusion.parse_mode(config.fusion.new_classes))
+    count_batch = jax.jit(functools.partial(accuracy.count_batch, models, modes), out_shardings=everywhere)
     arguments = (params, prompts[0].features, images, adapted)
-    options = {"modes": ("learned",)}
-    return [*planned, Planned("evaluation step", sizes.eval_batches, count_batch, arguments, options, mesh)]
+    return [*planned, Planned("evaluation step", sizes.eval_batches, count_batch, arguments, mesh)]

@@ -64,17 +64,10 @@ def make_layout(
     return Mesh(np.asarray(devices).reshape(run, -1), ("run", "data")), specs
 
 
-def make_mesh(seeds: int, batch_size: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh for S seeds of one variant, of which nothing but the images takes time; S = 1: all over "data"."""
+def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """All devices over "data", for what sees each image once, whatever the number of runs."""
     devices = jax.devices() if devices is None else devices
-    if seeds == 1:
-        return Mesh(np.asarray(devices).reshape(1, -1), ("run", "data"))
-    return make_layout(seeds, [1], batch_size, batch_size, devices)[0]
-
-
-def batch_spec(mesh: Mesh, batch_size: int) -> PartitionSpec:
-    """For leaves `[B, ...]` that every seed sees: over "data" where it divides the batch, else everywhere."""
-    return DATA if batch_size % mesh.shape["data"] == 0 else REPLICATED
+    return Mesh(np.asarray(devices).reshape(1, -1), ("run", "data"))
 
 
 def filled(shape: Sequence[int], mesh: Mesh, spec: PartitionSpec) -> tuple[int, ...]:
@@ -104,7 +97,7 @@ def place(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
 
 
 def place_prompts(prompts: Any, mesh: Mesh) -> Any:
-    """Put the encoded class prompts everywhere, and the work of a step on them, dealt into chunks, over "data"."""
+    """Put the encoded class prompts on the devices: what is theirs alone, dealt into chunks, over "data"."""
     return jax.tree.map(lambda leaf, spec: place(leaf, mesh, spec), prompts, _prompt_specs(prompts))
 
 
@@ -115,7 +108,7 @@ def prompt_shapes(prompts: Any, mesh: Mesh) -> Any:
 
 def _prompt_specs(prompts: Any) -> Any:
     chunks = jax.tree.map(lambda _: DATA, prompts.packing)._replace(order=REPLICATED)
-    return jax.tree.map(lambda _: REPLICATED, prompts)._replace(packing=chunks)
+    return jax.tree.map(lambda _: REPLICATED, prompts)._replace(prefix=DATA, packing=chunks)
 
 
 def place_backbone(params: Any, mesh: Mesh, shard: bool, least: int = SHARDED_SIZE) -> Any:

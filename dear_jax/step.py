@@ -1,13 +1,13 @@
-"""The pure train and evaluation step of ONE run, and their vmapped forms.
+"""The pure train and evaluation step of ONE run, and those of all runs.
 
 A job trains S seeds and V variants together (design decision: two leading axes): adapters `[S, V, ...]`,
 images `[S, B, ...]`, settings `[V, ...]`. What does not depend on an axis is computed once for all of it: the frozen
-vision prefix once per image, whatever the number of variants; the frozen text prefix once per run.
+side of the images once per image, whatever the number of variants; the frozen text prefix once per run.
 """
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,21 @@ from dear_jax.adapt.model import Model, Prompts, Settings, logit_scale, path_log
 from dear_jax.adapt.tokens import Adapter
 from dear_jax.clip.layers import Params
 
+Each = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 
 class Frozen(NamedTuple):
     """Arrays that training never changes."""
 
     params: Params  # of CLIP
     prompts: Prompts  # of the classes at hand
+
+
+class Seen(NamedTuple):
+    """What frozen CLIP makes of a batch of images, whatever the adapter."""
+
+    prefix: Float[Array, "B+ 1+P D"]
+    features: Float[Array, "B+ d"]
 
 
 class TrainState(NamedTuple):
@@ -54,24 +63,28 @@ def create_state(adapter: Adapter, optimizer: optax.GradientTransformation) -> T
     return TrainState(adapter, optimizer.init(adapter), jnp.zeros((), jnp.int32))
 
 
+def look(model: Model, params: Params, images: UInt8[Array, "B+ h w 3"]) -> Seen:
+    """The frozen side of a step; its branch shares the prefix with the adapted one."""
+    prefix = model.image_prefix(params, images)
+    return Seen(prefix, model.plain_features(params, prefix))
+
+
 def loss(
     model: Model,
     adapter: Adapter,
     frozen: Frozen,
-    images: UInt8[Array, "B+ h w 3"],
+    seen: Seen,
     labels: Int[Array, "B"],
     settings: Settings,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """CE(fused logits) + lambda_reg * L_reg + lambda_fusion * L_fusion (METHOD.md section 4), and its parts.
 
-    The frozen branch shares the prefix with the adapted one; only the adapted suffixes depend on `adapter`, so that
-    no gradient passes through anything else. Images beyond the B labels only fill up the devices: their features are
-    dropped.
+    Only the adapted suffixes depend on `adapter`, so that no gradient passes through anything else. Images beyond the
+    B labels only fill up the devices: their features are dropped.
     """
-    prefix = model.image_prefix(frozen.params, images)
-    plain = model.plain_features(frozen.params, prefix)[: len(labels)]
+    plain = seen.features[: len(labels)]
     classes = model.text_features(adapter, frozen.params, frozen.prompts, settings.beta)
-    features = model.image_features(adapter, frozen.params, settings, prefix)[: len(labels)]
+    features = model.image_features(adapter, frozen.params, settings, seen.prefix)[: len(labels)]
     logits = fusion.fuse(path_logits(features, classes, logit_scale(frozen.params)), adapter["fusion"])
 
     distance = losses.DISTANCES[model.regularization]
@@ -94,7 +107,7 @@ def train_step(
     length: optimizers.Length,
     state: TrainState,
     frozen: Frozen,
-    images: UInt8[Array, "B+ h w 3"],
+    seen: Seen,
     labels: Int[Array, "B"],
     settings: Settings,
     rates: optimizers.Rates,
@@ -102,7 +115,7 @@ def train_step(
     """One update of the adapter."""
     optimizer = optimizers.make(rates, length)
     differentiate = jax.value_and_grad(functools.partial(loss, model), has_aux=True)
-    (total, parts), gradients = differentiate(state.adapter, frozen, images, labels, settings)
+    (total, parts), gradients = differentiate(state.adapter, frozen, seen, labels, settings)
     updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.adapter)
     metrics = Metrics(
         loss=total,
@@ -114,57 +127,72 @@ def train_step(
     return TrainState(adapter, optimizer_state, state.step + 1), metrics
 
 
-def count_correct(
+def train_runs(
+    each: Each,
+    model: Model,
+    length: optimizers.Length,
+    state: TrainState,
+    frozen: Frozen,
+    images: UInt8[Array, "S B+ h w 3"],
+    labels: Int[Array, "S B"],
+    settings: Settings,
+    rates: optimizers.Rates,
+) -> tuple[TrainState, Metrics]:
+    """One update of every run: state and metrics `[S, V, ...]`, settings and rates `[V]`.
+
+    `each` maps a function over the first axis of its arguments: `jax.vmap`, or `in_turn`.
+    """
+
+    def of_seed(state: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
+        seen = look(model, frozen.params, images)
+
+        def of_variant(state: TrainState, settings: Settings, rates: optimizers.Rates) -> tuple[TrainState, Metrics]:
+            return train_step(model, length, state, frozen, seen, labels, settings, rates)
+
+        return cast(tuple[TrainState, Metrics], each(of_variant)(state, settings, rates))
+
+    return cast(tuple[TrainState, Metrics], each(of_seed)(state, images, labels))
+
+
+def in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.vmap(function)`, one entry after the other: memory is that of one."""
+    return lambda *arguments: jax.lax.map(lambda one: function(*one), arguments)
+
+
+def correct(
     model: Model,
     adapter: Adapter,
     params: Params,
     classes: Float[Array, "C d"],
     prefix: Float[Array, "B 1+P D"],
     labels: Int[Array, "B"],
-    valid: Bool[Array, "B"],
     settings: Settings,
     modes: Sequence[fusion.Mode] = ("learned",),
-) -> Int[Array, "F"]:
-    """Valid images that each way to fuse gets right, `classes` being the adapted text features."""
+) -> Bool[Array, "F B"]:
+    """Which images each way to fuse gets right, `classes` being the adapted text features."""
     features = model.image_features(adapter, params, settings, prefix)
     paths = path_logits(features, classes, logit_scale(params))
     fused = jnp.einsum("bic,fi->fbc", paths, fusion.modes(adapter["fusion"], modes))
-    return jax.vmap(_count, in_axes=(0, None, None))(fused, labels, valid)
+    return jnp.argmax(fused, axis=-1) == labels[None]
 
 
-def count_correct_zero_shot(
+def correct_zero_shot(
     model: Model,
     params: Params,
     classes: Float[Array, "C d"],
     prefix: Float[Array, "B 1+P D"],
     labels: Int[Array, "B"],
-    valid: Bool[Array, "B"],
-) -> Int[Array, ""]:
+) -> Bool[Array, "B"]:
     """The same for plain CLIP, `classes` being its own text features."""
-    return _count(model.plain_features(params, prefix) @ classes.T, labels, valid)
-
-
-def _count(logits: Float[Array, "B C"], labels: Int[Array, "B"], valid: Bool[Array, "B"]) -> Int[Array, ""]:
-    return jnp.sum((jnp.argmax(logits, axis=-1) == labels) & valid)
-
-
-def over_runs(function: Any, seeds: tuple[int | None, ...], variants: tuple[int | None, ...]) -> Any:
-    """Map a function of one run over the S and V axes, outermost first.
-
-    Args:
-        function: positional arguments in, arrays out with leading axes `[S, V, ...]`.
-        seeds: per argument, 0 where it has a seed axis, else None.
-        variants: per argument, 0 where it has a variant axis (after the seed axis is taken), else None.
-    """
-    return jax.vmap(jax.vmap(function, in_axes=variants), in_axes=seeds)
+    return jnp.argmax(model.plain_features(params, prefix) @ classes.T, axis=-1) == labels
 
 
 def each_run(function: Callable[[Any, Settings], Any], runs: Any, settings: Settings) -> Any:
-    """The same for evaluation, one run after the other: its memory is that of one.
+    """The evaluation of all runs, one after the other.
 
     Args:
         function: of the leaves of one run, and of its settings.
         runs: leaves `[S, V, ...]`.
         settings: leaves `[V, ...]`.
     """
-    return jax.lax.map(lambda seed: jax.lax.map(lambda run: function(*run), (seed, settings)), runs)
+    return in_turn(lambda seed: in_turn(function)(seed, settings))(runs)

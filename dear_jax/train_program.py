@@ -91,8 +91,11 @@ def make_step(model: Model, runs: Runs, shape: tuple[int, int]) -> Any:
 
     The old state's memory is reused. The metrics, of the runs of `shape` [S, V] without the dummies, are everywhere.
     """
-    one = functools.partial(step.train_step, model, runs.length)
-    of_all = step.over_runs(one, seeds=(0, None, 0, 0, None, None), variants=(0, None, None, None, 0, 0))
+    of_all: Any = functools.partial(step.train_runs, jax.vmap, model, runs.length)
+    if runs.mesh.size == 1:
+        # A CPU gains nothing from runs side by side, and its caches do not hold what they work on.
+        in_turn = functools.partial(step.train_runs, step.in_turn, model, runs.length)
+        of_all = functools.partial(jax.lax.platform_dependent, cpu=in_turn, default=of_all)
 
     def update(*arguments: Any) -> tuple[TrainState, Metrics]:
         state, metrics = of_all(*arguments)
@@ -143,6 +146,6 @@ def fresh_state(program: Program, seeds: Sequence[int], params: Params) -> Train
     starts = [start(seed, variant) for seed in seeds for variant in program.starts]
     # The optimizer's state does not depend on its rates.
     optimizer = optimizers.make(jax.tree.map(lambda leaf: leaf[0], program.rates), Length(1, 1))
-    states = step.over_runs(lambda adapter: step.create_state(adapter, optimizer), (0,), (0,))
-    state: TrainState = states(jax.tree.map(stack, *starts))
+    create = jax.vmap(jax.vmap(lambda adapter: step.create_state(adapter, optimizer)))
+    state: TrainState = create(jax.tree.map(stack, *starts))
     return state

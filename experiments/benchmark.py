@@ -26,6 +26,8 @@ from experiments import benchmark_flops
 from experiments.benchmark_case import Case
 from experiments.benchmark_worker import PRODUCT, PRODUCTS
 
+EVALUATIONS = ("encode", "encode_in_groups", "one", "job")  # what a worker can evaluate
+
 
 def main() -> None:
     """Measure every case and print a row for each implementation."""
@@ -91,7 +93,7 @@ def measure(case: Case, rounds: int, with_torch: bool, evaluation: bool) -> dict
             workers[name] = Worker(name, case)
             stack.callback(workers[name].close)
         taken: dict[str, list[dict[str, float]]] = {}
-        package = ["step", "product", *(["evaluate", "encode"] if evaluation else [])]
+        package = ["step", "product", *(f"evaluate {what}" for what in EVALUATIONS if evaluation)]
         for number in range(rounds + 1):
             for name, worker in workers.items():
                 for command in package if name == "package" else ["step"]:
@@ -154,9 +156,12 @@ def describe(case: Case, result: dict[str, Any]) -> str:
         lines.append(f"  {unit:12} {needed / taken:.2f} of the product rate: {taken / needed:.2f} times its FLOPs")
         if "torch step" in result:
             lines[-1] += f"; torch / package {result['torch step'][unit] / taken:.2f}"
-        if "package evaluate" in result:
-            ratio = result["package encode"][unit] / result["package evaluate"][unit]
-            lines[-1] += f"; evaluation {ratio:.2f} of the plain encoder's images/s"
+        if "package evaluate job" in result:
+            encode, in_groups, one, job = (result[f"package evaluate {name}"][unit] for name in EVALUATIONS)
+            lines[-1] += (
+                f"; a run's evaluation {encode / one:.2f}, the job's {encode / job:.2f} of the plain encoder "
+                f"({in_groups / one:.2f}, {in_groups / job:.2f} of it in groups), images/s"
+            )
     if "difference" in result:
         memory = result["package peak_bytes"] / result["torch peak_bytes"]
         lines.append(

@@ -101,4 +101,4 @@ class Case:
         shape = (self.seeds, self.variants)
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves).reshape(*shape, *leaves[0].shape), *adapters)
         optimizer = optimizers.make(jax.tree.map(lambda leaf: leaf[0], self.rates()), optimizers.Length(1, 1))
-        return step.over_runs(lambda adapter: step.create_state(adapter, optimizer), (0,), (0,))(stacked)
+        return jax.vmap(jax.vmap(lambda adapter: step.create_state(adapter, optimizer)))(stacked)

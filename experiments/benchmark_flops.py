@@ -7,7 +7,7 @@ save memory are not counted.
 
 from dear_jax.adapt.tokens import Structure
 from dear_jax.clip.config import CLIPConfig, TowerConfig
-from dear_jax.clip.packing import Packing
+from dear_jax.clip.packing import GAP, Packing
 
 
 def step_flops(
@@ -32,8 +32,8 @@ def step_flops(
     adapted += _backward(config.vision, structure.vision_layer, length, length, read=1 + structure.count)
 
     classes, ahead = len(packing.order), shared + structure.text_count
-    rows = packing.sources.size
-    keys = ahead + packing.rows.shape[2]
+    rows = int((packing.segments != GAP).sum())
+    keys = ahead + rows // classes
     text = _forward(config.text, structure.text_layer, rows, keys, read=classes)
     text += _backward(config.text, structure.text_layer, rows, keys, read=classes)
     depth = config.text.layers - structure.text_layer + 1

@@ -1,8 +1,8 @@
 """One implementation at one size in a process of its own, so that its peak memory is its own.
 
 `benchmark.py` starts it, writes commands to its standard input, and reads a line of JSON for each: `step` (one
-training step), `product` (matrix products of the step's kind), `evaluate` and `encode` (images through the evaluation,
-and through the plain encoder), `memory`, `gradients FILE`.
+training step), `product` (matrix products of the step's kind), `evaluate WHAT` (a batch of images), `memory`,
+`gradients FILE`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dear_jax import sharding, step, train_program
+from dear_jax import accuracy, sharding, step, train_program
 from dear_jax.clip import vision, weights
 from dear_jax.optimizer import Length
 from dear_jax.step import Frozen
@@ -83,7 +83,7 @@ class PackageWorker:
             "compile_seconds": self.compile_seconds,
             "temporary_bytes": memory.temp_size_in_bytes,
             "argument_bytes": memory.argument_size_in_bytes,
-            "chunks": packing.sources.shape[0],
+            "chunks": len(packing.ends),
             "rows": packing.sources.size,
         }
 
@@ -111,43 +111,41 @@ class PackageWorker:
         return clock(self._product)
 
     @functools.cached_property
-    def _evaluation(self) -> tuple[Callable[[], Any], Callable[[], Any]]:
-        """A batch through the prefix, zero-shot CLIP and every run, text features at hand; and through plain CLIP."""
-        model, images, labels = self.case.model, self.images[0], self.labels[0]
-        valid = jnp.ones(len(labels), bool)
+    def _evaluation(self) -> dict[str, Callable[[], Any]]:
+        """A batch with text features at hand, through evaluations and plain CLIP."""
+        model, adapter = self.case.model, jax.tree.map(jnp.copy, self.state.adapter)  # the step reuses its memory
+        encode_classes = jax.jit(functools.partial(accuracy.encode_classes, model))
+        classes = encode_classes((adapter, self.settings), self.params, self.frozen.prompts)
+        images, labels = self.images[0], self.labels[0]
+        batch = {"image": images, "label": labels, "valid": jnp.ones(len(labels), bool)}
+        runs = [(adapter, self.settings, classes)]
+        count = jax.jit(functools.partial(accuracy.count_batch, (model, model), ("learned",)))
+        first = jax.tree.map(lambda leaf: leaf[0, 0], (adapter, classes))
+        settings = jax.tree.map(lambda leaf: leaf[0], self.settings)
 
-        def classes(adapter: Any, settings: Any) -> Any:
-            return model.text_features(adapter, self.params, self.frozen.prompts, settings.beta)
+        def correct(params: Any, batch: Any) -> Any:
+            prefix = model.image_prefix(params, batch["image"])
+            return step.correct(model, first[0], params, first[1], prefix, batch["label"], settings)[0]
 
-        adapters = jax.tree.map(jnp.copy, self.state.adapter)  # the step reuses the state's memory
-        encoded = jax.jit(lambda adapter: step.each_run(classes, adapter, self.settings))(adapters)
+        def encode(params: Any, batch: Any) -> Any:
+            return vision.encode(params, model.config, vision.normalize(batch["image"], model.config), model.dtype)
 
-        @jax.jit
-        def evaluate(params: Any, images: Any, runs: Any) -> Any:
-            prefix = model.image_prefix(params, images)
+        def in_groups(function: Any) -> Any:
+            return jax.jit(lambda params, batch: vision.in_groups(functools.partial(function, params), batch))
 
-            def count(run: Any, settings: Any) -> Any:
-                return step.count_correct(model, run[0], params, run[1], prefix, labels, valid, settings)
+        functions = {"encode": jax.jit(encode), "encode_in_groups": in_groups(encode), "one": in_groups(correct)}
+        calls = {name: functools.partial(function, self.params, batch) for name, function in functions.items()}
+        calls["job"] = functools.partial(count, self.params, self.frozen.prompts.features, batch, runs)
+        jax.block_until_ready([call() for call in calls.values()])
+        return calls
 
-            return step.each_run(count, runs, self.settings)
+    def evaluate(self, what: str) -> dict[str, float]:
+        """One batch.
 
-        @jax.jit
-        def encode(params: Any, images: Any) -> Any:
-            return vision.encode(params, model.config, vision.normalize(images, model.config), model.dtype)
-
-        runs = (adapters, encoded)
-        whole = lambda: jax.block_until_ready(evaluate(self.params, images, runs))  # noqa: E731
-        plain = lambda: jax.block_until_ready(encode(self.params, images))  # noqa: E731
-        whole(), plain()
-        return whole, plain
-
-    def evaluate(self) -> dict[str, float]:
-        """The evaluation of one batch under every run."""
-        return clock(self._evaluation[0])
-
-    def encode(self) -> dict[str, float]:
-        """The plain encoder on the same batch."""
-        return clock(self._evaluation[1])
+        `job`: as a job evaluates, all runs and zero-shot CLIP; `one`: one run alone; `encode`: the plain encoder;
+        `encode_in_groups`: the same a few images at a time, as the package does it on a CPU.
+        """
+        return clock(lambda: jax.block_until_ready(self._evaluation[what]()))
 
     def memory(self) -> dict[str, int]:
         """The largest resident size so far, in bytes."""
@@ -158,7 +156,8 @@ class PackageWorker:
         settings = jax.tree.map(lambda leaf: leaf[0], self.settings)
         differentiate = jax.jit(jax.value_and_grad(functools.partial(step.loss, self.case.model), has_aux=True))
         adapter = self.case.adapter(self.params, 0)
-        (loss, _), gradients = differentiate(adapter, self.frozen, self.images[0], self.labels[0], settings)
+        seen = jax.jit(functools.partial(step.look, self.case.model))(self.params, self.images[0])
+        (loss, _), gradients = differentiate(adapter, self.frozen, seen, self.labels[0], settings)
         np.savez(Path(path), loss=loss, **gradients)
         return {"loss": float(loss)}
 

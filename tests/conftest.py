@@ -69,6 +69,15 @@ def clip_params(clip_config):
     return weights.initialize(clip_config, seed=0)
 
 
+@pytest.fixture(scope="module")
+def compilation_cache(tmp_path_factory):
+    """Runs of a module's tests, in this process, compile the same programs: each of them once."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
 @pytest.fixture
 def write_run(tmp_path) -> Callable[..., Path]:
     """Writes the config.json and results.json of a finished run, with any accuracies, below `tmp_path`."""

@@ -17,16 +17,9 @@ from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("compilation_cache")
 CLASSES = ["green circle", "red heart", "blue star", "thing"]  # one that was not trained on
 CLOSE = dict(rtol=2e-4, atol=2e-6)  # float32 through seven layers, in batches of another size
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compilation_cache(tmp_path_factory):
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ class Refused:
 
     jaxpr = jax.make_jaxpr(lambda x: x)(1.0)
 
-    def trace(self, *arguments, **options):
+    def trace(self, *arguments):
         return self
 
     def lower(self):

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +13,7 @@ from PIL import Image
 from dear_jax import main
 
 REPOSITORY = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("compilation_cache")
 COLORS = {"blue circle": (0, 0, 255), "green_circle": (0, 255, 0), "red": (255, 0, 0), "yellow": (255, 255, 0)}
 ZERO_SHOT = ["--config.job=evaluate"]
 SMALL = ["--config.seeds=1", "--config.data.shots=4", "--config.train.epochs=2", "--config.train.batch_size=2"]
@@ -23,14 +23,6 @@ SMALL = ["--config.seeds=1", "--config.data.shots=4", "--config.train.epochs=2",
 def in_the_repository(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.syspath_prepend(str(REPOSITORY))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compilation_cache(tmp_path_factory):
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture

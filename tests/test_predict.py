@@ -4,7 +4,6 @@ import csv
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +12,7 @@ from dear_jax import Classifier, main
 from dear_jax.data.world import tasks
 
 REPOSITORY = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("compilation_cache")
 OPINIONS = ["zero-shot CLIP", "class", "color", "shape", "texture"]
 
 
@@ -20,14 +20,6 @@ OPINIONS = ["zero-shot CLIP", "class", "color", "shape", "texture"]
 def in_the_repository(monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.syspath_prepend(str(REPOSITORY))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compilation_cache(tmp_path_factory):
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="module")

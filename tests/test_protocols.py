@@ -6,7 +6,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -14,6 +13,7 @@ from dear_jax import adapters, main
 from dear_jax.data.world import tasks
 
 REPOSITORY = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("compilation_cache")
 SHORT = ["--config.seeds=1,2", "--config.data.shots=2", "--config.train.epochs=1", "--config.train.batch_size=8"]
 # Float32 rounding over a few steps of AdamW, whose division by the root of a small second moment magnifies it.
 CLOSE = dict(rtol=2e-4, atol=2e-6)
@@ -35,14 +35,6 @@ def few_test_scenes():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks, "TEST_SCENES", 200)
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compilation_cache(tmp_path_factory):
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="module")

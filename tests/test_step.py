@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
+from dear_jax import accuracy, sharding, step
 from dear_jax import optimizer as optimizers
-from dear_jax import sharding, step
 from dear_jax.adapt import mask, patterns, tokens
 from dear_jax.adapt.model import Model, Settings, unit
 from dear_jax.adapt.tokens import Start
@@ -43,8 +43,8 @@ def model(clip_config) -> Model:
 @pytest.fixture(scope="module")
 def token_ids(clip_config) -> np.ndarray:
     ids = np.zeros((CLASSES, clip_config.context_length), np.int32)
-    for row, length in zip(ids, (4, 7, 5, 6, 4), strict=True):
-        row[:length] = np.random.default_rng(length).integers(1, 48, length)
+    for number, (row, length) in enumerate(zip(ids, (4, 7, 5, 6, 4), strict=True)):
+        row[:length] = np.random.default_rng(number).integers(1, 48, length)  # all different: equal ones would tie
         row[0], row[length - 1] = 48, 49
     return ids
 
@@ -92,7 +92,12 @@ def start(model: Model, frozen: Frozen, seed: int) -> step.TrainState:
 @pytest.fixture(scope="module")
 def update_one(model):
     """The compiled step of a single run; every test must be served by one compilation."""
-    update = jax.jit(functools.partial(step.train_step, model, LENGTH))
+
+    @jax.jit
+    def update(state, frozen, images, labels, settings, rates):
+        seen = step.look(model, frozen.params, images)
+        return step.train_step(model, LENGTH, state, frozen, seen, labels, settings, rates)
+
     yield update
     assert update._cache_size() == 1
 
@@ -161,8 +166,9 @@ def test_shared_prefix_and_short_context_equal_the_plain_computation(model, froz
     images, labels = make_batches(model, 0, 1)[0]
     settings = jax.tree.map(jnp.asarray, make_settings(model, 1))
     differentiate = jax.jit(jax.value_and_grad(functools.partial(step.loss, model), has_aux=True))
-    (loss, _), gradients = differentiate(adapter, frozen, images, labels, settings)
-    assert frozen.prompts.prefix.shape[1] == 8 < model.config.context_length
+    seen = step.look(model, frozen.params, images)
+    (loss, _), gradients = differentiate(adapter, frozen, seen, labels, settings)
+    assert frozen.prompts.prefix.shape[1] < CLASSES * model.config.context_length / 3
     plain = jax.jit(jax.value_and_grad(plain_loss), static_argnames="model")
     expected, expected_gradients = plain(
         adapter, frozen.params, model, jnp.asarray(token_ids), images, labels, settings
@@ -327,26 +333,32 @@ def test_training_lowers_the_loss_of_one_batch(model, frozen, update_one):
 
 
 def test_counts_leave_out_what_is_not_valid(model, frozen):
-    adapter = fresh(model, frozen, 0)
-    images, _ = make_batches(model, 0, 1)[0]
-    settings = make_settings(model, 0)
+    adapter, settings = fresh(model, frozen, 0), make_settings(model, 0)
+    images = np.concatenate([images for images, _ in make_batches(model, 0, 2)])
     prefix = model.image_prefix(frozen.params, images)
     classes = model.text_features(adapter, frozen.params, frozen.prompts, settings.beta)
     features = model.image_features(adapter, frozen.params, settings, prefix)
     paths = np.einsum("bid,cd->bic", np.asarray(features), np.asarray(classes))
+    zero_shot = np.argmax(model.plain_features(frozen.params, prefix) @ frozen.prompts.features.T, axis=1)
     alphas = {
         "learned": np.asarray(jax.nn.softmax(adapter["fusion"])),
         "class_only": np.array([1, 0, 0]),
         "equal": np.full(3, 1 / 3),
         0.2: np.array([0.2, 0.4, 0.4]),
     }
-    count = functools.partial(step.count_correct, model, adapter, frozen.params, classes, prefix)
-    valid = np.array([True, True, False, True])
+    run = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None, None], (adapter, classes))
+    adapted = [(run[0], jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], settings), run[1])]
+    valid = np.arange(len(images)) != 2
+    count = jax.jit(
+        functools.partial(accuracy.count_batch, (model, model), tuple(alphas), frozen.params, frozen.prompts.features)
+    )
     for f, alpha in enumerate(alphas.values()):
         predicted = np.argmax(np.einsum("i,bic->bc", alpha, paths), axis=1)
-        right, wrong = jnp.asarray(predicted), jnp.asarray((predicted + 1) % CLASSES)
-        assert int(count(right, valid, settings, tuple(alphas))[f]) == 3
-        assert int(count(wrong, valid, settings, tuple(alphas))[f]) == 0
+        for label, expected in ((predicted, 7), ((predicted + 1) % CLASSES, 0)):
+            found, found_zero_shot = count({"image": images, "label": label, "valid": valid}, adapted)
+            assert found.shape == (4, 1, 1)
+            assert int(found[f, 0, 0]) == expected
+            assert int(found_zero_shot) == np.sum((zero_shot == label) & valid)
 
 
 def test_runs_one_after_the_other_give_what_each_gives(model, frozen):

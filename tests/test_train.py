@@ -9,13 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 from dear_jax import main
 
 REPOSITORY = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("compilation_cache")
 CONFIG = f"--config={REPOSITORY / 'configs' / 'base2new.py'}"
 # 2 seeds x 20 classes x 4 shots, 80 steps: short, but with several epochs, checkpoints and log rows.
 SMALL = [
@@ -122,15 +122,6 @@ def test_killed_at_any_moment_it_ends_with_the_same_adapter_and_results(tmp_path
     assert len(shared) >= 16
     finished = finish(start(broken, cache))
     assert "This run was finished before" in finished
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compilation_cache(tmp_path_factory):
-    """Each run in this process compiles the same programs."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="module")

@@ -55,6 +55,11 @@ def parse_mode(text: str) -> Mode:
     )
 
 
+def from_first(chosen: Mode) -> tuple[Mode, ...]:
+    """All modes, the chosen one first."""
+    return (chosen, *(mode for mode in MODES if mode != chosen))
+
+
 def fuse(logits: Float[Array, "B 1+K C"], theta: Float[Array, "1+K"]) -> Float[Array, "B C"]:
     """Prediction: sum over paths i of alpha_i * logits_i."""
     return jnp.einsum("bic,i->bc", logits, weights(theta))

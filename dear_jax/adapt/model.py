@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,6 @@ from dear_jax.clip import packed_text, packing, text, vision
 from dear_jax.clip.config import CLIPConfig
 from dear_jax.clip.layers import Params, Tokens
 from dear_jax.clip.packing import Packing
-
-ENCODED_TOGETHER = 500  # class prompts that the frozen text tower encodes at a time, once per run
 
 
 class Settings(NamedTuple):
@@ -30,9 +29,9 @@ class Settings(NamedTuple):
 class Prompts(NamedTuple):
     """The frozen side of a set of class prompts, computed once per run."""
 
-    prefix: Float[Array, "C T D"]  # output of the text layers before the learned tokens
+    prefix: Float[Array, "G N D"]  # output of the text layers before the learned tokens, of the prompts' own parts
     template: Float[Array, "R D"]  # the same, of the leading positions at which all prompts are alike
-    packing: Packing  # where the positions in which they differ are computed
+    packing: Packing  # where the own parts stand
     features: Float[Array, "C d"]  # of plain CLIP, unit length
 
 
@@ -61,40 +60,50 @@ class Model:
             ends = np.asarray(text.end_positions(jnp.asarray(ids), self.config))
         shared = packing.shared_length(ids, ends)
         packed = packing.pack(ends, shared, ids.shape[1], self.class_chunk, self.class_shards)
-        return self._encode_prompts(params, ids, ends, packed, shared)
+        return self._encode_prompts(params, ids, packed, shared)
 
-    @functools.partial(jax.jit, static_argnums=(0, 5))
-    def _encode_prompts(
-        self, params: Params, token_ids: Int[Array, "C T"], ends: Int[Array, "C"], packed: Packing, shared: int
-    ) -> Prompts:
-        layer = self.structure.text_layer
-
-        def encode(prompt: tuple[Int[Array, "T"], Int[Array, ""]]) -> tuple[Array, Array]:
-            x = text.prefix(params, self.config, prompt[0][None], layer - 1, self.dtype)
-            plain = text.suffix(params, self.config, x, layer)
-            return x[0], text.project(params, self.config, plain, prompt[1][None])[0]
-
-        prefix, features = jax.lax.map(encode, (token_ids, ends), batch_size=ENCODED_TOGETHER)
-        return Prompts(prefix, prefix[0, :shared], packed, unit(features))
+    @functools.partial(jax.jit, static_argnums=(0, 4))
+    def _encode_prompts(self, params: Params, token_ids: Int[Array, "C T"], packed: Packing, shared: int) -> Prompts:
+        layer, last = self.structure.text_layer, self.config.text.layers
+        embedded = text.embed(params, self.config, token_ids[:1, :shared], self.dtype)[0]
+        template, seen = packed_text.run_shared(params, self.config, embedded, 1, layer - 1)
+        x = text.embed_at(params, self.config, token_ids, packed.sources, self.dtype)
+        prefix = packed_text.run_rows(params, self.config, x, seen, packed, 1, layer - 1)
+        _, seen = packed_text.run_shared(params, self.config, template, layer, last)
+        ends = packed_text.end_rows(params, self.config, prefix, seen, packed, layer)
+        return Prompts(prefix, template, packed, unit(text.project_ends(params, self.config, ends)))
 
     def text_features(
         self, adapter: Adapter, params: Params, prompts: Prompts, beta: Float[Array, ""]
     ) -> Float[Array, "C d"]:
         """Adapted text features w, unit length."""
         tokens, layer = Tokens(adapter["text_tokens"], beta), self.structure.text_layer
-        shared = packed_text.run_shared(params, self.config, prompts.template, tokens, layer)
+        last = self.config.text.layers
+        _, shared = packed_text.run_shared(params, self.config, prompts.template, layer, last, tokens)
         x = packed_text.end_rows(params, self.config, prompts.prefix, shared, prompts.packing, layer, self.class_shards)
         return unit(text.project_ends(params, self.config, x))
 
     def image_prefix(self, params: Params, images: UInt8[Array, "B h w 3"]) -> Float[Array, "B 1+P D"]:
         """Images to the input of layer J, which no adapter changes."""
-        pixels = vision.normalize(images, self.config)
-        return vision.prefix(params, self.config, pixels, self.structure.vision_layer - 1, self.dtype)
+
+        def encode(images: Array) -> Array:
+            pixels = vision.normalize(images, self.config)
+            return vision.prefix(params, self.config, pixels, self.structure.vision_layer - 1, self.dtype)
+
+        return cast(Array, self.in_groups(encode, images))
 
     def plain_features(self, params: Params, prefix: Float[Array, "B 1+P D"]) -> Float[Array, "B d"]:
         """Frozen CLIP's image features, unit length."""
-        x = vision.read_suffix(params, self.config, prefix, self.structure.vision_layer)
-        return unit(vision.project(params, self.config, x[:, 0]))
+
+        def encode(prefix: Array) -> Array:
+            x = vision.read_suffix(params, self.config, prefix, self.structure.vision_layer)
+            return unit(vision.project(params, self.config, x[:, 0]))
+
+        return cast(Array, self.in_groups(encode, prefix))
+
+    def in_groups(self, encode: Callable[[Any], Any], images: Any) -> Any:
+        """`vision.in_groups`, but where images are spread over devices: there are few on each."""
+        return encode(images) if self.class_shards > 1 else vision.in_groups(encode, images)
 
     def image_features(
         self, adapter: Adapter, params: Params, settings: Settings, prefix: Float[Array, "B 1+P D"]
@@ -105,7 +114,11 @@ class Model:
         """
         tokens = Tokens(adapter["vision_tokens"], settings.beta)
         layer = self.structure.vision_layer
-        x = vision.read_suffix(params, self.config, prefix, layer, tokens, settings.head_mask)
+
+        def encode(prefix: Array) -> Array:
+            return vision.read_suffix(params, self.config, prefix, layer, tokens, settings.head_mask)
+
+        x = self.in_groups(encode, prefix)
         attributes = vision.final_norm(params, self.config, x[:, 1:])
         projected = jnp.einsum("bkD,kDd->bkd", attributes, self._attribute_projections(adapter))
         class_path = vision.project(params, self.config, x[:, :1])

@@ -1,5 +1,6 @@
 """The transformer block that serves vision and text, prefix and suffix, plain and masked."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -167,6 +168,7 @@ def run_blocks(
     analyse: bool = False,
     first: int = 1,
     last: int | None = None,
+    unroll: bool = False,
 ) -> tuple[Float[Array, "B T D"], Analysis | None]:
     """Scan the blocks first..last of `stack` (leaves `[L, ...]`) over `x`, in the dtype of `x`.
 
@@ -180,19 +182,24 @@ def run_blocks(
         analyse: also return each layer's probabilities and head outputs, stacked `[L, ...]`.
         first: the first layer to run, counted from 1.
         last: the last one; None: the last of the stack.
+        unroll: one by one, where a gradient is taken of a few layers: a loop would copy what its backward pass keeps.
     """
     last = depth(stack) if last is None else last
     if last < first:
         return x, None
     masks = None if mask is None else jnp.asarray(mask)
 
-    def layer(x: Array, number: Array) -> tuple[Array, Analysis | None]:
+    def layer(x: Array, number: Array | int) -> tuple[Array, Analysis | None]:
         block = block_of(config, stack, number, x.dtype)
         if tokens is not None:
             x = mix_tokens(x, tokens, start)
         x, analysis = block(x, masks[number - first] if masks is not None and masks.ndim == 4 else masks)
         return x, analysis if analyse else None
 
+    if unroll and not analyse:
+        for number in range(first, last + 1):
+            x, _ = recompute(functools.partial(layer, number=number))(x)
+        return x, None
     # The layers' numbers are scanned, not their parameters: a slice of the stack would be copied first.
     return jax.lax.scan(recompute(layer, in_scan=True), x, jnp.arange(first, last + 1))
 

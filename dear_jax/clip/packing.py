@@ -1,14 +1,14 @@
-"""Where the tokens of many prompts stand once nothing is computed twice and nothing for padding.
+"""Where the tokens of many prompts stand once nothing is computed twice and next to nothing for padding.
 
 The prompts of a class set begin alike ("a photo of a"), and a causal tower makes the same of what is alike: the
 positions that all prompts share are left to one sequence of their own. What remains of each prompt, its own part
-(class name, punctuation, end of text), has its own length: the rows of all own parts lie in one matrix `[N, D]`
-without gaps, and only attention looks at them as sequences `[M, W, D]`. Three prompts, `.` for a gap::
+(class name, punctuation, end of text), has its own length: own parts are put one behind the other into sequences of
+equal length, as many as fit each, and attention keeps them apart by their segments. `.` is a gap::
 
-    a photo of a cat .        shared: a photo of a       packed: cat . sea lion . dog .
-    a photo of a sea lion .                              as sequences: cat  .    .
-    a photo of a dog .                                                 sea  lion .
-                                                                       dog  .    .
+    a photo of a cat              shared: a photo of a       sequences: ice  cream cone cat      segments: 0 0 0 1
+    a photo of a ice cream cone                                         sea  lion  dog  .                  2 2 3 .
+    a photo of a sea lion
+    a photo of a dog
 
 Where memory asks for it the prompts are dealt into G chunks of equal size, to be run one after the other.
 """
@@ -18,20 +18,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-ROW_MULTIPLE = 8  # rows of a chunk are filled up to a multiple, for the registers and tiles of devices
+SEQUENCE = 32  # tokens of a packed sequence at least: attention of longer ones is more work, of shorter ones more gaps
+MULTIPLE = 8  # of which the rows of a sequence are a multiple, for the registers and tiles of devices
+GAP = -1
 
 
 class Packing(NamedTuple):
-    """Indices of G chunks of M prompts with N rows, int32. An index out of range stands for a gap, and reads as 0."""
+    """Indices of G chunks of E prompts in M sequences of W rows, int32. Those of gaps are out of range, or GAP."""
 
-    sources: Int[Array, "G N"]  # position in the flattened prompts [C * T] of each row
-    rows: Int[Array, "G M W"]  # row of each position of each prompt's own part
-    positions: Int[Array, "G N"]  # and back: flat position in [M * W] of each row
-    ends: Int[Array, "G M"]  # row of each prompt's end of text
-    prompts: Int[Array, "G N"]  # and back: prompt in [M] of each row that is an end of text
-    order: Int[Array, "C"]  # flat place in [G * M] of each prompt
+    sources: Int[Array, "G M*W"]  # flat position in the prompts [C * T] of each row
+    segments: Int[Array, "G M W"]  # prompt of each row, counted within the chunk
+    ends: Int[Array, "G E"]  # row of each prompt's end of text
+    prompts: Int[Array, "G M*W"]  # and back: prompt of each row that is an end of text
+    order: Int[Array, "C"]  # flat place in [G * E] of each prompt
 
 
 def shared_length(token_ids: Int[np.ndarray, "C T"], end_positions: Int[np.ndarray, "C"]) -> int:
@@ -54,26 +55,31 @@ def pack(end_positions: Int[np.ndarray, "C"], shared: int, length: int, chunk: i
     own = end_positions - shared + 1
     chunks = shards * (-(-classes // (chunk * shards)) if chunk else 1)
     members = _deal(own, chunks)
-    totals = [own[member].sum() for member in members]
-    size, count, width = max(map(len, members)), -(-max(totals) // ROW_MULTIPLE) * ROW_MULTIPLE, own.max()
+    width = -(-max(own.max(), min(SEQUENCE, own.sum())) // MULTIPLE) * MULTIPLE
+    starts = [_starts(own[member], width) for member in members]
+    used = max((start + own[member]).max(initial=0) for member, start in zip(members, starts, strict=True))
+    count, size = -(-used // width) * width, max(map(len, members))
     sources = np.full((chunks, count), classes * length)
-    rows = np.full((chunks, size, width), count)
-    positions = np.full((chunks, count), size * width)
+    segments = np.full((chunks, count), GAP)
     ends = np.full((chunks, size), count)
     prompts = np.full((chunks, count), size)
     order = np.empty(classes, int)
-    for g, member in enumerate(members):
-        row = 0
-        for m, c in enumerate(member):
-            steps = np.arange(own[c])
-            sources[g, row + steps] = c * length + shared + steps
-            rows[g, m, : own[c]] = row + steps
-            positions[g, row + steps] = m * width + steps
-            row += own[c]
-            ends[g, m], prompts[g, row - 1] = row - 1, m
+    for g, (member, start) in enumerate(zip(members, starts, strict=True)):
+        for m, (c, first) in enumerate(zip(member, start, strict=True)):
+            rows = np.arange(first, first + own[c])
+            sources[g, rows] = c * length + shared + np.arange(own[c])
+            segments[g, rows] = m
+            ends[g, m], prompts[g, rows[-1]] = rows[-1], m
             order[c] = g * size + m
-    arrays: list[Any] = [array.astype(np.int32) for array in (sources, rows, positions, ends, prompts, order)]
+    sequences = segments.reshape(chunks, -1, width)
+    arrays: list[Any] = [array.astype(np.int32) for array in (sources, sequences, ends, prompts, order)]
     return Packing(*arrays)
+
+
+def attention_mask(segments: Int[Array, "M W"]) -> Bool[Array, "M 1 W W"]:
+    """True where a row (second but last axis) may see another: of its own segment, itself and those before it."""
+    causal = jnp.tril(jnp.ones((1, segments.shape[1], segments.shape[1]), bool))
+    return ((segments[:, :, None] == segments[:, None, :]) & causal)[:, None]
 
 
 def _deal(lengths: Int[np.ndarray, "C"], chunks: int) -> list[Int[np.ndarray, "m"]]:
@@ -82,6 +88,22 @@ def _deal(lengths: Int[np.ndarray, "C"], chunks: int) -> list[Int[np.ndarray, "m
     rounds = [order[start : start + chunks] for start in range(0, len(order), chunks)]
     dealt = [hand if turn % 2 == 0 or len(hand) < chunks else hand[::-1] for turn, hand in enumerate(rounds)]
     return [np.array([hand[g] for hand in dealt if g < len(hand)], int) for g in range(chunks)]
+
+
+def _starts(lengths: Int[np.ndarray, "m"], width: int) -> Int[np.ndarray, "m"]:
+    """Flat row in sequences of `width` at which each part starts: from the longest on, where the least room is left."""
+    starts = np.empty(len(lengths), int)
+    with_room: list[list[int]] = [[] for _ in range(width + 1)]  # sequences, by the room that is left in them
+    sequences = 0
+    for part in np.argsort(-lengths, kind="stable"):
+        room = next((room for room in range(lengths[part], width + 1) if with_room[room]), 0)
+        if room:
+            sequence = with_room[room].pop()
+        else:
+            sequence, room, sequences = sequences, width, sequences + 1
+        starts[part] = sequence * width + width - room
+        with_room[room - lengths[part]].append(sequence)
+    return starts
 
 
 @jax.custom_vjp

@@ -1,4 +1,4 @@
-"""CLIP's text tower: token ids in, features out, split into a prefix and a suffix like the vision tower.
+"""CLIP's text tower: token ids in, features out. With learned tokens, `packed_text` runs it.
 
 The tower is causal and read at the end-of-text token: positions after it change nothing, so that ids may be
 cut to the longest prompt (METHOD.md section 6).
@@ -33,26 +33,19 @@ def embed(
     return x + embeddings["position_embedding"]["embedding"][:length].astype(dtype)[None]
 
 
-def prefix(
+def embed_at(
     params: Params,
     config: CLIPConfig,
     token_ids: Int[Array, "C T"],
-    last_layer: int,
+    sources: Int[Array, "*N"],
     dtype: jnp.dtype = jnp.float32,
-) -> Float[Array, "C T D"]:
-    """Token ids to the output of layer `last_layer` (0: the embedding alone)."""
-    x = embed(params, config, token_ids, dtype)
-    stack = params["text_model"]["encoder"]["layers"]
-    return layers.run_blocks(config.text, stack, x, causal_mask(x.shape[1]), last=last_layer)[0]
-
-
-def suffix(params: Params, config: CLIPConfig, x: Float[Array, "C T D"], first_layer: int) -> Float[Array, "C T D"]:
-    """Run layers first_layer..L of plain CLIP: the output of the last layer, before the final LayerNorm.
-
-    With learned tokens, `packed_text` runs them.
-    """
-    stack = params["text_model"]["encoder"]["layers"]
-    return layers.run_blocks(config.text, stack, x, causal_mask(x.shape[1]), first=first_layer)[0]
+) -> Float[Array, "*N D"]:
+    """The same at flat positions in [C * T]; what stands at a position out of range means nothing."""
+    embeddings = params["text_model"]["embeddings"]
+    ids = jnp.take(token_ids.reshape(-1), sources, mode="fill", fill_value=0)
+    x = jnp.take(embeddings["token_embedding"]["embedding"], ids, axis=0).astype(dtype)
+    places = embeddings["position_embedding"]["embedding"].astype(dtype)
+    return x + jnp.take(places, sources % token_ids.shape[1], axis=0)
 
 
 def project(
@@ -73,7 +66,8 @@ def encode(
     params: Params, config: CLIPConfig, token_ids: Int[Array, "C T"], dtype: jnp.dtype = jnp.float32
 ) -> Float[Array, "C d"]:
     """Plain CLIP text features, not L2-normalised (`CLIPModel.get_text_features`)."""
-    x = prefix(params, config, token_ids, config.text.layers, dtype)
+    x = embed(params, config, token_ids, dtype)
+    x, _ = layers.run_blocks(config.text, params["text_model"]["encoder"]["layers"], x, causal_mask(x.shape[1]))
     return project(params, config, x, end_positions(token_ids, config))
 
 

@@ -5,14 +5,38 @@ and a mask per head (METHOD.md sections 2, 3 and 6); `project` is the final Laye
 """
 
 import functools
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt8
 
 from dear_jax.clip import layers
 from dear_jax.clip.config import CLIPConfig, TowerConfig
 from dear_jax.clip.layers import Analysis, Params, Tokens
+
+IN_CACHE = 4  # images whose activations the caches of a CPU hold
+
+
+def in_groups(encode: Callable[[Any], Any], images: Any) -> Any:
+    """`encode(images)`, on CPUs a few images at a time: the products of many wait for memory.
+
+    Args:
+        encode: works on each image by itself; leaves `[B, ...]` in and out.
+        images: leaves `[B, ...]`.
+    """
+    (count,) = {len(leaf) for leaf in jax.tree.leaves(images)}
+    size = max(size for size in range(1, IN_CACHE + 1) if count % size == 0)
+    if count <= IN_CACHE:
+        return encode(images)
+
+    def grouped(images: Any) -> Any:
+        groups = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), images)
+        encoded = jax.lax.map(encode, groups)
+        return jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), encoded)
+
+    return jax.lax.platform_dependent(images, cpu=grouped, default=encode)
 
 
 def normalize(images: UInt8[Array, "B h w 3"], config: CLIPConfig) -> Float[Array, "B h w 3"]:
@@ -120,7 +144,12 @@ def read_suffix(
     elif tokens is not None:
         x = layers.insert_tokens(x, tokens.values, originals)
     middle_mask = None if head_mask is None else head_mask[first_middle - first_layer : -1]
-    x, _ = layers.run_blocks(tower, stack, x, middle_mask, tokens, originals, first=first_middle, last=tower.layers - 1)
+    x, _ = layers.run_blocks(
+        *(tower, stack, x, middle_mask, tokens, originals),
+        first=first_middle,
+        last=tower.layers - 1,
+        unroll=tokens is not None,
+    )
 
     def read(x: Array) -> Array:
         if tokens is not None:

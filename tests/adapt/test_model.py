@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dear_jax.adapt import mask, patterns, tokens
-from dear_jax.adapt.model import Model
+from dear_jax.adapt.model import Model, Settings
 from dear_jax.clip import tokenizer, vision
 from dear_jax.clip.layers import Tokens
 
@@ -56,7 +56,7 @@ def test_chunks_of_classes_give_the_same_features_and_gradients(clip_config, cli
 
     prompts, features, gradient = run(chunk)
     whole, expected, expected_gradient = run(0)
-    assert len(prompts.packing.rows) > len(whole.packing.rows) == 1
+    assert len(prompts.packing.ends) > len(whole.packing.ends) == 1
     assert prompts.template.shape[0] == 3
     np.testing.assert_allclose(features, expected, **CLOSE)
     np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=1e-5 * np.abs(expected_gradient).max())
@@ -88,3 +88,33 @@ def test_rows_that_are_read_are_those_of_the_whole_suffix(clip_config, clip_para
     np.testing.assert_allclose(vision.read_suffix(clip_params, clip_config, x, layer), plain[:, :1], rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="expected a head_mask of shape"):
         vision.read_suffix(clip_params, clip_config, x, layer, None, table)
+
+
+@pytest.mark.parametrize("count", [6, 7])
+def test_groups_of_images_give_what_all_of_them_give(clip_config, clip_params, monkeypatch, count):
+    model, size = make_model(clip_config, 2), clip_config.image_size
+    images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+    adapter = tokens.initialize(
+        jax.random.key(0), clip_params, clip_config, model.structure, tokens.Start(init_std=0.5)
+    )
+    roles = patterns.plain_roles("random", 2, clip_config.vision.heads, ATTRIBUTES)
+    settings = Settings(mask.build(roles, ATTRIBUTES, 1 + clip_config.patches), 0.9, 1.0, 0.1)
+    weights = jax.random.normal(jax.random.key(1), (count, 1 + len(ATTRIBUTES), clip_config.embed_dim))
+
+    def run(at_a_time):
+        monkeypatch.setattr(vision, "IN_CACHE", at_a_time)
+
+        def total(adapter):
+            prefix = model.image_prefix(clip_params, images)
+            features = model.image_features(adapter, clip_params, settings, prefix)
+            return (features * weights).sum(), (features, model.plain_features(clip_params, prefix))
+
+        return jax.jit(jax.value_and_grad(total, has_aux=True))(adapter)
+
+    (_, features), gradients = run(4)  # two groups of three, seven of one
+    (_, expected), expected_gradients = run(8)
+    for one, other in zip(features, expected, strict=True):
+        np.testing.assert_allclose(one, other, **CLOSE)
+    for name, gradient in gradients.items():
+        scale = np.abs(expected_gradients[name]).max()
+        np.testing.assert_allclose(gradient, expected_gradients[name], rtol=0, atol=1e-5 * scale, err_msg=name)

@@ -12,30 +12,47 @@ SHARED, LENGTH = 3, 16
 
 
 @pytest.mark.parametrize("chunk", [0, 1, 2, 3, 7, 100])
-def test_every_own_token_has_one_row(chunk):
+@pytest.mark.parametrize("sequence", [1, 16, 32])
+def test_every_own_token_has_one_row(monkeypatch, chunk, sequence):
+    monkeypatch.setattr(packing, "SEQUENCE", sequence)
     packed = packing.pack(ENDS, SHARED, LENGTH, chunk)
-    _, size, width = packed.rows.shape
+    size, width = packed.ends.shape[1], packed.segments.shape[2]
     assert size <= (chunk or len(ENDS))
-    assert width == ENDS.max() - SHARED + 1
-    count = packed.sources.shape[1]
+    assert width >= ENDS.max() - SHARED + 1
+    assert width % packing.MULTIPLE == 0
     for c, end in enumerate(ENDS):
         g, m = divmod(packed.order[c], size)
-        rows = packed.rows[g, m]
         own = end - SHARED + 1
-        assert (rows[own:] == count).all()
-        np.testing.assert_array_equal(packed.sources[g, rows[:own]], c * LENGTH + np.arange(SHARED, end + 1))
-        np.testing.assert_array_equal(packed.positions[g, rows[:own]], m * width + np.arange(own))
-        assert packed.ends[g, m] == rows[own - 1]
-        assert packed.prompts[g, rows[own - 1]] == m
-    assert (packed.sources < len(ENDS) * LENGTH).sum() == (ENDS - SHARED + 1).sum()
+        rows = np.flatnonzero(packed.segments[g] == m)
+        assert packed.ends[g, m] == rows[-1]
+        assert packed.prompts[g, rows[-1]] == m
+        np.testing.assert_array_equal(rows, rows[0] + np.arange(own))
+        assert rows[0] // width == rows[-1] // width  # within one sequence
+        np.testing.assert_array_equal(packed.sources[g, rows], c * LENGTH + np.arange(SHARED, end + 1))
+    gaps = packed.segments == packing.GAP
+    assert (~gaps).sum() == (ENDS - SHARED + 1).sum()
+    np.testing.assert_array_equal(packed.sources.reshape(gaps.shape) == len(ENDS) * LENGTH, gaps)
     assert (packed.prompts < size).sum() == len(ENDS)
 
 
-def test_chunks_have_about_as_many_rows_each():
+def test_chunks_have_about_as_many_rows_each_and_few_gaps():
     ends = 5 + np.random.default_rng(0).integers(1, 12, 1000)
     packed = packing.pack(ends, 5, 24, 100)
-    rows = (packed.sources < 1000 * 24).sum(axis=1)
-    assert rows.max() - rows.min() <= packing.ROW_MULTIPLE
+    rows = (packed.segments != packing.GAP).sum(axis=(1, 2))
+    assert rows.max() - rows.min() <= 12
+    assert rows.sum() > 0.93 * packed.segments.size
+
+
+def test_groups_of_devices_without_a_prompt_have_gaps():
+    packed = packing.pack(ENDS[:2], SHARED, LENGTH, shards=4)
+    assert (packed.segments != packing.GAP).any(axis=(1, 2)).tolist() == [True, True, False, False]
+
+
+def test_rows_see_those_of_their_prompt_up_to_themselves():
+    mask = packing.attention_mask(jnp.array([[0, 0, 1, packing.GAP], [2, 2, 2, 3]]))
+    assert mask.shape == (2, 1, 4, 4)
+    np.testing.assert_array_equal(mask[0, 0], [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    np.testing.assert_array_equal(mask[1, 0], [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 1]])
 
 
 def test_shared_length_stops_before_the_first_end_of_text():
@@ -46,14 +63,16 @@ def test_shared_length_stops_before_the_first_end_of_text():
 
 
 def test_the_gradient_of_taking_rows_is_that_of_indexing():
-    packed = jax.tree.map(lambda leaf: leaf[0], packing.pack(ENDS, SHARED, LENGTH, 0)._replace(order=np.zeros((1, 1))))
-    x = jax.random.normal(jax.random.key(0), (len(packed.positions), 2))
-    weights = jax.random.normal(jax.random.key(1), (*packed.rows.shape, 2))
+    packed = packing.pack(ENDS, SHARED, LENGTH, 4)
+    ends, prompts = packed.ends[1], packed.prompts[1]  # three prompts, the fourth is a gap
+    x = jax.random.normal(jax.random.key(0), (len(prompts), 2))
+    weights = jax.random.normal(jax.random.key(1), (len(ends), 2))
 
     def taken(x):
-        return (weights * packing.take_rows(x, packed.rows, packed.positions) ** 2).sum()
+        return (weights * packing.take_rows(x, ends, prompts) ** 2).sum()
 
     def indexed(x):
-        return (weights * jnp.concatenate([x, jnp.zeros((1, 2))])[packed.rows] ** 2).sum()
+        return (weights * jnp.concatenate([x, jnp.zeros((1, 2))])[ends] ** 2).sum()
 
+    assert (np.asarray(ends) == len(prompts)).sum() == 1
     np.testing.assert_allclose(jax.grad(taken)(x), jax.grad(indexed)(x), rtol=1e-6)

@@ -50,7 +50,8 @@ def test_loss_and_gradients_agree(clip_config, clip_params, layer):
     frozen = Frozen(clip_params, model.encode_prompts(clip_params, tokenizer.shorten(ids)))
     settings = Settings(jnp.asarray(head_mask), jnp.float32(0.9), jnp.float32(2.0), jnp.float32(0.1))
     differentiate = jax.jit(jax.value_and_grad(functools.partial(step.loss, model), has_aux=True))
-    (loss, _), gradients = differentiate(adapter, frozen, images, labels, settings)
+    seen = step.look(model, clip_params, images)
+    (loss, _), gradients = differentiate(adapter, frozen, seen, labels, settings)
 
     # Float32 sums in another order, through three layers and back.
     np.testing.assert_allclose(loss, expected.item(), rtol=1e-5)
