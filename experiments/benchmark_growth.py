@@ -99,16 +99,23 @@ def draw(measured: dict[str, list[Row]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, len(measured), figsize=(3.2 * len(measured), 6), squeeze=False)
+    figure, axes = pyplot.subplots(2, len(measured), figsize=(2.4 * len(measured), 4.8), squeeze=False, sharey="row")
     for column, (what, rows) in enumerate(measured.items()):
         values = [row.value for row in rows]
-        axes[0][column].loglog(values, [row.cpu_seconds for row in rows], "o-")
-        axes[1][column].loglog(values, [row.compiler / 2**20 for row in rows], "o-")
-        axes[1][column].set_xlabel(what)
+        axes[0][column].plot(values, [row.cpu_seconds for row in rows], "o-")
+        axes[1][column].plot(values, [row.compiler / 2**20 for row in rows], "o-")
+        axes[1][column].set_xlabel(what.replace("_", " "))
+        for axis in axes[:, column]:
+            axis.set(xscale="log", yscale="log")
+            axis.set_xticks(values, [f"{value:,}" for value in values], minor=False)
+            axis.set_xticks([], minor=True)
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("")
+            axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("CPU seconds per step")
     axes[1][0].set_ylabel("MiB, compiler's analysis")
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=100)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from dear_jax.data.sources import ImageSplit
 from dear_jax.roles import concepts, contributions, sentences, textspan
 
 VIT_B16 = architectures.OPENAI["openai/clip-vit-base-patch16"]
-FIRST_LAYER, BANK, DESCRIPTIONS, RANK = 9, 3000, 20, 80
+FIRST_LAYER, BANK, DESCRIPTIONS = 9, 3000, 20
+RANK = 64  # 80, capped by what a head spans: its width
 TEXT_LENGTH = 16  # tokens of a description, marks included
 SENTENCE_WIDTH, CONCEPTS = 384, 12  # all-MiniLM-L6-v2's width; groups of the made-up sentence embeddings
 

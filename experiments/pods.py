@@ -33,8 +33,9 @@ JOBS = {
     ],
 }
 COLUMNS = (
-    *("slice", "chips used", "peak memory, GiB", "GFLOP", "read and written, GB", "exchanged, MB", "at least, ms"),
-    *("bound by", "matrix units, at most", "compiler's estimate, ms", "matrix units, estimated", "training, at least"),
+    *("slice", "chips used", "class prompts at a time", "peak memory, GiB", "GFLOP", "read and written, GB"),
+    *("exchanged, MB", "at least, ms", "bound by", "matrix units, at most", "compiler's estimate, ms"),
+    *("matrix units, estimated", "training, at least"),
 )
 
 
@@ -80,6 +81,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     estimated = [f"{1e3 * step['estimated_seconds']:.1f}", f"{step['matrix_units_estimated']:.0%}"]
     return [
         *start,
+        f"{step['class_chunk']}" if step["class_chunk"] else "all",
         f"{step['memory']['peak'] / 2**30:.1f}",
         f"{step['flops'] / 1e9:,.0f}",
         f"{step['bytes'] / 1e9:.1f}",
