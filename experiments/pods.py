@@ -90,7 +90,7 @@ def cells(row: dict[str, Any]) -> list[str]:
         step["bound_by"],
         f"{step['matrix_units']:.0%}",
         *(estimated if step["cycles"] else ["", ""]),
-        f"{row['run']['seconds']:.0f} s",
+        f"{row['run']['seconds']:.2g} s",
     ]
 
 

@@ -47,11 +47,13 @@ def test_a_chunk_that_a_user_set_is_kept(fit):
     assert fit(memory=2**40, chunk=20).program.model.class_chunk == 20
 
 
-def test_the_step_takes_what_was_described(fit, clip_params):
+def test_the_step_takes_what_was_described_and_reuses_the_states_memory(fit, clip_params):
     compiled = fit(memory=2**40)
     state, frozen, images, labels, *others = jax.tree.map(
         lambda leaf: np.ones(leaf.shape, leaf.dtype), compiled.step.in_avals[0]
     )
-    state, metrics = compiled.step(state, frozen._replace(params=clip_params), images, labels, *others)
+    before = jax.device_put(state, jax.devices()[0])
+    state, metrics = compiled.step(before, frozen._replace(params=clip_params), images, labels, *others)
     assert metrics.loss.shape == (2, 1)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
     np.testing.assert_array_equal(state.step, 2)
