@@ -19,13 +19,16 @@ LEAST_GAIN = 0.05  # of the memory, which half the chunk must save: else it is n
 Compiled = TypeVar("Compiled")
 
 
-def fit(attempt: Callable[[int], tuple[float, Compiled]], classes: int, available: float) -> tuple[int, Compiled]:
+def fit(
+    attempt: Callable[[int], tuple[float, Compiled]], classes: int, available: float, least: int = 1
+) -> tuple[int, Compiled]:
     """The largest of C, C/2, C/4, ... classes at a time whose step fits, and that step.
 
     Args:
         attempt: compiles the step for so many classes at a time (0: all) and says how many bytes of a device it needs.
         classes: C, of one device.
         available: bytes that the step may take.
+        least: classes at a time, below which it does not go.
 
     Returns:
         The classes at a time, 0 for all, and what `attempt` compiled.
@@ -36,7 +39,7 @@ def fit(attempt: Callable[[int], tuple[float, Compiled]], classes: int, availabl
     chunk, before = classes, math.inf
     needed, compiled = attempt(0)
     while needed > available:
-        if chunk == 1 or needed > (1 - LEAST_GAIN) * before:
+        if chunk <= least or needed > (1 - LEAST_GAIN) * before:
             raise UserError(
                 f"A training step needs {_gibibytes(needed)}, even with {chunk} class prompts at a time, and may take "
                 f"{_gibibytes(available)} of the device's memory. Make config.train.batch_size smaller, train fewer "

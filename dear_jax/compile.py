@@ -60,7 +60,7 @@ def compile_fitting(planned: Planned, chip: Chip, booked: int) -> dict[str, Any]
         return compile_program(planned, chip, booked)
 
     def attempt(chunk: int) -> tuple[float, dict[str, Any]]:
-        accounts.append(compile_program(in_chunks(chunk), chip, booked) | {"class_chunk": chunk})
+        accounts.append(compile_program(in_chunks(chunk), chip, booked))
         return accounts[-1]["needed"], accounts[-1]
 
     available = class_chunk.SAFE_SHARE * chip.memory
@@ -82,6 +82,7 @@ def compile_program(planned: Planned, chip: Chip, booked: int) -> dict[str, Any]
         "times": planned.times,
         "chips": planned.mesh.size,
         "mesh": dict(planned.mesh.shape),
+        "class_chunk": planned.class_chunk,
         "flops_asked": product_flops(traced.jaxpr),
     }
     start = time.perf_counter()
@@ -154,8 +155,8 @@ def describe(account: dict[str, Any], topology: str, booked: int) -> dict[str, s
         f"{c['count']} x {c['kind']} among {c['group']} chips ({_size(c['bytes'])})" for c in account["collectives"]
     ]
     size, seconds = account["memory"], account["seconds"]
-    if account.get("class_chunk"):
-        rows["class prompts"] = f"{account['class_chunk']} at a time of each chip, to fit its memory"
+    if account["class_chunk"]:
+        rows["class prompts"] = f"{account['class_chunk']} at a time of each chip"
     repeated = used * account["flops"] / account["flops_asked"] if account["flops_asked"] else 1.0
     rows |= {
         "executions": f"{account['times']:,}" if account["times"] else "not known",

@@ -38,6 +38,7 @@ class Planned(NamedTuple):
     function: Any  # jitted
     arguments: tuple[Any, ...]  # trees of jax.ShapeDtypeStruct with shardings
     mesh: Mesh
+    class_chunk: int = 0  # class prompts at a time; 0: all
     classes: int = 0  # of one device, whose prompts may be taken in chunks; 0: they may not
     in_chunks: "Callable[[int], Planned] | None" = None  # the same with so many class prompts at a time
 
@@ -147,7 +148,7 @@ def _train_step(
         spread = dataclasses.replace(program, model=program.model.spread(shards, chunk))
         arguments = train_program.arguments(spread, runs, params, token_ids)
         step = train_program.make_step(spread.model, runs, runs.shape(program))
-        return Planned(name, sizes.steps, step, arguments, runs.mesh)
+        return Planned(name, sizes.steps, step, arguments, runs.mesh, class_chunk=chunk)
 
     given = program.model.class_chunk
     if given:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from dear_jax import class_chunk, sharding, step
+from dear_jax import class_chunk, hosts, sharding, step
 from dear_jax import optimizer as optimizers
 from dear_jax.adapt import tokens
 from dear_jax.adapt.model import Model
@@ -59,12 +59,12 @@ def compile_fitting(
         runs: of the job.
         params: CLIP's as they lie on the devices, or their shapes.
         token_ids: of the class prompts `[C, T]`, which are looked at.
-        memory: bytes of one device; None: those of this process's devices.
+        memory: bytes of one device; None: those of the devices at hand, the least of all processes'.
 
     Raises:
         UserError: it does not fit.
     """
-    memory = class_chunk.device_bytes(jax.local_devices()[0]) if memory is None else memory
+    memory = hosts.least(class_chunk.device_bytes(jax.local_devices()[0])) if memory is None else memory
 
     def attempt(chunk: int) -> tuple[float, Compiled | None]:
         fitted = dataclasses.replace(program, model=program.model.spread(shards, chunk or given))
@@ -79,9 +79,10 @@ def compile_fitting(
         return bytes_of(compiled), Compiled(fitted, compiled, bytes_of(compiled))
 
     given, shards = program.model.class_chunk, runs.mesh.shape["data"]
-    # A chunk of one's own is kept as long as the device's whole memory can hold the step.
-    classes = 1 if given else -(-len(token_ids) // shards)
-    _, compiled = class_chunk.fit(attempt, classes, memory if given else class_chunk.SAFE_SHARE * memory)
+    if given:  # is kept as long as the device's whole memory can hold the step
+        _, compiled = class_chunk.fit(attempt, given, memory, least=given)
+    else:
+        _, compiled = class_chunk.fit(attempt, -(-len(token_ids) // shards), class_chunk.SAFE_SHARE * memory)
     assert compiled is not None  # what fits has been compiled
     return compiled
 

@@ -44,7 +44,11 @@ def test_memory_decides_the_chunk(fit):
 
 
 def test_a_chunk_that_a_user_set_is_kept(fit):
-    assert fit(memory=2**40, chunk=20).program.model.class_chunk == 20
+    kept = fit(memory=2**40, chunk=20)
+    assert kept.program.model.class_chunk == 20
+    assert fit(memory=kept.bytes, chunk=20).program.model.class_chunk == 20
+    with pytest.raises(UserError, match="even with 20 class prompts at a time"):
+        fit(memory=kept.bytes - 1, chunk=20)
 
 
 def test_the_step_takes_what_was_described_and_reuses_the_states_memory(fit, clip_params):

@@ -7,6 +7,7 @@ from experiments import pods
 STEP = {
     "chips": 4,
     "refused": "",
+    "class_chunk": 0,
     "memory": {"peak": 3 * 2**29},
     "flops": 2.5e12,
     "bytes": 4.24e9,
@@ -33,7 +34,7 @@ def test_rows_that_are_there_are_not_compiled_again(tmp_path, monkeypatch, capsy
     monkeypatch.setattr("sys.argv", ["pods", f"--workdir={tmp_path}", "--slices=v5e:2x2,v6e:2x2"])
     pods.main()
     output = capsys.readouterr().out
-    row = "| v5e:2x2 | 4 of 4 | 1.5 | 2,500 | 4.2 | 3.5 | 12.5 | memory | 50% | 20.0 | 25% | 16 s |"
+    row = "| v5e:2x2 | 4 of 4 | all | 1.5 | 2,500 | 4.2 | 3.5 | 12.5 | memory | 50% | 20.0 | 25% | 16 s |"
     assert output.count(row) == len(pods.JOBS)
     assert output.count("| v6e:2x2 | 3 of 4 | refused: needs 20 GiB |") == len(pods.JOBS)
     widths = {line.count("|") for line in output.splitlines() if line.startswith("|")}
