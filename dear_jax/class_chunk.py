@@ -15,7 +15,6 @@ import jax
 from dear_jax.errors import UserError
 
 SAFE_SHARE = 0.8  # of the memory that the step may take by the compiler's analysis; the rest is for what it leaves out
-LEAST_GAIN = 0.05  # of the memory, which half the chunk must save: else it is not the class prompts that need it
 Compiled = TypeVar("Compiled")
 
 
@@ -39,7 +38,8 @@ def fit(
     chunk, before = classes, math.inf
     needed, compiled = attempt(0)
     while needed > available:
-        if chunk <= least or needed > (1 - LEAST_GAIN) * before:
+        rest = 2 * needed - before  # what no chunk saves, as half the chunk saves half of what the prompts take
+        if chunk <= least or rest > available:
             raise UserError(
                 f"A training step needs {_gibibytes(needed)}, even with {chunk} class prompts at a time, and may take "
                 f"{_gibibytes(available)} of the device's memory. Make config.train.batch_size smaller, train fewer "

@@ -22,7 +22,7 @@ def fit(needed, classes, available):
 
 
 @pytest.mark.parametrize(
-    ("available", "expected"), [(2000, 0), (1100, 0), (1099, 500), (600, 500), (599, 250), (226, 125)]
+    ("available", "expected"), [(2000, 0), (1100, 0), (1099, 500), (600, 500), (599, 250), (226, 125), (102, 2)]
 )
 def test_the_largest_chunk_that_fits(available, expected):
     assert fit(lambda chunk: 100 + (chunk or 1000), 1000, available)[0] == expected

@@ -39,7 +39,7 @@ def test_chunks_have_about_as_many_rows_each_and_few_gaps():
     ends = 5 + np.random.default_rng(0).integers(1, 12, 1000)
     packed = packing.pack(ends, 5, 24, 100)
     rows = (packed.segments != packing.GAP).sum(axis=(1, 2))
-    assert rows.max() - rows.min() <= 12
+    assert rows.max() - rows.min() <= packing.MULTIPLE
     assert rows.sum() > 0.93 * packed.segments.size
 
 
