@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     """All keys with their defaults: few-shot training of DeAR on the embedded CLIP and world."""
     config = ConfigDict()
     config.job = "train"  # train | evaluate | predict | retrieve | pretrain | find_roles | compile
-    config.protocol = "base2new"  # base2new | few_shot | cross_dataset | domain_generalization; METHOD.md section 5
+    config.protocol = "base2new"  # base2new | few_shot | cross_dataset | domain_generalization; methods/dear section 5
     # evaluate, predict, retrieve: workdir (or adapter file) of a finished training run; evaluate without: zero-shot
     config.run = ""
     config.run_backbone = ""  # its backbone's folder, where that is no longer where the run had it
@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
     config.data.flip = True  # random horizontal flip in training
     config.data.workers = 0  # processes that prepare images; 0: threads of this process
 
-    config.tokens = ConfigDict()  # METHOD.md section 2
+    config.tokens = ConfigDict()  # methods/dear section 2
     config.tokens.attributes = ("color", "shape", "texture", "object", "position")  # [P], one token each
     config.tokens.text_count = 5  # learnable tokens of the text tower, K_t [D]
     config.tokens.vision_layer = config_dict.placeholder(
@@ -57,9 +57,9 @@ def get_config() -> ConfigDict:
     config.tokens.projection_init = "copy"  # of the attribute projection: copy (of the frozen one) | normal [D]
     config.tokens.shared_projection = True  # one attribute projection for all attributes, or one each [D]
 
-    config.mask = ConfigDict()  # METHOD.md section 3
+    config.mask = ConfigDict()  # methods/dear section 3
     # Of a role map: roles | permuted (within each layer) | layer_wise | only_generalization | only_attribute (the other
-    # heads open). Without one: random | open | isolated. See dear_jax/adapt/patterns.py.
+    # heads open). Without one: random | open | isolated. See dear_jax/methods/dear/patterns.py.
     config.mask.pattern = "roles"
     config.mask.seed = 0  # of the patterns `random` and `permuted`
     config.mask.role_map = ""  # path of a role map (JSON); empty: the shipped one if it fits, else one made first
@@ -69,7 +69,7 @@ def get_config() -> ConfigDict:
         ""  # single heads, e.g. "9.0=generalization,10-11.*=mixed,12.attribute=mixed,12.3=attribute:color"
     )
 
-    config.roles = ConfigDict()  # how role maps are made; METHOD.md section 1
+    config.roles = ConfigDict()  # how role maps are made; methods/dear section 1
     config.roles.images = 10000  # training images looked at; 0: all
     config.roles.seed = 0  # of the draw of images
     config.roles.batch_size = 50  # images decomposed at a time
@@ -89,7 +89,7 @@ def get_config() -> ConfigDict:
     config.roles.cache = "runs/role_maps"  # folder of the role maps that training jobs make
     config.roles.top_images = 8  # images shown per head in the report
 
-    config.fusion = ConfigDict()  # METHOD.md section 4
+    config.fusion = ConfigDict()  # methods/dear section 4
     config.fusion.class_start = 0.5  # alpha of the class path at the start, in (0, 1) [D]
     config.fusion.new_classes = (
         "learned"  # alpha for classes not trained on: learned [P] | class_only | equal | alpha_cls
@@ -100,7 +100,7 @@ def get_config() -> ConfigDict:
     config.loss.reg_form = "cosine"  # of that distance: cosine | l1 (mean absolute difference, as in PromptSRC) [D]
     config.loss.fusion = 0.1  # lambda_fusion: -log alpha_cls [D]
 
-    config.optimizer = ConfigDict()  # AdamW; METHOD.md section 5
+    config.optimizer = ConfigDict()  # AdamW; methods/dear section 5
     config.optimizer.learning_rate = 1e-3  # peak, of the per-epoch cosine
     config.optimizer.weight_decay = 5e-4
     config.optimizer.warmup_epochs = 1  # epochs at the constant warm-up rate

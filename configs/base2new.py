@@ -1,4 +1,4 @@
-"""Base-to-new generalization: train on the first half of the classes, test on each half (METHOD.md section 5).
+"""Base-to-new generalization: train on the first half of the classes, test on each half (methods/dear section 5).
 
     python -m dear_jax.main --config=configs/base2new.py                      # the embedded CLIP and world
     python -m dear_jax.main --config=configs/base2new.py:oxford_pets --config.data.root=DATA

@@ -1,4 +1,4 @@
-r"""Cross-dataset transfer: train on all classes of one data set, test on others (METHOD.md section 5).
+r"""Cross-dataset transfer: train on all classes of one data set, test on others (methods/dear section 5).
 
     python -m dear_jax.main --config=configs/cross_dataset.py                                      # embedded
     python -m dear_jax.main --config=configs/cross_dataset.py:imagenet --config.data.root=DATA     # the paper's

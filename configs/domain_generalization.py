@@ -1,4 +1,4 @@
-"""Domain generalization: train on all classes of one data set, test on them in other domains (METHOD.md section 5).
+"""Domain generalization: train on all classes of one data set, test on them in other domains (methods/dear section 5).
 
     python -m dear_jax.main --config=configs/domain_generalization.py                                      # embedded
     python -m dear_jax.main --config=configs/domain_generalization.py:imagenet --config.data.root=DATA     # the paper's

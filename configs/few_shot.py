@@ -1,4 +1,4 @@
-"""Few-shot classification: train and test on all classes, with 1, 2, 4, 8 or 16 shots (METHOD.md section 5).
+"""Few-shot classification: train and test on all classes, with 1, 2, 4, 8 or 16 shots (methods/dear section 5).
 
     python -m dear_jax.main --config=configs/few_shot.py --config.data.shots=4                     # embedded
     python -m dear_jax.main --config=configs/few_shot.py:oxford_pets --config.data.root=DATA --config.data.shots=4

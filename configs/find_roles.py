@@ -1,4 +1,4 @@
-"""Find out what each attention head of the deeper layers does (METHOD.md section 1).
+"""Find out what each attention head of the deeper layers does (methods/dear section 1).
 
     python -m dear_jax.main --config=configs/find_roles.py                                    # the embedded CLIP
     python -m dear_jax.main --config=configs/find_roles.py:DATASET --config.backbone=DIR      # your CLIP and images

@@ -13,7 +13,7 @@ Dimensions, the same letters everywhere (layers are counted from 1, as in the pa
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dear_jax.classifier import Classifier
+    from dear_jax.evaluation.classifier import Classifier
 
 __version__ = "0.1.0"
 __all__ = ["Classifier", "__version__"]
@@ -22,7 +22,7 @@ __all__ = ["Classifier", "__version__"]
 def __getattr__(name: str) -> object:
     """Import the public names on their first use: importing the package imports no JAX."""
     if name == "Classifier":
-        from dear_jax.classifier import Classifier
+        from dear_jax.evaluation.classifier import Classifier
 
         return Classifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,9 +21,10 @@ from absl import flags, logging
 from etils import epath
 from ml_collections import ConfigDict
 
-from dear_jax import config_values, storage
 from dear_jax.errors import UserError
-from dear_jax.interruption import Terminated, terminable
+from dear_jax.files import storage
+from dear_jax.setup import values as config_values
+from dear_jax.training.interruption import Terminated, terminable
 
 USAGE = (
     "usage: python -m dear_jax.main --config=configs/base2new.py[:DATASET] [--workdir=FOLDER] [--dry_run]"
@@ -169,7 +170,7 @@ def _set_up(config: ConfigDict) -> None:
         os.environ.setdefault(variable, value)
     import jax
 
-    from dear_jax import chips
+    from dear_jax.tpu import chips
 
     if "JAX_PLATFORMS" not in os.environ and chips.libtpu_without_tpu():
         jax.config.update("jax_platforms", "cpu")
@@ -183,7 +184,7 @@ def _set_up(config: ConfigDict) -> None:
     if config.compute.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", config.compute.compilation_cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    from dear_jax import processes
+    from dear_jax.parallel import processes
 
     processes.start(config)
 
@@ -191,7 +192,7 @@ def _set_up(config: ConfigDict) -> None:
 @contextlib.contextmanager
 def _one_voice() -> Iterator[None]:
     """Of several processes, let the first alone print; say what to do when one of them is lost."""
-    from dear_jax import processes
+    from dear_jax.parallel import processes
 
     with contextlib.ExitStack() as stack:
         if not processes.is_first():
@@ -201,49 +202,49 @@ def _one_voice() -> Iterator[None]:
 
 
 def _dry_run(config: ConfigDict) -> None:
-    from dear_jax import dry_run
+    from dear_jax.jobs import dry_run
 
     dry_run.run(config)
 
 
 def _train(config: ConfigDict, workdir: epath.Path) -> None:
-    from dear_jax import train
+    from dear_jax.jobs import train
 
     train.run(config, workdir)
 
 
 def _evaluate(config: ConfigDict, workdir: epath.Path) -> None:
-    from dear_jax import evaluate
+    from dear_jax.jobs import evaluate
 
     evaluate.run(config, workdir)
 
 
 def _predict(config: ConfigDict, workdir: epath.Path) -> None:
-    from dear_jax import predict
+    from dear_jax.jobs import predict
 
     predict.run(config, workdir)
 
 
 def _retrieve(config: ConfigDict, workdir: epath.Path) -> None:
-    from dear_jax import retrieve
+    from dear_jax.jobs import retrieve
 
     retrieve.run(config, workdir)
 
 
 def _pretrain(config: ConfigDict, workdir: epath.Path) -> None:
-    from dear_jax import pretrain
+    from dear_jax.jobs import pretrain
 
     pretrain.run(config, workdir)
 
 
 def _find_roles(config: ConfigDict, workdir: epath.Path) -> None:
-    from dear_jax.roles import find
+    from dear_jax.jobs import find_roles as find
 
     find.run(config, workdir)
 
 
 def _compile(config: ConfigDict, workdir: epath.Path) -> None:
-    from dear_jax import compile
+    from dear_jax.jobs import compile
 
     compile.run(config, workdir)
 

@@ -18,8 +18,8 @@ from dear_jax.errors import UserError
 from dear_jax.report import comparison_figures
 from dear_jax.report.blocks import Table
 from experiments import tables
-from experiments.comparison import SHOTS
-from experiments.settings import OURS
+from experiments.compare.comparison import SHOTS
+from experiments.compare.settings import OURS
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -23,10 +23,11 @@ from typing import Literal
 
 from dear_jax import main as command_line
 from dear_jax.errors import UserError
+from dear_jax.files.workdir import Workdir
 from dear_jax.report import blocks
-from dear_jax.workdir import Workdir
-from experiments import child_process, item_lock, tables
-from experiments.sweep_items import PROTOCOLS, Item, make_items, shard
+from experiments import tables
+from experiments.sweep import child_process, item_lock
+from experiments.sweep.items import PROTOCOLS, Item, make_items, shard
 
 LOCKS = ".locks"
 

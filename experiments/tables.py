@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dear_jax.errors import UserError
+from dear_jax.files.storage import write_atomically
 from dear_jax.report import blocks
 from dear_jax.report.blocks import Table
 from dear_jax.report.runs import find_runs
-from dear_jax.storage import write_atomically
-from experiments.comparison import compare
+from experiments.compare.comparison import compare
 
 WRITERS = {"tables.md": blocks.to_markdown, "tables.csv": blocks.to_csv, "tables.tex": blocks.to_latex}
 

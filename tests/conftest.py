@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from dear_jax import adapters, main
-from dear_jax.adapt import mask, patterns, tokens
-from dear_jax.adapt.model import Settings
-from dear_jax.adapters import Part, Trained
-from dear_jax.clip import weights
+from dear_jax import main
+from dear_jax.clip.checkpoints import weights
 from dear_jax.clip.config import CLIPConfig, TowerConfig
+from dear_jax.methods import adapter_file as adapters
+from dear_jax.methods.adapter_file import Part, Trained
+from dear_jax.methods.dear import mask, patterns, tokens
+from dear_jax.methods.dear.model import Settings
 
 pytest_plugins = ["tests.emulated_bucket"]
 jax.config.update("jax_numpy_rank_promotion", "raise")

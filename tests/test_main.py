@@ -8,8 +8,8 @@ import pytest
 
 from dear_jax import main as program
 from dear_jax.errors import UserError
+from tests.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[1]
 CONFIG = """
 from ml_collections import ConfigDict, config_dict
 

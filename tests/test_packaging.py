@@ -1,11 +1,10 @@
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.repository import REPOSITORY
 
 
 @pytest.mark.slow

@@ -1,1 +1,1 @@
-"""Frozen CLIP: parameters in, arrays out. Knows nothing of the adaptation method."""
+"""The frozen CLIP. It knows no method."""

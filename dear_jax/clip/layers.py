@@ -26,7 +26,7 @@ class Analysis(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """Learned tokens and how they are mixed into the sequence (METHOD.md section 2)."""
+    """Learned tokens and how they are mixed into the sequence (methods/dear section 2)."""
 
     values: Float[Array, "K D"]
     beta: Float[Array, ""] | float  # share of the learned token at each layer, in [0, 1]

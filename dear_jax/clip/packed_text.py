@@ -2,7 +2,7 @@
 
 Under causal attention the beginning of text, the learned tokens and the words that all prompts share never see what
 is a prompt's own. They are one short sequence whose keys and values serve every prompt. This equals
-running each prompt whole (METHOD.md section 6), at the cost of the tokens in which the prompts differ.
+running each prompt whole (methods/dear section 6), at the cost of the tokens in which the prompts differ.
 """
 
 from typing import NamedTuple, cast

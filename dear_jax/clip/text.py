@@ -1,7 +1,7 @@
 """CLIP's text tower: token ids in, features out. With learned tokens, `packed_text` runs it.
 
 The tower is causal and read at the end-of-text token: positions after it change nothing, so that ids may be
-cut to the longest prompt (METHOD.md section 6).
+cut to the longest prompt (methods/dear section 6).
 """
 
 import jax.numpy as jnp

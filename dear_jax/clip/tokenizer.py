@@ -13,8 +13,8 @@ import ftfy
 import numpy as np
 from jaxtyping import Int
 
+from dear_jax.clip.checkpoints.hub import Files
 from dear_jax.clip.config import LEGACY_EOS, CLIPConfig
-from dear_jax.clip.hub import Files
 from dear_jax.errors import UserError
 
 FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")

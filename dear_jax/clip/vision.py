@@ -1,7 +1,7 @@
 """CLIP's vision tower: pixels in, features out, split into a prefix and a suffix.
 
 `prefix` runs the layers that meet no learned token (1..J-1); `suffix` runs J..L, plain or with learned tokens
-and a mask per head (METHOD.md sections 2, 3 and 6); `project` is the final LayerNorm and projection.
+and a mask per head (methods/dear sections 2, 3 and 6); `project` is the final LayerNorm and projection.
 """
 
 import functools

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from etils import epath
 
-from dear_jax import storage
 from dear_jax.errors import UserError
+from dear_jax.files import storage
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 

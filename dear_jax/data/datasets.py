@@ -36,7 +36,7 @@ class DatasetRow:
         tfds_path: the path in CoOp's split file of a record of TFDS, made of {name}, {label} (class name) and
             {split}; empty where TFDS keeps no file names, so that CoOp's splits cannot be found again.
         distinct_names: whether two classes of one name are a mistake; ImageNet has such pairs.
-        recipe: config keys that a protocol sets otherwise than configs/base.py (METHOD.md section 5).
+        recipe: config keys that a protocol sets otherwise than configs/base.py (methods/dear section 5).
     """
 
     template: str

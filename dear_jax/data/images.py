@@ -12,8 +12,8 @@ import numpy as np
 from etils import epath
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from dear_jax import storage
 from dear_jax.errors import UserError
+from dear_jax.files import storage
 
 MAX_PIXELS = 2**28  # 268 megapixels: 800 MB as RGB; more is refused
 LARGE_PIXELS = 2**24  # 17 megapixels: what is larger is shrunk by a whole number right away, to spare memory

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from dear_jax import storage
+from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.data.images import FileLoader
-from dear_jax.data.sources import ImageDataset, ImageSplit
 from dear_jax.errors import UserError
+from dear_jax.files import storage
 
 SPLITS = ("train", "val", "test")
 Entry = tuple[str, int, str]  # path, label, class name

@@ -9,11 +9,13 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dear_jax.data import coop, folder, listing, tfds_source
+from dear_jax.data import listing
 from dear_jax.data.datasets import DatasetRow, find_row
+from dear_jax.data.image_dataset import ImageDataset, Load
 from dear_jax.data.images import FileLoader
 from dear_jax.data.prompts import prompts
-from dear_jax.data.sources import ImageDataset, Load
+from dear_jax.data.sources import coop, folder
+from dear_jax.data.sources import tfds as tfds_source
 from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
 

@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from dear_jax.data import transforms
-from dear_jax.data.sources import ImageSplit
+from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]

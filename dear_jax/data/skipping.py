@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from dear_jax.data.sources import ImageSplit
+from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError
 
 THREADS = min(16, os.cpu_count() or 1)

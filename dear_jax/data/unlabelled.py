@@ -14,7 +14,7 @@ from PIL import Image
 
 from dear_jax.data import images
 from dear_jax.data.class_folders import images_below
-from dear_jax.data.sources import ImageSplit
+from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError
 
 Item = str | Path | Image.Image | np.ndarray

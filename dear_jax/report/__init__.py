@@ -1,1 +1,1 @@
-"""Results for people: tables and figures."""
+"""Results to pages, tables and figures of one run."""

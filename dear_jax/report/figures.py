@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from dear_jax import storage
+from dear_jax.files import storage
 from dear_jax.report.entropy_bins import entropy_bins
 from dear_jax.report.role_styles import RoleStyle, role_styles
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from etils import epath
 
-from dear_jax import storage
+from dear_jax.files import storage
 from dear_jax.report.page import cards, overview, sprites, table
 from dear_jax.report.page.heads import heads_of
 from dear_jax.report.role_styles import role_styles

@@ -1,1 +1,1 @@
-"""Which attention head does what (METHOD.md section 1)."""
+"""Which attention head does what: decomposition, descriptions, concepts, the role map."""

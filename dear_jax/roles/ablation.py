@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dear_jax.clip import vision
-from dear_jax.clip.weights import Backbone
+from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data import pipeline
-from dear_jax.data.sources import ImageSplit
+from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.roles.decompose import ablate, decompose
 from dear_jax.roles.role_map import Roles
 

@@ -1,4 +1,4 @@
-"""From a backbone and images to the role map of its heads: the steps of METHOD.md section 1 in their order.
+"""From a backbone and images to the role map of its heads: the steps of methods/dear section 1 in their order.
 
 images -> contributions of each head -> TEXTSPAN's descriptions -> concepts -> Concept Entropy -> roles.
 """
@@ -12,9 +12,9 @@ from etils import epath
 from jaxtyping import Float
 
 from dear_jax import __version__
-from dear_jax.clip.weights import EMBEDDED, Backbone
+from dear_jax.clip.checkpoints.weights import EMBEDDED, Backbone
+from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.data.skipping import Checked
-from dear_jax.data.sources import ImageDataset, ImageSplit
 from dear_jax.roles import bank as banks
 from dear_jax.roles import concepts, contributions, role_map, sentences, textspan
 from dear_jax.roles.options import Options

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from etils import epath
 
-from dear_jax import storage
 from dear_jax.data.world import captions
 from dear_jax.data.world.scenes import NAMES
 from dear_jax.errors import UserError
+from dear_jax.files import storage
 
 ENGLISH = Path(__file__).parent / "bank.txt"
 EMBEDDED = Path(__file__).parent / "bank_embedded.txt"

@@ -1,4 +1,4 @@
-"""Picked descriptions to concepts, and the Concept Entropy of each head (METHOD.md section 1, steps 3 and 4).
+"""Picked descriptions to concepts, and the Concept Entropy of each head (methods/dear section 1, steps 3 and 4).
 
 Comes in: sentence embeddings of the descriptions and of the phrases that name concepts. Goes out: clusters with names,
 and per head how its descriptions spread over them, in bits.

@@ -17,9 +17,9 @@ from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
 from dear_jax.clip import vision
-from dear_jax.clip.weights import Backbone
+from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data import pipeline
-from dear_jax.data.sources import ImageSplit
+from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError
 from dear_jax.roles.decompose import decompose
 

@@ -1,4 +1,4 @@
-"""An image's representation as a sum of direct contributions (METHOD.md section 1, step 1).
+"""An image's representation as a sum of direct contributions (methods/dear section 1, step 1).
 
 Comes in: normalised pixels. Goes out: `Parts`, each in the joint space, whose sum is the encoder's output:
 

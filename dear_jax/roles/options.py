@@ -1,4 +1,4 @@
-"""The settings of an analysis of heads, each in its range (METHOD.md section 1)."""
+"""The settings of an analysis of heads, each in its range (methods/dear section 1)."""
 
 import dataclasses
 

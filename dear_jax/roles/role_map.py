@@ -1,7 +1,7 @@
 """The role map: what each attention head of the deeper layers does, as a small JSON file.
 
 A role is one of the strings "generalization", "mixed", "other" (a specialist of none of the attributes, treated
-like a generalization head) and "attribute:NAME" (METHOD.md section 1, step 5).
+like a generalization head) and "attribute:NAME" (methods/dear section 1, step 5).
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ from typing import Any
 
 from etils import epath
 
-from dear_jax import storage
 from dear_jax.errors import UserError
+from dear_jax.files import storage
 
 GENERALIZATION = "generalization"
 MIXED = "mixed"

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from dear_jax.clip import text
 from dear_jax.clip import tokenizer as tokenizers
-from dear_jax.clip.weights import EMBEDDED, Backbone
+from dear_jax.clip.checkpoints.weights import EMBEDDED, Backbone
 from dear_jax.data.world.scenes import ATTRIBUTES, NAMES
 from dear_jax.errors import UserError
 from dear_jax.roles.bank import Anchors

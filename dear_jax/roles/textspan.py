@@ -1,4 +1,4 @@
-"""TEXTSPAN: the descriptions whose directions span what a head contributes (METHOD.md section 1, step 2).
+"""TEXTSPAN: the descriptions whose directions span what a head contributes (methods/dear section 1, step 2).
 
 Algorithm 1 of Gandelsman et al. (arXiv 2310.05916), all heads at once. The descriptions' unit features are projected
 on the leading right singular vectors of a head's contributions; then, N times, the description along which the

@@ -7,7 +7,8 @@ import pytest
 import torch
 import transformers
 
-from dear_jax.clip import hub, text, vision, weights
+from dear_jax.clip import text, vision
+from dear_jax.clip.checkpoints import hub, weights
 
 # Float32 rounding over up to 24 layers; measured errors are about 1e-6.
 RELATIVE = 1e-5

@@ -10,8 +10,9 @@ import pytest
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
 from transformers import CLIPTokenizer
 
-from dear_jax.clip import tokenizer, weights
-from dear_jax.clip.hub import Directory
+from dear_jax.clip import tokenizer
+from dear_jax.clip.checkpoints import weights
+from dear_jax.clip.checkpoints.hub import Directory
 from dear_jax.clip.tokenizer import Tokenizer, clean, shorten
 from dear_jax.errors import UserError
 

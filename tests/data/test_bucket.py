@@ -7,9 +7,9 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from dear_jax import local_copy
 from dear_jax.data.loading import Places, load_dataset
 from dear_jax.errors import UserError
+from dear_jax.files import local_copy
 
 
 def assert_same(found, expected):

@@ -8,8 +8,8 @@ import pytest
 
 from dear_jax.data import loading
 from dear_jax.data.datasets import DATASETS
+from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.data.loading import Places, load_dataset, problems, read_dataset
-from dear_jax.data.sources import ImageDataset, ImageSplit
 from dear_jax.errors import UserError
 
 

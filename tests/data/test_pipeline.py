@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dear_jax.data import pipeline, transforms
-from dear_jax.data.sources import ImageDataset, ImageSplit
+from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.errors import UserError
 
 N, SIZE, BATCH, EPOCHS = 10, 8, 3, 3  # three batches an epoch, one image left over

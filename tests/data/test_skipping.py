@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.data.skipping import Checked
-from dear_jax.data.sources import ImageSplit
 from dear_jax.errors import UserError
 
 LABELS = np.repeat([0, 1], 5)

@@ -2,15 +2,15 @@
 
 import gzip
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dear_jax.data import splits
 from dear_jax.errors import UserError
+from tests.repository import SHARED
 
-PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "coop"
+PUBLISHED = SHARED / "data" / "coop"
 SHOTS = (1, 2, 4, 8, 16)
 SEEDS = (1, 2, 3)
 

@@ -6,14 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from dear_jax import main as command_line
-from experiments import child_process, item_lock, reproduce
+from experiments import reproduce
+from experiments.sweep import child_process, item_lock
+from tests.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 SCORES = {"base": 80.0, "new": 60.0, "hm": 68.571}
 
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from dear_jax.clip.weights import Backbone
-from dear_jax.data.sources import ImageSplit
+from dear_jax.clip.checkpoints.weights import Backbone
+from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError
 from dear_jax.roles import contributions
 

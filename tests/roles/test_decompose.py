@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dear_jax.clip import vision, weights
+from dear_jax.clip import vision
+from dear_jax.clip.checkpoints import weights
+from dear_jax.clip.checkpoints.weights import load_backbone
 from dear_jax.clip.config import CLIPConfig, TowerConfig
-from dear_jax.clip.weights import load_backbone
 from dear_jax.roles.decompose import ablate, decompose
 
 RELATIVE = 1e-5  # float32 sums of about a hundred parts, each with rounding of its own

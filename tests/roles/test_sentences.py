@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dear_jax.clip.weights import load_backbone
+from dear_jax.clip.checkpoints.weights import load_backbone
 from dear_jax.errors import UserError
 from dear_jax.roles import bank, concepts, sentences
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dear_jax.data.sources import ImageDataset, ImageSplit
+from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.data.world.captions import phrase
 from dear_jax.data.world.render import NO_SHIFT, Shift, render
 from dear_jax.data.world.scenes import ATTRIBUTES, Scenes, draw_scenes

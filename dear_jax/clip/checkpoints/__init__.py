@@ -1,0 +1,1 @@
+"""Checkpoints of the hub, of open_clip and from disk to parameters; architectures; the embedded CLIP."""

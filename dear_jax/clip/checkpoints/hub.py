@@ -1,0 +1,157 @@
+"""Where the files of a checkpoint are: in a directory, in a bucket, or in a repository of the Hugging Face Hub.
+
+All answer `find(file)` with a path on this machine or None. A bucket's files are copied here as they are asked for:
+weights are mapped into memory. A repository's files come from the hub's cache where they are there
+already, without a request, and are downloaded one by one as they are asked for: a config that does not fit is refused
+before its weights are fetched.
+"""
+
+import functools
+import re
+from pathlib import Path
+from typing import Protocol
+
+from dear_jax.errors import UserError
+from dear_jax.files import storage
+from dear_jax.files.local_copy import LocalCopy
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_TIMEOUT = 10.0  # seconds until a silent hub counts as unreachable
+
+
+class Files(Protocol):
+    """The files of one checkpoint."""
+
+    def find(self, file: str) -> Path | None:
+        """The file's path, or None where the checkpoint has no such file."""
+
+    def missing(self, expected: str) -> UserError:
+        """The error that says what was looked for, where, and what to do."""
+
+
+def locate(name: str) -> Files:
+    """A directory by its path, one in a bucket by gs://..., or a repository of the hub by `owner/name`.
+
+    Raises:
+        UserError: none of them.
+    """
+    if storage.is_remote(name):
+        return Bucket(name)
+    directory = Path(name).expanduser()
+    if name and directory.is_dir():
+        return Directory(directory)
+    if _REPOSITORY.fullmatch(name):
+        return Repository(name)
+    raise UserError(
+        f"config.backbone is {name!r}: no embedded backbone and no directory has that name. Give 'embedded', the path "
+        "of a checkpoint directory, or a repository of the Hugging Face Hub such as openai/clip-vit-base-patch16."
+    )
+
+
+class Directory:
+    """A checkpoint that lies in a directory."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def find(self, file: str) -> Path | None:
+        """The file's path, or None where there is none."""
+        path = self.path / file
+        return path if path.is_file() else None
+
+    def missing(self, expected: str) -> UserError:
+        """The error of a directory that lacks something."""
+        return UserError(f"{self.path}: expected {expected}, found no such file. Copy it there.")
+
+
+class Bucket:
+    """A checkpoint that lies in a folder of a bucket."""
+
+    def __init__(self, name: str):
+        self._copy = LocalCopy(storage.to_path(name))
+
+    def find(self, file: str) -> Path | None:
+        """The path of the file's copy on this machine, or None where the bucket has none."""
+        if file not in self._copy.names:
+            return None
+        self._copy.fetch([file])
+        return Path(self._copy.folder / file)
+
+    def missing(self, expected: str) -> UserError:
+        """The error of a folder that lacks something."""
+        return UserError(f"{self._copy.source}: expected {expected}, found no such file. Copy it there.")
+
+
+class Repository:
+    """A checkpoint of the hub, at the commit that the cache knows as `main`, or at the newest one.
+
+    Huggingface_hub's own settings hold: HF_HOME and HF_HUB_CACHE (the cache folder), HF_TOKEN, HF_ENDPOINT,
+    HF_HUB_OFFLINE.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self._commit = self._cached_commit()
+        self._trouble: UserError | None = None  # why the hub could not be asked
+
+    def find(self, file: str) -> Path | None:
+        """The file's path in the cache, downloaded if needed; None where the repository does not have it."""
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache  # slow to import, and only needed here
+
+        cached = try_to_load_from_cache(self.name, file, revision=self._commit)
+        if isinstance(cached, str):
+            return Path(cached)
+        if file not in self._listing:
+            return None
+        try:
+            return Path(hf_hub_download(self.name, file, revision=self._commit))
+        except Exception as error:  # of the hub's library, its HTTP library or the disk, changing with their versions
+            raise self._explain(error, f"{file} could not be downloaded") from error
+
+    def missing(self, expected: str) -> UserError:
+        """The error of a repository that lacks something, or that could not be reached."""
+        return self._trouble or UserError(
+            f"config.backbone is {self.name!r}: expected {expected} in that repository of the Hugging Face Hub, found "
+            "no such file. Give another repository, or the path of a directory that holds the converted checkpoint."
+        )
+
+    def _cached_commit(self) -> str | None:
+        from huggingface_hub import try_to_load_from_cache
+
+        for file in ("config.json", "open_clip_config.json"):
+            cached = try_to_load_from_cache(self.name, file)
+            if isinstance(cached, str):
+                return Path(cached).parent.name
+        return None
+
+    @functools.cached_property
+    def _listing(self) -> frozenset[str]:
+        """The repository's files; none when the hub cannot be asked but the cache has something to go on with."""
+        from huggingface_hub import HfApi
+
+        try:
+            info = HfApi().model_info(self.name, revision=self._commit, timeout=_TIMEOUT)
+        except Exception as error:
+            self._trouble = self._explain(error, "the repository's list of files could not be read")
+            if self._commit is None:
+                raise self._trouble from error
+            return frozenset()
+        return frozenset(file.rfilename for file in info.siblings or ())
+
+    def _explain(self, error: Exception, what: str) -> UserError:
+        from huggingface_hub import constants, errors
+
+        endpoint, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
+        if isinstance(error, errors.GatedRepoError):
+            reason = f"the repository is gated: accept its conditions at {endpoint}/{self.name} and run `hf auth login`"
+        elif isinstance(error, errors.RepositoryNotFoundError):
+            reason = "there is no such public repository: correct the name, or run `hf auth login` if it is private"
+        elif isinstance(error, errors.OfflineModeIsEnabled) or constants.is_offline_mode():
+            reason = "HF_HUB_OFFLINE is set: unset it"
+        else:
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        return UserError(
+            f"config.backbone is {self.name!r}, and {what} from {endpoint} ({reason}); the cache folder {cache} lacks "
+            f"files of it too. Without access, run `hf download {self.name} --local-dir DIR` on a machine that has it, "
+            "copy DIR here and set config.backbone to its path."
+        )

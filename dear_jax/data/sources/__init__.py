@@ -1,0 +1,1 @@
+"""Where images come from: CoOp's folders, ImageNet's, TensorFlow Datasets, one's own."""

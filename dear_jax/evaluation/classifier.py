@@ -1,0 +1,244 @@
+"""Classify images with what a run has learned, from Python.
+
+    from dear_jax import Classifier
+
+    classifier = Classifier.load("runs/mine", classes=["cat", "dog"])
+    prediction = classifier("photos/*.jpg")      # or paths, PIL images, uint8 arrays
+    print(prediction)                            # what the whole says, zero-shot CLIP, and each path
+    prediction.probabilities                     # [images, classes]; prediction.paths["color"] is what color says
+
+Probabilities are the softmax of fused logits (methods/dear section 4), of the logits of a path, and of zero-shot CLIP.
+Of several seeds the mean of their probabilities is given.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dear_jax.clip import tokenizer as tokenizers
+from dear_jax.clip.checkpoints import weights
+from dear_jax.clip.checkpoints.weights import Backbone
+from dear_jax.clip.layers import Params
+from dear_jax.data import prompts, unlabelled
+from dear_jax.data.image_dataset import ImageSplit
+from dear_jax.data.unlabelled import Item
+from dear_jax.errors import UserError
+from dear_jax.evaluation.features import ClassFeatures, Encoder, ImageFeatures
+from dear_jax.methods import adapter_file as adapters
+from dear_jax.methods.adapter_file import Trained
+from dear_jax.methods.dear import fusion
+from dear_jax.methods.dear.model import logit_scale, path_logits
+from dear_jax.report import predictions
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What N images are, among C classes."""
+
+    images: tuple[str, ...]  # their names
+    class_names: tuple[str, ...]
+    probabilities: np.ndarray  # float32 [N, C]: of the whole, rows sum to 1
+    paths: Mapping[str, np.ndarray]  # float32 [N, C] for "class" and each attribute, what this path alone says
+    zero_shot: np.ndarray  # float32 [N, C], what CLIP says without an adapter
+
+    @property
+    def labels(self) -> list[str]:
+        """The most probable class of each image."""
+        return [self.class_names[index] for index in self.probabilities.argmax(axis=1)]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            predictions.describe(name, self.class_names, row)
+            for name, row in zip(self.images, self.rows(), strict=True)
+        )
+
+    def rows(self) -> Iterator[dict[str, np.ndarray]]:
+        """Per image, float32 [C] for each of "all paths", "zero-shot CLIP", "class" and the attributes."""
+        opinions = {predictions.WHOLE: self.probabilities, predictions.ZERO_SHOT: self.zero_shot, **self.paths}
+        for index in range(len(self.images)):
+            yield {name: values[index] for name, values in opinions.items()}
+
+    def select(self, chosen: Sequence[int]) -> "Prediction":
+        """The images at these places."""
+        index = np.asarray(chosen, np.int64)
+        return Prediction(
+            tuple(self.images[i] for i in index),
+            self.class_names,
+            self.probabilities[index],
+            {name: values[index] for name, values in self.paths.items()},
+            self.zero_shot[index],
+        )
+
+
+class Classifier:
+    """A trained adapter with classes to tell apart."""
+
+    def __init__(
+        self,
+        trained: Trained,
+        backbone: Backbone,
+        classes: Sequence[str] | None = None,
+        *,
+        template: str = "",
+        new_classes: str = "learned",
+        dtype: str = "float32",
+        matmul_precision: str = "float32",
+        batch_size: int = 32,
+        workers: int = 0,
+        exif: bool = True,
+    ):
+        """Of adapters and their backbone in memory; `load` reads both from a run and describes the arguments."""
+        if dtype not in DTYPES:
+            raise UserError(f"dtype: expected one of {', '.join(DTYPES)}, found {dtype!r}.")
+        if batch_size < 1:
+            raise UserError(f"batch_size: expected 1 or more, found {batch_size}.")
+        self.trained, self.backbone = trained, backbone
+        self.template = template or trained.template
+        self._fusion_of_new = fusion.parse_mode(str(new_classes))
+        self._exif, self._precision = exif, matmul_precision
+        self._probabilities = jax.jit(_probabilities, static_argnames="mode")
+        self._encoder = Encoder(trained, backbone, DTYPES[dtype], batch_size, workers)
+        self.classes = trained.class_names if classes is None else classes
+
+    @classmethod
+    def load(
+        cls,
+        run: str | Path,
+        classes: Sequence[str] | None = None,
+        *,
+        variant: str = "",
+        seed: int | None = None,
+        backbone: str = "",
+        **options: Any,
+    ) -> "Classifier":
+        """The classifier that a training run has left.
+
+        Args:
+            run: the run's workdir, or its `adapter.safetensors`.
+            classes: C different names; none: the classes that the run was trained on. They can be set anew at any time.
+            variant: which, of a run with several; empty: the first.
+            seed: which; none: the mean of what all seeds of the run say.
+            backbone: where the frozen CLIP is, if no longer where the run had it.
+            **options: template (a prompt with one {}; empty: that of the training), new_classes (how paths are fused
+                for classes that were not trained on: learned, class_only, equal or the weight of the class path),
+                dtype (float32 or bfloat16), matmul_precision (of accelerators: float32, tensorfloat32 or bfloat16),
+                batch_size (images at a time), workers (processes that read images), exif (whether to turn images as
+                their EXIF tag says).
+
+        Raises:
+            UserError: no run, another backbone than the run's, or classes that cannot be told apart.
+        """
+        trained = adapters.load(run).select(variant, seed)
+        return cls(trained, weights.load_backbone(backbone or trained.backbone, trained.image_size), classes, **options)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; setting them encodes their prompts.
+
+        Raises:
+            UserError: none, two that give the same prompt, or one that is too long for the text tower.
+        """
+        return self._class_names
+
+    @classes.setter
+    def classes(self, names: Sequence[str]) -> None:
+        _, token_ids = tokenize(names, self.template, self.backbone)
+        names = tuple(names)
+        with jax.default_matmul_precision(self._precision):
+            self._features = self._encoder.classes(token_ids)
+        self._mode = self._fusion_of_new if self.trained.is_new(names) else "learned"
+        self._class_names = names
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The names of the paths: "class", then the attributes."""
+        return self._encoder.paths
+
+    def __call__(self, images: str | Path | Item | Sequence[Item]) -> Prediction:
+        """Probabilities of the classes for one or many images.
+
+        Args:
+            images: a text: a folder, a pattern such as "photos/**/*.jpg", a list of paths in a `.txt` file, or one
+                file; or a path, a PIL image or an array uint8 `[H, W, 3]`; or a sequence of these.
+
+        Raises:
+            UserError: nothing is found, or an image cannot be read.
+        """
+        found = unlabelled.gather(images, self._exif)
+        parts = list(self.stream(found))
+        return Prediction(
+            found.names,
+            self.classes,
+            np.concatenate([part.probabilities for part, _ in parts]),
+            {path: np.concatenate([part.paths[path] for part, _ in parts]) for path in self.paths},
+            np.concatenate([part.zero_shot for part, _ in parts]),
+        )
+
+    def stream(self, images: ImageSplit, skip_bad: bool = False) -> Iterator[tuple[Prediction, np.ndarray]]:
+        """Predictions batch by batch in the images' order, and bool `[B]`: which could be read.
+
+        What could not be read is an error, or, with `skip_bad`, has a prediction without meaning.
+        """
+        start, all_names = 0, images.names
+        theta = self._encoder.run[0]["fusion"][:, 0]
+        with jax.default_matmul_precision(self._precision):
+            for features, valid in self._encoder.images(images, skip_bad):
+                names = all_names[start : start + len(valid)]
+                start += len(names)
+                found = self._probabilities(self._encoder.params, theta, self._features, features, mode=self._mode)
+                whole, paths, zero_shot = (np.asarray(array)[: len(names)] for array in found)
+                by_path = {name: paths[:, i] for i, name in enumerate(self.paths)}
+                yield Prediction(names, self.classes, whole, by_path, zero_shot), valid[: len(names)]
+
+
+def tokenize(names: Sequence[str], template: str, backbone: Backbone) -> tuple[list[str], Int[np.ndarray, "C T"]]:
+    """The prompts of the classes, and their token ids.
+
+    Raises:
+        UserError: there is no class, two give the same prompt, or one is too long for the text tower.
+    """
+    if isinstance(names, str):
+        raise UserError(f"classes: expected a list of names, found the text {names!r}; give [{names!r}].")
+    if not len(names):
+        raise UserError("The list of classes is empty. Give the names to tell apart, such as cat,dog.")
+    texts = prompts.prompts(names, template)
+    return texts, tokenizers.shorten(backbone.tokenizer(texts))
+
+
+def _probabilities(
+    params: Params,
+    theta: Float[Array, "S 1+K"],
+    classes: ClassFeatures,
+    images: ImageFeatures,
+    mode: fusion.Mode,
+) -> tuple[Float[Array, "B C"], Float[Array, "B 1+K C"], Float[Array, "B C"]]:
+    """Of the whole, of each path and of zero-shot CLIP; seed by seed, so that the memory is that of one."""
+    scale = logit_scale(params)
+
+    def of_seed(seed: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        theta, class_features, image_features = seed
+        logits = path_logits(image_features, class_features, scale)
+        fused = jnp.einsum("bic,i->bc", logits, fusion.modes(theta, [mode])[0])
+        return jax.nn.softmax(fused), jax.nn.softmax(logits)
+
+    def add(total: tuple[Array, Array], seed: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], None]:
+        return jax.tree.map(jnp.add, total, of_seed(seed)), None
+
+    seeds = (theta, classes.adapted, images.adapted)
+    shapes = jax.eval_shape(of_seed, jax.tree.map(lambda leaf: leaf[0], seeds))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    (whole, paths), _ = jax.lax.scan(add, zeros, seeds)
+    count = len(theta)
+    zero_shot = jax.nn.softmax(scale * images.plain @ classes.plain.T)
+    return whole / count, paths / count, zero_shot

@@ -1,0 +1,205 @@
+"""The folder of a run: `config.json`, `metrics.jsonl`, `results.json`, `results.md`, `checkpoints/`.
+
+In: a path, on a disk or in a bucket, and the resolved config. Out: files that are whole at any moment, a refusal of a
+second config or a second process, and the rows of metrics.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from dear_jax.errors import UserError
+from dear_jax.files import storage
+from dear_jax.files.lock import Lock
+from dear_jax.files.metrics_file import MetricsFile
+
+DRAWN_SPLITS = "splits.json"  # where a job had to draw splits
+# A second start may change these keys: they change neither the adapter nor the results.
+FREE_KEYS = frozenset(
+    {
+        "compute.compilation_cache",
+        "compute.coordinator",
+        "compute.coordinator_timeout",
+        "compute.distributed",
+        "compute.mesh",
+        "compute.process",
+        "compute.processes",
+        "compute.shard_backbone",
+        "data.cache_gb",
+        "data.workers",
+        "roles.cache",
+        "train.checkpoint_every",
+        "train.keep_checkpoints",
+        "train.log_every",
+    }
+)
+
+
+class Workdir:
+    """One run's folder, created if needed and held by one process at a time until `close`.
+
+    Of the processes of one job the first alone locks and writes it; with `writes=False` what would write does nothing.
+    """
+
+    def __init__(self, path: epath.PathLike, writes: bool = True) -> None:
+        self.path = storage.absolute(storage.to_path(path))
+        self._writes = writes
+        self._lock: Lock | None = None
+        if not writes:
+            return
+        with _or_user_error(f"cannot make the workdir {self.path}"):
+            self.path.mkdir(parents=True, exist_ok=True)
+        with _or_user_error(f"cannot write to the workdir {self.path}"):
+            self._lock = Lock(self.path)
+        self._metrics = MetricsFile(self.path / "metrics.jsonl")
+
+    @property
+    def checkpoints(self) -> epath.Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def finished(self) -> bool:
+        """True once `results.json` is there, which a job writes last."""
+        return (self.path / "results.json").exists()
+
+    def check_config(self, config: ConfigDict) -> str:
+        """Write `config.json` at the first start; refuse another config once the run has begun.
+
+        Returns:
+            The SHA-256 of the file, which `results.json` repeats; empty for a process that does not write.
+        """
+        new, path = config.to_dict(), self.path / "config.json"
+        if not self._writes:
+            return ""
+        if path.exists():
+            old = self.read_json("config.json")
+            differences = [
+                f"{key} was {was}, now {now}"
+                for key, was, now in _differences(old, json.loads(json.dumps(new)))
+                if key not in FREE_KEYS
+            ]
+            if differences and self._begun():
+                raise UserError(
+                    f"workdir {self.path} holds a run of another config: {'; '.join(differences)}. "
+                    "Give another --workdir, or the same config to go on with that run."
+                )
+            if differences:  # the first start ended with a refusal: nothing of it counts
+                (self.path / DRAWN_SPLITS).unlink(missing_ok=True)
+        self.write_json("config.json", new)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def _begun(self) -> bool:
+        """Whether a run has left anything here beside its config and the splits that it drew."""
+        folders, files = storage.entries(self.path)
+        return bool(folders or set(files) - {"config.json", ".lock", DRAWN_SPLITS})
+
+    def read_json(self, name: str) -> Any:
+        """What a file of this folder holds."""
+        return read_json(self.path / name)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write or replace a file; arrays become numbers or lists, what is not finite null."""
+        self.write_text(name, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write or replace a file: whoever reads it sees the old or the new one, never a part."""
+        self._write(name, text)
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """The same for bytes."""
+        self._write(name, content)
+
+    def _write(self, name: str, content: str | bytes) -> None:
+        path = self.path / name
+        if self._writes:
+            with _or_user_error(f"cannot write {path}"):
+                storage.write_atomically(path, content)
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add a row, which names its `step`, to `metrics.jsonl`."""
+        if self._writes:
+            with _or_user_error(f"cannot write {self._metrics.path}"):
+                self._metrics.append(_plain(row))
+
+    def flush_metrics(self) -> None:
+        """Write the rows that wait, which they do where the workdir is in a bucket."""
+        if self._writes:
+            with _or_user_error(f"cannot write {self._metrics.path}"):
+                self._metrics.flush()
+
+    def trim_metrics(self, step: int) -> None:
+        """Drop what a resumed run writes again: rows after `step` (-1: all) and of evaluations; and a torn row."""
+        if self._writes:
+            with _or_user_error(f"cannot write {self._metrics.path}"):
+                self._metrics.trim(step)
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        try:
+            self.flush_metrics()
+        finally:
+            if self._lock is not None:
+                self._lock.close()
+
+    def __enter__(self) -> "Workdir":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def read_json(path: epath.Path) -> Any:
+    """What a JSON file of a workdir holds.
+
+    Raises:
+        UserError: it cannot be read, or is no JSON.
+    """
+    try:
+        with _or_user_error(f"cannot read {path}"):
+            return json.loads(path.read_text())
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}). Remove it, or give another --workdir.") from error
+
+
+@contextlib.contextmanager
+def _or_user_error(what: str) -> Iterator[None]:
+    """Say what the operating system or the bucket refused: no right, no space, a file where a folder should be."""
+    try:
+        yield
+    except storage.failures() as error:
+        place = "in a bucket" if storage.BUCKET in what else "on a disk with space"
+        raise UserError(f"{what}: {storage.reason(error)}. Give a --workdir {place} that you may write to.") from error
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Dotted keys whose values differ, with both values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            path = f"{prefix}.{key}" if prefix else key
+            if key not in old or key not in new:
+                was, now = (repr(tree[key]) if key in tree else "absent" for tree in (old, new))
+                yield path, was, now
+            else:
+                yield from _differences(old[key], new[key], path)
+    elif old != new:
+        yield prefix, repr(old), repr(new)
+
+
+def _plain(value: Any) -> Any:
+    """The value in JSON's own types."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy's and JAX's arrays and scalars
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,216 @@
+"""Job: attribute-conditioned image retrieval: a gallery ranked by the features of each attribute and of the class.
+
+    python -m dear_jax.main --config=configs/retrieve.py --config.run=WORKDIR
+
+run, images -> unit features -> rankings by cosine -> precision@k and mAP for whatever is known of the images ->
+retrieval.md, retrieval.json, rankings.csv, contact_sheet.png and contact_sheet.html. Read `run` from top to bottom.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from dear_jax import __version__
+from dear_jax.data import transforms, unlabelled
+from dear_jax.data.image_dataset import ImageSplit
+from dear_jax.errors import UserError
+from dear_jax.evaluation import ranking as retrieval
+from dear_jax.evaluation.features import CLASS_PATH, Encoder
+from dear_jax.files.workdir import Workdir
+from dear_jax.methods.adapter_file import Trained
+from dear_jax.report import contact_sheet, retrieval_tables
+from dear_jax.report.contact_sheet import Hit, Query, Ranking, Sheet
+from dear_jax.report.predictions import ZERO_SHOT, to_csv
+from dear_jax.setup import data as setup_data
+from dear_jax.setup import programs as setup
+from dear_jax.setup import runs as setup_runs
+from dear_jax.setup.programs import DTYPES
+
+THUMBNAIL = 96  # pixels, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """N images that could be read, their features, and what is known of them."""
+
+    split: ImageSplit
+    features: Mapping[str, np.ndarray]  # float32 [S, N, d] per name: zero-shot CLIP (S = 1), class, the attributes
+    labels: Mapping[str, np.ndarray]  # str [N] per attribute, and for the class where there are classes
+    problems: tuple[str, ...]  # of the images left out
+
+
+def run(config: ConfigDict, workdir: epath.Path) -> None:
+    """Rank the gallery for every query, measure, and show.
+
+    Raises:
+        UserError: a bad config value, run or data set; at the end, images of `config.images` that could not be read.
+    """
+    setup.check(config)
+    with Workdir(workdir) as files:
+        files.check_config(config)
+        trained, backbone = setup_runs.load_chosen(config)
+        splits, source = open_splits(config, files)
+        print(f"{len(splits[0])} queries, {len(splits[1])} gallery images of {source['name']}.", flush=True)
+        encoder = Encoder(trained, backbone, DTYPES[config.compute.dtype], config.eval.batch_size, config.data.workers)
+        skip_bad = bool(config.images) or config.data.skip_bad
+        queries, gallery = (encode(encoder, split, source.get("class_names"), skip_bad) for split in splits)
+        problems = [*queries.problems, *gallery.problems]
+        if not (len(queries.split) and len(gallery.split)):
+            raise UserError(unlabelled.unreadable(problems, sum(map(len, splits))))
+
+        results = {"data": source, **describe(trained), **measure(queries, gallery, config.retrieve.top)}
+        files.write_json("retrieval.json", results | {"skipped": problems})
+        table = retrieval_tables.markdown(results)
+        files.write_text("retrieval.md", table)
+        files.write_text("rankings.csv", to_csv(ranking_rows(queries, gallery, config.retrieve.top)))
+        title = f"Retrieval by attribute: {source['name']}"
+        sheet = make_sheet(title, queries, gallery, config.retrieve, min(backbone.config.image_size, THUMBNAIL))
+        files.write_bytes("contact_sheet.png", contact_sheet.to_png(sheet))
+        files.write_text("contact_sheet.html", contact_sheet.to_html(sheet))
+        print(
+            f"\n{table}\nAll files of this run are in {files.path}; contact_sheet.html opens in a browser.", flush=True
+        )
+    if problems and config.images:
+        raise UserError(unlabelled.unreadable(problems, sum(map(len, splits))))
+
+
+def open_splits(
+    config: ConfigDict, files: Workdir | None = None
+) -> tuple[tuple[ImageSplit, ImageSplit], dict[str, Any]]:
+    """Queries and gallery, and where they come from; images of one's own come without classes."""
+    options = config.retrieve
+    if options.query_images and not config.images:
+        raise UserError("config.retrieve.query_images needs a gallery: give config.images, too.")
+    if not config.images:
+        dataset = setup_data.open_dataset(config, files)
+        return draw(dataset.test, options.queries, options.seed), dict(dataset.notes)
+    gallery = unlabelled.gather(config.images, config.data.exif)
+    source = {"name": config.images, "source": "images"}
+    if options.query_images:
+        return (unlabelled.gather(options.query_images, config.data.exif), gallery), source
+    return draw(gallery, options.queries, options.seed), source
+
+
+def draw(split: ImageSplit, queries: int, seed: int) -> tuple[ImageSplit, ImageSplit]:
+    """Queries, at most half of the images, in the order of the draw; and the other images in their own."""
+    if len(split) < 2:
+        raise UserError(f"Retrieval needs at least 2 images, a query and a gallery; found {len(split)}.")
+    order = np.random.default_rng(seed).permutation(len(split))
+    count = min(queries, len(split) // 2)
+    return split.subset(order[:count]), split.subset(np.sort(order[count:]))
+
+
+def encode(encoder: Encoder, split: ImageSplit, class_names: list[str] | None, skip_bad: bool) -> Images:
+    """The features of a split's readable images."""
+    adapted, plain, valid = [], [], []
+    for features, good in encoder.images(split, skip_bad):
+        adapted.append(np.asarray(features.adapted)[:, good])
+        plain.append(np.asarray(features.plain)[good])
+        valid.append(good)
+    readable = np.concatenate(valid)[: len(split)]
+    kept = split.subset(np.flatnonzero(readable))
+    paths = np.concatenate(adapted, axis=1)
+    by_path = {name: paths[:, :, index] for index, name in enumerate(encoder.paths)}
+    labels = dict(kept.attributes)
+    if class_names:
+        labels[CLASS_PATH] = np.array(class_names)[kept.labels]
+    problems = tuple(split.problem(int(index)) for index in np.flatnonzero(~readable))
+    return Images(kept, {ZERO_SHOT: np.concatenate(plain)[None], **by_path}, labels, problems)
+
+
+def describe(trained: Trained) -> dict[str, Any]:
+    """Whose features these are."""
+    return {
+        "trained_on": trained.dataset,
+        "backbone": trained.backbone,
+        "variant": trained.names[0],
+        "seeds": list(trained.seeds),
+        "version": __version__,
+    }
+
+
+def measure(queries: Images, gallery: Images, top: int) -> dict[str, Any]:
+    """Precision@top and mAP in percent of ranking by each feature, for each kind of label."""
+    labels = {kind: (values, gallery.labels[kind]) for kind, values in queries.labels.items()}
+    scores: dict[str, Any] = {}
+    for name, features in queries.features.items():
+        seeds = [
+            retrieval.score(ours, theirs, labels, top)
+            for ours, theirs in zip(features, gallery.features[name], strict=True)
+        ]
+        scores[name] = {kind: _summarize([seed[kind] for seed in seeds]) for kind in labels}
+    return {
+        "queries": len(queries.split),
+        "gallery": len(gallery.split),
+        "top": min(top, len(gallery.split)),
+        "queries_with_a_match": {kind: retrieval.matched(*pair) for kind, pair in labels.items()},
+        "chance": {kind: _summarize([retrieval.chance(*pair)]) for kind, pair in labels.items()},
+        "features": scores,
+    }
+
+
+def _summarize(seeds: list[retrieval.Scores]) -> dict[str, Any]:
+    """Percent: mean, population standard deviation and every seed, of both measures."""
+    summary = {}
+    for measure in retrieval.Scores._fields:
+        values = [100 * getattr(seed, measure) for seed in seeds]
+        summary[measure] = {"mean": float(np.mean(values)), "std": float(np.std(values)), "seeds": values}
+    return summary
+
+
+def top_of(queries: Images, gallery: Images, feature: str, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gallery places [Q, top] and cosines of the first seed."""
+    ours, theirs = queries.features[feature][0], gallery.features[feature][0]
+    order = retrieval.ranking(ours, theirs, top)
+    return order, np.einsum("qd,qtd->qt", ours, theirs[order])
+
+
+def ranking_rows(queries: Images, gallery: Images, top: int) -> list[list[str]]:
+    """The rows of rankings.csv."""
+    rows = [["query", "feature", "rank", "image", "cosine"]]
+    query_names, names = queries.split.names, gallery.split.names
+    for feature in queries.features:
+        for query, places, cosines in zip(query_names, *top_of(queries, gallery, feature, top), strict=True):
+            ranked = enumerate(zip(places, cosines, strict=True), start=1)
+            rows += [[query, feature, str(rank), names[place], f"{cosine:.6f}"] for rank, (place, cosine) in ranked]
+    return rows
+
+
+def make_sheet(title: str, queries: Images, gallery: Images, options: ConfigDict, size: int) -> Sheet:
+    """The first queries with what each feature finds, and whether it has the query's label."""
+    shown = min(options.shown, len(queries.split))
+    tops = {name: top_of(queries, gallery, name, options.top) for name in queries.features}
+    used, places = np.unique(np.stack([order[:shown] for order, _ in tops.values()]), return_inverse=True)
+    places = places.reshape(len(tops), shown, -1)
+    splits = ((queries.split, range(shown)), (gallery.split, used.tolist()))
+    pictures = [transforms.resize_and_crop(split.load(i), size) for split, indices in splits for i in indices]
+    titles = [
+        _title(images, i) for images, (_, indices) in zip((queries, gallery), splits, strict=True) for i in indices
+    ]
+    found = []
+    for q in range(shown):
+        rankings = []
+        for row, (name, (order, cosines)) in enumerate(tops.items()):
+            kind = CLASS_PATH if name == ZERO_SHOT else name
+            same = _same(queries, gallery, kind, q, order[q])
+            hits = [Hit(shown + int(p), float(c), s) for p, c, s in zip(places[row, q], cosines[q], same, strict=True)]
+            rankings.append(Ranking(name, kind if kind in queries.labels else "", tuple(hits)))
+        found.append(Query(q, tuple(rankings)))
+    return Sheet(title, np.stack(pictures), tuple(titles), tuple(found))
+
+
+def _same(queries: Images, gallery: Images, kind: str, query: int, places: np.ndarray) -> list[bool | None]:
+    """Which gallery images have the query's label; None where no such label is known."""
+    if kind not in queries.labels:
+        return [None] * len(places)
+    return (gallery.labels[kind][places] == queries.labels[kind][query]).tolist()
+
+
+def _title(images: Images, index: int) -> str:
+    """The name of an image and all that is known of it."""
+    known = ", ".join(f"{kind}: {values[index]}" for kind, values in images.labels.items())
+    return images.split.names[index] + (f" ({known})" if known else "")

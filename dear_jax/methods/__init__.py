@@ -1,0 +1,1 @@
+"""Ways to adapt CLIP behind one contract, and what they share."""

@@ -1,0 +1,29 @@
+"""The three losses of methods/dear section 4, all float32 scalars."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def cross_entropy(logits: Float[Array, "B C"], labels: Int[Array, "B"]) -> Float[Array, ""]:
+    """Mean over the batch of -log softmax(logits)[label], in nats."""
+    log_probabilities = jax.nn.log_softmax(logits, axis=-1)
+    return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1).mean()
+
+
+def cosine_distance(a: Float[Array, "N d"], b: Float[Array, "N d"]) -> Float[Array, ""]:
+    """Mean of 1 - cos(a_n, b_n) for rows of unit length; in [0, 2]. One side of L_reg."""
+    return 1 - jnp.sum(a * b, axis=-1).mean()
+
+
+def absolute_distance(a: Float[Array, "N d"], b: Float[Array, "N d"]) -> Float[Array, ""]:
+    """Mean absolute difference of the components, PromptSRC's form of the same."""
+    return jnp.abs(a - b).mean()
+
+
+DISTANCES = {"cosine": cosine_distance, "l1": absolute_distance}  # the forms of L_reg
+
+
+def fusion(theta: Float[Array, "1+K"]) -> Float[Array, ""]:
+    """L_fusion = -log alpha_cls, alpha = softmax(theta): keeps the class path in use; at least 0."""
+    return -jax.nn.log_softmax(theta)[0]

@@ -1,0 +1,154 @@
+"""The train step of all runs of a job as one compiled program, and whether it fits the devices.
+
+program, mesh, frozen parameters -> shapes and places of the step's arguments -> the step, compiled once and ahead of
+time, with the class prompts in chunks where memory asks for it. `train` runs it, `dry_run` describes it, and `compile`
+makes it for devices that are not there.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from dear_jax.clip.layers import Params
+from dear_jax.methods.dear import tokens
+from dear_jax.methods.dear.model import Model
+from dear_jax.parallel import agreement as hosts
+from dear_jax.parallel import sharding
+from dear_jax.parallel.sharding import Specs
+from dear_jax.setup.programs import Program
+from dear_jax.training import class_chunk, step
+from dear_jax.training import optimizer as optimizers
+from dear_jax.training.optimizer import Length
+from dear_jax.training.step import Frozen, Metrics, TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """What all programs of a job have in common: who trains, on how much, and where."""
+
+    seeds: tuple[int, ...]  # S
+    batch_size: int  # B, images per seed
+    length: Length
+    mesh: Mesh
+    specs: Specs
+
+    def shape(self, program: Program) -> tuple[int, int]:
+        """S and V of a program."""
+        return len(self.seeds), len(program.names)
+
+
+class Compiled(NamedTuple):
+    """A step that is ready to run."""
+
+    program: Program  # with the class chunk that was chosen
+    step: jax.stages.Compiled  # takes what `arguments` describes; the old state's memory is reused
+    bytes: int  # of a device, at the largest, by the compiler's analysis
+
+
+def compile_fitting(
+    program: Program, runs: Runs, params: Params, token_ids: np.ndarray, memory: float | None = None
+) -> Compiled:
+    """The step of a program, with the class prompts in chunks where it would not fit a device.
+
+    Args:
+        program: a class chunk that it has already is kept.
+        runs: of the job.
+        params: CLIP's as they lie on the devices, or their shapes.
+        token_ids: of the class prompts `[C, T]`, which are looked at.
+        memory: bytes of one device; None: those of the devices at hand, the least of all processes'.
+
+    Raises:
+        UserError: it does not fit.
+    """
+    memory = hosts.least(class_chunk.device_bytes(jax.local_devices()[0])) if memory is None else memory
+
+    def attempt(chunk: int) -> tuple[float, Compiled | None]:
+        fitted = dataclasses.replace(program, model=program.model.spread(shards, chunk or given))
+        lowered = make_step(fitted.model, runs, runs.shape(program)).lower(*arguments(fitted, runs, params, token_ids))
+        try:
+            compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            needed = class_chunk.exhausted_bytes(str(error))
+            if needed is None:
+                raise
+            return needed, None
+        return bytes_of(compiled), Compiled(fitted, compiled, bytes_of(compiled))
+
+    given, shards = program.model.class_chunk, runs.mesh.shape["data"]
+    if given:  # is kept as long as the device's whole memory can hold the step
+        _, compiled = class_chunk.fit(attempt, given, memory, least=given)
+    else:
+        _, compiled = class_chunk.fit(attempt, -(-len(token_ids) // shards), class_chunk.SAFE_SHARE * memory)
+    assert compiled is not None  # what fits has been compiled
+    return compiled
+
+
+def make_step(model: Model, runs: Runs, shape: tuple[int, int]) -> Any:
+    """The jitted train step of all runs: state `[S, V]`, images `[S]`, settings `[V]`, all of them filled up.
+
+    The old state's memory is reused. The metrics, of the runs of `shape` [S, V] without the dummies, are everywhere.
+    """
+    of_all: Any = functools.partial(step.train_runs, jax.vmap, model, runs.length)
+    if runs.mesh.size == 1:
+        # A CPU gains nothing from runs side by side, and its caches do not hold what they work on.
+        in_turn = functools.partial(step.train_runs, step.in_turn, model, runs.length)
+        of_all = functools.partial(jax.lax.platform_dependent, cpu=in_turn, default=of_all)
+
+    def update(*arguments: Any) -> tuple[TrainState, Metrics]:
+        state, metrics = of_all(*arguments)
+        return state, jax.tree.map(lambda leaf: leaf[: shape[0], : shape[1]], metrics)
+
+    placed = (NamedSharding(runs.mesh, runs.specs.runs), NamedSharding(runs.mesh, sharding.REPLICATED))
+    return jax.jit(update, donate_argnums=0, out_shardings=placed)
+
+
+def arguments(program: Program, runs: Runs, params: Params, token_ids: np.ndarray) -> tuple[Any, ...]:
+    """The step's arguments as shapes, dtypes and places; `params` as they are given."""
+    model, mesh, specs = program.model, runs.mesh, runs.specs
+    state = jax.eval_shape(lambda params: fresh_state(program, runs.seeds, params), params)
+    prompts = jax.eval_shape(lambda params: model.encode_prompts(params, token_ids), params)
+    size, shape = model.config.image_size, (len(runs.seeds), runs.batch_size)
+    images, labels = jax.ShapeDtypeStruct((*shape, size, size, 3), jnp.uint8), jax.ShapeDtypeStruct(shape, jnp.int32)
+    return (
+        sharding.shapes(state, mesh, specs.runs),
+        Frozen(params, sharding.prompt_shapes(prompts, mesh)),
+        sharding.shapes(images, mesh, specs.images),
+        sharding.shapes(labels, mesh, specs.labels),
+        *sharding.shapes((program.settings, program.rates), mesh, specs.settings),
+    )
+
+
+def bytes_of(compiled: jax.stages.Compiled) -> int:
+    """Bytes of a device that a compiled program takes at its largest, by the compiler's analysis."""
+    memory: Any = compiled.memory_analysis()
+    used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    return int(used + memory.generated_code_size_in_bytes - memory.alias_size_in_bytes)
+
+
+def initial_state(program: Program, runs: Runs, params: Params) -> TrainState:
+    """The state before the first step, filled up, on the mesh's devices."""
+    return sharding.place(fresh_state(program, runs.seeds, params), runs.mesh, runs.specs.runs)
+
+
+def fresh_state(program: Program, seeds: Sequence[int], params: Params) -> TrainState:
+    """Each seed starts from its own adapter, whatever the other seeds are; its variants as their settings say."""
+
+    def start(seed: int, start: tokens.Start) -> tokens.Adapter:
+        model = program.model
+        return tokens.initialize(jax.random.key(seed), params, model.config, model.structure, start)
+
+    def stack(*leaves: jax.Array) -> jax.Array:
+        return jnp.stack(leaves).reshape(len(seeds), len(program.starts), *leaves[0].shape)
+
+    starts = [start(seed, variant) for seed in seeds for variant in program.starts]
+    # The optimizer's state does not depend on its rates.
+    optimizer = optimizers.make(jax.tree.map(lambda leaf: leaf[0], program.rates), Length(1, 1))
+    create = jax.vmap(jax.vmap(lambda adapter: step.create_state(adapter, optimizer)))
+    state: TrainState = create(jax.tree.map(stack, *starts))
+    return state

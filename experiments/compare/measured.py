@@ -1,0 +1,86 @@
+"""What runs measured, sorted into the rows of tables, and why an accuracy does not compare with a published one."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from dear_jax.data.world import tasks
+from dear_jax.report.runs import Run, Scores
+from experiments.compare import published
+from experiments.compare.settings import adapter_row, zero_shot_row
+
+NO_SEED = ""  # stands for the seed of zero-shot CLIP
+
+
+@dataclasses.dataclass
+class Measured:
+    """What the runs of one row found on one data set, with one number of shots."""
+
+    data: tuple[str, ...]  # which images and splits
+    seeds: dict[str, Scores]
+    notes: dict[str, tuple[str, ...]]  # by column
+    folders: list[str]
+
+
+Place = tuple[str, int, tuple[str, ...]]  # data set, shots (of few-shot tables, else 0), columns
+Rows = dict[str, dict[Place, Measured]]
+
+
+def kind_of(dataset: str) -> str:
+    """Whose images they are: "published" (tables exist), "world" (embedded) or "own"."""
+    return "world" if dataset in tasks.TASKS else "own" if dataset == "folder" else "published"
+
+
+def add_run(run: Run, rows: Rows) -> Iterator[str]:
+    """Put a run's accuracies into its rows; yields a sentence for what does not fit there and is left out."""
+    place = (_block_name(run), run.shots if run.protocol == "few_shot" else 0, tuple(run.zero_shot))
+    found = [(zero_shot_row(run), {NO_SEED: run.zero_shot})]
+    found += [(adapter_row(run, variant), seeds) for variant, seeds in run.variants.items()]
+    for name, seeds in found:
+        notes = {column: tuple(_notes(run, column, NO_SEED not in seeds)) for column in run.zero_shot}
+        there = rows.setdefault(name, {}).setdefault(place, Measured(_data(run), {}, notes, []))
+        misfit = _misfit(_data(run), seeds, there)
+        if misfit:
+            yield f"{run.folder}, row {name!r}: {there.folders[0]} has {misfit}. Give only one of the two."
+        else:
+            there.seeds.update(seeds)
+            there.folders.append(str(run.folder))
+
+
+def _misfit(data: tuple[str, ...], seeds: Mapping[str, Scores], there: Measured) -> str:
+    """What keeps accuracies from standing in one row with those that are there; empty if nothing does."""
+    if there.data != data:
+        return "the same setting on other images or splits"
+    for seed in sorted(seeds.keys() & there.seeds.keys()):
+        apart = max(abs(value - there.seeds[seed][column]) for column, value in seeds[seed].items())
+        if apart:
+            which = f"seed {seed} of the same setting" if seed else "zero-shot CLIP"
+            return f"{which} with other accuracies, by up to {apart:.2f} points"
+    return ""
+
+
+def _data(run: Run) -> tuple[str, ...]:
+    """What tells the images and splits of two runs apart."""
+    parts = [run.data, *run.data.get("targets", {}).values()]
+    return tuple(str(part.get(key)) for part in parts for key in ("source", "splits", "images"))
+
+
+def _block_name(run: Run) -> str:
+    """The data set; images of one's own have their folder's name."""
+    return f"folder {run.config.get('data.root', '')}" if run.dataset == "folder" else run.dataset
+
+
+def _notes(run: Run, column: str, trained: bool) -> Iterator[str]:
+    """Why the accuracies of a column do not compare with published ones."""
+    if kind_of(run.dataset) != "published":
+        return
+    targets = run.data.get("targets", {})
+    behind = {name: targets[name] for name in targets if column in (name, published.AVERAGE)}
+    if trained or not behind:
+        behind = {run.dataset: run.data, **behind}
+    for name, data in behind.items():
+        if not data["comparable"]:
+            yield f"{name}: {data['remark'] or 'these are not the published images and splits.'}"
+    if run.backbone.rstrip("/").rsplit("/", 1)[-1] != published.BACKBONE:
+        yield f"Backbone {run.backbone}; published: openai/{published.BACKBONE}."
+    if trained and run.shots != published.SHOTS and run.protocol != "few_shot":
+        yield f"{run.shots} shots; published: {published.SHOTS}."

@@ -1,0 +1,95 @@
+"""What a run did otherwise than its protocol's config: the name of its row in a table.
+
+The configs themselves say what the recipe of a data set is, so that ImageNet's fewer epochs make no row of their own,
+and a mask or a learning rate that somebody chose does.
+"""
+
+import functools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dear_jax import main as command_line
+from dear_jax.files.workdir import FREE_KEYS
+from dear_jax.report.runs import Run, flatten
+
+ZERO_SHOT = "zero-shot CLIP"
+OURS = "(ours)"  # in the name of a row that this project measured
+CONFIGS = Path(__file__).parents[2] / "configs"
+# Where the data are, what is trained together, and what the machine needs: no setting of the method.
+NO_SETTING = FREE_KEYS | {
+    "job",
+    "run",
+    "run_backbone",
+    "protocol",
+    "seeds",
+    "variants",
+    "data.dataset",
+    "data.root",
+    "data.skip_bad",
+    "data.source",
+    "data.splits",
+    "eval.batch_size",
+    "eval.datasets",
+}
+ZERO_SHOT_KEYS = ("backbone", "image_size", "compute.", "data.exif", "data.split_seed", "data.template")
+EVALUATION = (*ZERO_SHOT_KEYS, "fusion.new_classes")  # of these, an evaluation's own config counts, not the training's
+
+
+def zero_shot_row(run: Run) -> str:
+    """The row of zero-shot CLIP; its name has the settings that zero-shot CLIP depends on."""
+    return _name(ZERO_SHOT, _changed(run, run.config, ZERO_SHOT_KEYS))
+
+
+def adapter_row(run: Run, variant: str) -> str:
+    """The row of a variant, for example "DeAR (ours), open, data.shots=4"."""
+    words = [] if variant == "default" else [variant]
+    if run.trained_on != _usual_training(run):
+        words.append("trained on {} ({} classes)".format(*run.trained_on))
+    if run.training:
+        changed = _changed(run, run.training) if run.training is run.config else _changed_in_both(run)
+    else:
+        words.append(f"adapter of {run.config['run']}")
+        changed = _changed(run, run.config, EVALUATION)
+    return _name("DeAR", changed, words)
+
+
+def _name(method: str, changed: Mapping[str, Any], words: Sequence[str] = ()) -> str:
+    return ", ".join([f"{method} {OURS}", *words, *(f"{key}={_text(value)}" for key, value in sorted(changed.items()))])
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _usual_training(run: Run) -> tuple[str, int]:
+    """Data set and number of classes that the protocol itself trains on."""
+    classes = len(run.data["class_names"])
+    return run.dataset, math.ceil(classes / 2) if run.protocol == "base2new" else classes
+
+
+def _changed_in_both(run: Run) -> dict[str, Any]:
+    """The settings of a training, and those of an evaluation in a folder of its own."""
+    training = _changed(run, run.training)
+    kept = {key: value for key, value in training.items() if not key.startswith(EVALUATION)}
+    return kept | _changed(run, run.config, EVALUATION)
+
+
+def _changed(run: Run, config: Mapping[str, Any], prefixes: tuple[str, ...] = ("",)) -> dict[str, Any]:
+    """The keys of a config that differ from its protocol's own; keys that one of the two lacks are left out."""
+    ignored = NO_SETTING | ({"data.shots"} if run.protocol == "few_shot" else set())
+    defaults = _default_config(config["protocol"], config["data.dataset"])
+    return {
+        key: config[key]
+        for key, default in defaults.items()
+        if key in config and key not in ignored and key.startswith(prefixes) and config[key] != default
+    }
+
+
+@functools.cache
+def _default_config(protocol: str, dataset: str) -> dict[str, Any]:
+    """The config of a protocol and data set, flat, with JSON's values."""
+    config = command_line.load_config(f"{CONFIGS / protocol}.py:{dataset}")
+    return flatten(json.loads(json.dumps(config.to_dict())))

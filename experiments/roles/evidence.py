@@ -1,0 +1,264 @@
+"""Are the roles that Concept Entropy finds those that the heads have? On the embedded world, where the truth is known.
+
+    python -m experiments.roles.evidence --workdir=runs/role_evidence
+
+prints Markdown tables and writes evidence.json: what each attribute explains of each head's contribution and how well
+it can be decoded linearly; the rank correlation of Concept Entropy with the entropy of the explained variance;
+accuracies when the heads of a role, or one head, are ablated; the stability of the roles. About ten minutes on two CPU
+cores.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+from sklearn.metrics import adjusted_rand_score
+
+from configs import base, find_roles
+from dear_jax.clip.checkpoints.weights import Backbone, load_backbone
+from dear_jax.data import prompts, splits
+from dear_jax.data.image_dataset import ImageSplit
+from dear_jax.data.world import captions, tasks
+from dear_jax.data.world.scenes import NAMES
+from dear_jax.roles import ablation, analysis, concepts, contributions, role_map, sentences
+from dear_jax.roles.options import Options
+from dear_jax.setup import roles as setup_roles
+from experiments.roles.truth import explained_shares, probe_accuracy, scenes
+
+FIRST_LAYER = 5
+SCENES = 4000  # of the truth: half to fit probes, half to test them
+ABLATION_SCENES = 1000  # per attribute
+SAMPLE = 1000  # images of a repetition
+REPETITIONS = 5
+CONTROLS = 30  # random sets of heads of a role's size
+DRAWS = ("world_compositions", *(f"world_compositions_{draw}" for draw in range(1, 5)))
+
+
+def main() -> None:
+    """All parts, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/role_evidence"))
+    workdir = parser.parse_args().workdir
+    workdir.mkdir(parents=True, exist_ok=True)
+    backbone = load_backbone("embedded")
+    shipped = role_map.load(role_map.EMBEDDED)
+    array, labels = truth_contributions(backbone, workdir)
+    shares, decoded = explained_shares(array, labels), probe_accuracy(array, labels)
+    truth = concepts.entropy(shares / shares.sum(1, keepdims=True))
+    evidence = {
+        "shares": shares.tolist(),
+        "decoded": decoded.tolist(),
+        "correlation": correlations(backbone, array, truth, shares),
+        "ablation": ablations(backbone, shipped, array),
+        "stability": stability(backbone, shipped, workdir),
+    }
+    (workdir / "evidence.json").write_text(json.dumps(evidence, indent=1))
+    print(head_table(shipped, shares, decoded, truth))
+    for name in ("correlation", "ablation", "stability"):
+        print(f"\n{name}\n{table(evidence[name])}")
+
+
+def truth_contributions(backbone: Backbone, workdir: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Contributions `[N, n, H, d]` to scenes that no job has seen, and their labels `[N, 6]`."""
+    split, labels = scenes("evidence", SCENES)
+    folder = workdir / "truth"
+    return contributions.stream(backbone, split, FIRST_LAYER, folder=folder, batch_size=50), labels
+
+
+def make_options(**changes: object) -> Options:
+    """Those of configs/find_roles.py, with changes."""
+    return dataclasses.replace(setup_roles.role_options(find_roles.get_config()), **changes)
+
+
+def explain(backbone: Backbone, array: np.ndarray, options: Options, keep: np.ndarray | None = None) -> dict:
+    """The analysis of contributions at hand, with a part of the bank."""
+    attributes = tuple(base.get_config().tokens.attributes)
+    texts, anchors = analysis.load_texts(options, backbone, attributes)
+    texts = texts if keep is None else tuple(texts[row] for row in keep)
+    encoder = sentences.choose(options.sentence_encoder, backbone)
+    details = analysis.explain(backbone, array, texts, anchors, encoder, options)
+    names = [[details["clusters"][head["cluster"]]["name"] for head in row] for row in details["heads"]]
+    low, high = details["thresholds"]["low"], details["thresholds"]["high"]
+    return details | {"names": names, "roles": role_map.assign(details["entropy"], names, low, high, attributes)}
+
+
+def correlations(backbone: Backbone, array: np.ndarray, truth: np.ndarray, shares: np.ndarray) -> list[dict]:
+    """Spearman's correlation of Concept Entropy and the truth's entropy over heads, with bootstrap intervals."""
+    rows = []
+    for encoder in ("lexicon", "text_tower"):
+        for weight in concepts.WEIGHTS:
+            for count in (6, 20):
+                options = make_options(weight=weight, sentence_encoder=encoder, descriptions=count)
+                found = explain(backbone, array, options)
+                bits = np.ravel(found["entropy"])
+                named = sum(cluster["name"] != "" for cluster in found["clusters"])
+                right = np.mean(
+                    [NAMES[a] == b for a, b in zip(shares.argmax(1), np.ravel(found["names"]), strict=True)]
+                )
+                rows.append(
+                    {
+                        "sentence encoder": encoder,
+                        "weight": weight,
+                        "descriptions": found["settings"]["descriptions_used"],
+                        "clusters (named)": f"{len(found['clusters'])} ({named})",
+                        "Spearman [95 %]": spearman(bits, truth),
+                        "entropy min / median / max": " / ".join(
+                            f"{v:.2f}" for v in (bits.min(), np.median(bits), bits.max())
+                        ),
+                        "dominant concept is the truth's": f"{100 * right:.0f} %",
+                    }
+                )
+    return rows
+
+
+def spearman(first: np.ndarray, second: np.ndarray, samples: int = 2000) -> str:
+    """The correlation with its percentile interval over resampled heads."""
+    generator = np.random.default_rng(0)
+    draws = generator.integers(0, len(first), (samples, len(first)))
+    values = [stats.spearmanr(first[d], second[d]).statistic for d in draws if len(set(first[d])) > 1]
+    low, high = np.percentile(values, [2.5, 97.5])
+    return f"{stats.spearmanr(first, second).statistic:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def ablations(backbone: Backbone, shipped: role_map.RoleMap, array: np.ndarray) -> list[dict]:
+    """Accuracy without the heads of each role: base, new, and each attribute by its own prompts, on shifted scenes."""
+    roles = shipped.roles
+    kinds = sorted({role for row in roles for role in row})
+    means = ablation.means(array)
+    groups = ablation.each_role(roles, kinds)
+    everything = np.ones((1, *groups.shape[1:]), bool)
+    sizes = groups.sum((1, 2))
+    controls = [random_sets(size, groups.shape[1:]) for size in sizes]
+    sets = np.concatenate([ablation.each_head(roles), everything, groups, *controls])
+    heads = groups[0].size
+    results = {}
+    for name, runs in ablation_runs().items():
+        results[name] = np.mean(
+            [
+                ablation.accuracies(
+                    backbone,
+                    split,
+                    sentences.encode_texts(backbone, prompts.prompts(classes, tasks.TEMPLATE)),
+                    first_layer=FIRST_LAYER,
+                    means=means,
+                    ablated=sets,
+                    batch_size=50,
+                )
+                for split, classes in runs
+            ],
+            axis=0,
+        )
+    rows = [{"ablated": "nothing", "heads": 0} | {name: f"{r[0]:.1f}" for name, r in results.items()}]
+    drops = {name: r[1 : heads + 1] - r[0] for name, r in results.items()}
+    rows.append(
+        {"ablated": "one head: least, median, largest loss", "heads": 1}
+        | {name: f"{d.max():+.1f} / {np.median(d):+.1f} / {d.min():+.1f}" for name, d in drops.items()}
+    )
+    rows.append({"ablated": "all", "heads": heads} | {name: f"{r[heads + 1]:.1f}" for name, r in results.items()})
+    for index, (kind, size) in enumerate(zip(kinds, sizes, strict=True)):
+        start = heads + 2 + len(kinds) + index * CONTROLS
+        rows.append(
+            {"ablated": kind, "heads": int(size)}
+            | {
+                name: f"{r[heads + 2 + index]:.1f} ({r[start : start + CONTROLS].mean():.1f} ± "
+                f"{r[start : start + CONTROLS].std():.1f})"
+                for name, r in results.items()
+            }
+        )
+    return rows
+
+
+def random_sets(size: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Sets of as many heads, drawn from all."""
+    generator = np.random.default_rng(int(size))
+    return np.stack([generator.permutation(np.arange(np.prod(shape)) < size).reshape(shape) for _ in range(CONTROLS)])
+
+
+def ablation_runs() -> dict[str, list[tuple[ImageSplit, tuple[str, ...]]]]:
+    """Test images and class names: base and new of every class draw, and each attribute."""
+    runs: dict[str, list] = {"base": [], "new": []}
+    for draw in DRAWS:
+        dataset = tasks.load(draw)
+        for name, classes in zip(("base", "new"), splits.base_new(dataset.train.labels), strict=True):
+            part = dataset.keep_classes(classes)
+            runs[name].append((part.test, part.class_names))
+    split, labels = scenes("ablation", ABLATION_SCENES, tasks.SHIFT)
+    for column, name in enumerate(NAMES):
+        runs[name] = [(ImageSplit(labels[:, column], split.load), captions.attribute_phrases(name))]
+    return runs
+
+
+def stability(backbone: Backbone, shipped: role_map.RoleMap, workdir: Path) -> list[dict]:
+    """Adjusted Rand index of the roles of 24 heads, between repetitions that differ in one thing."""
+    arrays = [
+        contributions.stream(
+            backbone,
+            scenes(f"stability/{seed}", SAMPLE)[0],
+            FIRST_LAYER,
+            folder=workdir / f"stability_{seed}",
+            batch_size=50,
+        )
+        for seed in range(REPETITIONS)
+    ]
+    images = tasks.load(find_roles.get_config().data.dataset).train
+    pool = contributions.stream(backbone, images, FIRST_LAYER, folder=workdir / "shipped", batch_size=50)
+    draws = [np.sort(np.random.default_rng(seed).permutation(len(pool))[:SAMPLE]) for seed in range(REPETITIONS)]
+    size = len(analysis.load_texts(make_options(), backbone, shipped.attributes)[0])
+    halves = [half for seed in range(3) for half in np.split(np.random.default_rng(seed).permutation(size), 2)]
+    rows = []
+    for weight in concepts.WEIGHTS:
+        options = make_options(weight=weight)
+        whole = explain(backbone, arrays[0], options)["roles"]
+        by_images = [explain(backbone, array, options)["roles"] for array in arrays]
+        by_seed = [explain(backbone, pool[draw], options)["roles"] for draw in draws]
+        by_bank = [explain(backbone, arrays[0], options, np.sort(half))["roles"] for half in halves]
+        rows += [
+            {"weight": weight, "what differs": f"{SAMPLE:,} other images", "roles": rand_index(by_images)},
+            {
+                "weight": weight,
+                "what differs": f"config.roles.seed, {SAMPLE:,} of {len(pool):,}",
+                "roles": rand_index(by_seed),
+            },
+            {"weight": weight, "what differs": "the other half of the bank", "roles": rand_index(by_bank)},
+            {
+                "weight": weight,
+                "what differs": f"{SAMPLE:,} images, not {len(pool):,}",
+                "roles": rand_index([explain(backbone, pool, options)["roles"], whole]),
+            },
+        ]
+    return rows
+
+
+def rand_index(tables: list) -> str:
+    """Mean and least over all pairs."""
+    flat = [["".join(role) for row in table for role in row] for table in tables]
+    values = [adjusted_rand_score(a, b) for place, a in enumerate(flat) for b in flat[:place]]
+    same = [np.mean([x == y for x, y in zip(a, b, strict=True)]) for place, a in enumerate(flat) for b in flat[:place]]
+    return f"ARI {np.mean(values):.2f} (least {min(values):.2f}), {100 * np.mean(same):.0f} % of heads alike"
+
+
+def head_table(shipped: role_map.RoleMap, shares: np.ndarray, decoded: np.ndarray, truth: np.ndarray) -> str:
+    """A row per head: explained variance and probe accuracy of each attribute, in percent."""
+    rows = []
+    for place, (share, probe) in enumerate(zip(shares, decoded, strict=True)):
+        layer, head = divmod(place, len(shipped.roles[0]))
+        cells = {name: f"{100 * s:.0f} / {p:.0f}" for name, s, p in zip(NAMES, share, probe, strict=True)}
+        rows.append(
+            {"head": f"{shipped.first_layer + layer}.{head}", "role": shipped.roles[layer][head]}
+            | {"Concept Entropy": f"{shipped.details['entropy'][layer][head]:.2f}", "truth's": f"{truth[place]:.2f}"}
+            | cells
+        )
+    return table(rows)
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown."""
+    lines = [f"| {' | '.join(rows[0])} |", "|" + " --- |" * len(rows[0])]
+    return "\n".join(lines + [f"| {' | '.join(str(value) for value in row.values())} |" for row in rows])
+
+
+if __name__ == "__main__":
+    main()

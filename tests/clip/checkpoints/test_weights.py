@@ -1,0 +1,174 @@
+"""Checkpoint directories: a round trip, fingerprints, and names that do not fit."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from dear_jax.clip import text, vision
+from dear_jax.clip.checkpoints import hub, weights
+from dear_jax.clip.config import CLIPConfig
+from dear_jax.errors import UserError
+
+
+@pytest.fixture
+def directory(tmp_path, clip_config, clip_params):
+    weights.save(tmp_path, clip_config, clip_params, np.float32)
+    return tmp_path
+
+
+def read(directory):
+    return weights.load_params(hub.locate(str(directory)))
+
+
+def test_round_trip(directory, clip_config, clip_params):
+    config, params = read(directory)
+    assert config == clip_config
+    jax.tree.map(np.testing.assert_array_equal, params, clip_params)
+    assert weights.fingerprint(params) == weights.fingerprint(clip_params)
+
+
+def test_half_precision_files_load_as_float32(tmp_path, clip_config, clip_params):
+    weights.save(tmp_path, clip_config, clip_params)
+    _, params = read(tmp_path)
+    for leaf, original in zip(jax.tree.leaves(params), jax.tree.leaves(clip_params), strict=True):
+        assert leaf.dtype == np.float32
+        np.testing.assert_allclose(leaf, original, rtol=2**-10, atol=1e-7)
+
+
+def test_the_fingerprint_names_the_values(clip_params):
+    changed = jax.tree.map(np.copy, clip_params)
+    before = weights.fingerprint(changed)
+    changed["vision_model"]["encoder"]["layers"]["mlp"]["fc1"]["bias"][1, 3] += 1e-6
+    assert weights.fingerprint(changed) != before
+    assert len(before) == 16
+
+
+def test_every_wrong_name_is_listed_at_once(directory):
+    path = directory / weights.WEIGHTS
+    tensors = load_file(path)
+    tensors["vision_model.embeddings.position_ids"] = np.arange(10)[None]  # a buffer of old versions: ignored
+    save_file(tensors, path)
+    read(directory)
+    del tensors["logit_scale"]
+    tensors["text_projection.bias"] = np.zeros(16, np.float32)
+    tensors["visual_projection.weight"] = np.zeros((32, 16), np.float32)
+    save_file(tensors, path)
+    with pytest.raises(UserError) as caught:
+        read(directory)
+    for problem in (
+        "missing logit_scale ()",
+        "unexpected text_projection.bias (16,)",
+        "visual_projection.weight has shape (32, 16), the config says (16, 32)",
+    ):
+        assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["num_attention_heads", "hidden_act", "layer_norm_eps"])
+def test_what_weights_cannot_tell_is_not_guessed(key, clip_config):
+    values = clip_config.to_hf()
+    del values["text_config"][key]
+    with pytest.raises(UserError, match=f"text_config does not say {key}"):
+        CLIPConfig.from_hf(values)
+
+
+@pytest.mark.parametrize(
+    ("tower", "key", "value", "message"),
+    [
+        ("vision_config", "hidden_act", "relu", "'relu', expected one of quick_gelu, gelu"),
+        ("vision_config", "num_attention_heads", 5, "hidden_size 32 is not a multiple of num_attention_heads 5"),
+        ("vision_config", "patch_size", 5, "image_size 12 is not a multiple of patch_size 5"),
+        ("vision_config", "patch_size", "5", r"vision_config.patch_size is '5', expected a whole number of 1 or more"),
+        ("vision_config", "image_size", [], r"vision_config.image_size is \[\], expected a whole number"),
+        ("vision_config", "num_attention_heads", "8", "vision_config.num_attention_heads is '8', expected a whole"),
+        ("text_config", "num_hidden_layers", 0, "text_config.num_hidden_layers is 0, expected a whole number"),
+        ("text_config", "layer_norm_eps", None, "text_config.layer_norm_eps is None, expected a small number"),
+    ],
+)
+def test_impossible_architectures_are_refused(tower, key, value, message, clip_config):
+    values = clip_config.to_hf()
+    values[tower][key] = value
+    with pytest.raises(UserError, match=message):
+        CLIPConfig.from_hf(values)
+
+
+def test_means_are_three_numbers(clip_config):
+    with pytest.raises(UserError, match=r"preprocessor_config.json: image_mean is \[0.5\], expected three numbers"):
+        CLIPConfig.from_hf(clip_config.to_hf(), {"image_mean": [0.5]})
+
+
+def test_other_models_are_refused(directory):
+    (directory / "config.json").write_text(json.dumps({"model_type": "siglip"}))
+    with pytest.raises(UserError, match=r"expected a CLIP config .* found model_type 'siglip'"):
+        read(directory)
+
+
+def test_sizes_as_pairs_and_values_of_older_files(clip_config):
+    values = clip_config.to_hf()
+    values["vision_config"] |= {"image_size": [12, 12], "patch_size": [4, 4]}
+    values["text_config_dict"] = {"hidden_act": "gelu", "num_attention_heads": 2}
+    values["vision_config_dict"] = None
+    config = CLIPConfig.from_hf(values)
+    assert (config.image_size, config.patch_size) == (12, 4)
+    assert (config.text.activation, config.text.heads) == ("gelu", 2)
+    assert config.vision == clip_config.vision
+    values["vision_config"]["image_size"] = [12, 16]
+    with pytest.raises(UserError, match=r"vision_config.image_size is \[12, 16\], expected a square"):
+        CLIPConfig.from_hf(values)
+
+
+def test_a_checkpoint_in_both_layouts_is_read_in_that_of_transformers(directory, clip_params):
+    (directory / "open_clip_config.json").write_text("{}")
+    jax.tree.map(np.testing.assert_array_equal, read(directory)[1], clip_params)
+    (directory / "config.json").write_text(json.dumps({"architecture": "vit_base_patch16_clip_224"}))  # timm's own
+    with pytest.raises(UserError, match=r"open_clip_config.json: expected model_cfg"):
+        read(directory)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\xff"])
+def test_configs_that_are_not_json_objects(content, directory):
+    (directory / "config.json").write_text(content, encoding="latin-1")
+    with pytest.raises(UserError, match=r"config.json( is not valid JSON|: expected a JSON object)"):
+        read(directory)
+
+
+def test_cast_keeps_norms_and_projections_exact(clip_params):
+    cast = weights.cast(clip_params, jnp.bfloat16)
+    encoder = cast["vision_model"]["encoder"]["layers"]
+    assert encoder["mlp"]["fc1"]["kernel"].dtype == jnp.bfloat16
+    assert encoder["self_attn"]["q_proj"]["kernel"].dtype == jnp.bfloat16
+    for exact in (encoder["layer_norm1"]["scale"], cast["visual_projection"]["kernel"], cast["logit_scale"]):
+        assert exact.dtype == jnp.float32
+
+
+def test_text_after_the_end_mark_changes_nothing(clip_config, clip_params):
+    """The identity behind the short context, methods/dear section 6."""
+    ids = np.zeros((2, clip_config.context_length), np.int32)
+    ids[:, :5] = [[48, 3, 4, 5, 49], [48, 7, 49, 0, 0]]
+    whole = text.encode(clip_params, clip_config, ids)
+    np.testing.assert_allclose(text.encode(clip_params, clip_config, ids[:, :5]), whole, rtol=0, atol=1e-6)
+    noisy = ids.copy()
+    noisy[0, 6:] = 11
+    np.testing.assert_allclose(text.encode(clip_params, clip_config, noisy), whole, rtol=0, atol=1e-6)
+
+
+def test_wrong_shapes_are_named(clip_config, clip_params):
+    with pytest.raises(ValueError, match=r"expected images of shape \(12, 12, 3\), got \(16, 16, 3\)"):
+        vision.encode(clip_params, clip_config, jnp.zeros((1, 16, 16, 3)))
+    with pytest.raises(ValueError, match="expected at most 20 tokens, got 21"):
+        text.encode(clip_params, clip_config, jnp.zeros((1, 21), jnp.int32))
+    x = vision.prefix(clip_params, clip_config, jnp.zeros((1, 12, 12, 3)), 1)
+    with pytest.raises(ValueError, match=r"expected a head_mask of shape \(2, 8, 10, 10\)"):
+        vision.suffix(clip_params, clip_config, x, 2, head_mask=jnp.ones((1, 8, 10, 10), bool))
+
+
+def test_gelu_and_quick_gelu_differ(clip_config, clip_params):
+    tower = dataclasses.replace(clip_config.vision, activation="gelu")
+    pixels = np.random.default_rng(0).normal(size=(1, 12, 12, 3)).astype(np.float32)
+    quick = vision.encode(clip_params, clip_config, pixels)
+    exact = vision.encode(clip_params, dataclasses.replace(clip_config, vision=tower), pixels)
+    assert float(jnp.abs(quick - exact).max()) > 1e-6

@@ -1,0 +1,153 @@
+"""Images of one's own: class folders, given or drawn splits, names, and what is refused."""
+
+import pytest
+
+from dear_jax.data.loading import Places, load_dataset
+from dear_jax.data.sources import folder
+from dear_jax.errors import UserError
+
+ROWS = ("train", "val", "test")
+
+
+@pytest.fixture
+def root(tmp_path, write_pictures):
+    """Three classes of 10, 4 and 2 images, some of them deeper, and files that are no images."""
+    here = tmp_path / "zoo"
+    cats = [f"cat/{number}.png" for number in range(9)] + ["cat/more/9.PNG"]
+    write_pictures(here, [*cats, *(f"big dog/{number}.jpg" for number in range(4)), "ant/a.webp", "ant/b.webp"])
+    (here / "cat" / "Thumbs.db").write_text("")
+    (here / ".cache").mkdir()
+    (here / "notes.txt").write_text("")
+    return here
+
+
+def load(root, **options):
+    return load_dataset("folder", Places(root=str(root), **options))
+
+
+def paths(dataset) -> dict[str, list[str]]:
+    return {name: list(getattr(dataset, name).load.paths) for name in ROWS}
+
+
+def test_splits_are_drawn_per_class(root):
+    dataset = load(root)
+    assert dataset.name == "zoo"
+    assert dataset.class_names == ("ant", "big dog", "cat")
+    assert dataset.template == "a photo of a {}."
+    assert dataset.counts() == {"train": [1, 2, 5], "val": [0, 1, 2], "test": [1, 1, 3]}
+    everything = [path for split in paths(dataset).values() for path in split]
+    assert len(everything) == len(set(everything)) == 16
+    assert "cat/more/9.PNG" in everything
+    for split in (dataset.train, dataset.val, dataset.test):
+        for path, label in zip(split.load.paths, split.labels, strict=True):
+            assert path.split("/")[0] == dataset.class_names[label]
+    assert (dataset.notes["source"], dataset.notes["comparable"]) == ("folder", False)
+
+
+def test_the_seed_decides(root):
+    assert paths(load(root)) == paths(load(root))
+    assert paths(load(root, split_seed=1)) != paths(load(root))
+
+
+def test_any_name_may_be_given_and_chooses_the_template(root):
+    dataset = load_dataset("oxford_pets", Places(source="folder", root=str(root)))
+    assert (dataset.name, dataset.template) == ("zoo", "a photo of a {}, a type of pet.")
+    assert load_dataset("world_objects", Places(source="folder", root=str(root))).name == "zoo"
+
+
+def test_drawn_splits_are_taken_again_whatever_came_since(root, write_pictures):
+    first = load(root)
+    write_pictures(root, ["ant/0.png", "bee/0.png", "bee/1.png"])
+    again = load_dataset("folder", Places(root=str(root)), dict(first.drawn_splits))
+    assert paths(again) == paths(first)
+    assert again.class_names == first.class_names
+    assert again.drawn_splits == first.drawn_splits
+    assert paths(load(root)) != paths(first)
+    (root / "cat" / "3.png").unlink()
+    with pytest.raises(UserError, match=r"^1 of the images that zoo \(splits.json in the workdir.*cat/3\.png"):
+        load_dataset("folder", Places(root=str(root)), dict(first.drawn_splits))
+
+
+def test_given_splits(tmp_path, write_pictures):
+    files = [f"{split}/{name}/{n}.png" for split, n in (("train", 1), ("val", 2), ("test", 3)) for name in ("b", "a")]
+    write_pictures(tmp_path, [*files, "test/a/4.png"])
+    dataset = load(tmp_path)
+    assert dataset.class_names == ("a", "b")
+    assert dataset.counts() == {"train": [1, 1], "val": [1, 1], "test": [2, 1]}
+    assert paths(dataset)["test"] == ["test/a/3.png", "test/a/4.png", "test/b/3.png"]
+    assert dataset.drawn_splits == {}
+    assert dataset.notes["splits"] == "folders train, val, test"
+
+
+def test_val_is_for_testing_where_there_is_no_test(tmp_path, write_pictures):
+    write_pictures(tmp_path, [f"{split}/{name}/1.png" for split in ("train", "val") for name in "ab"])
+    dataset = load(tmp_path)
+    assert dataset.counts() == {"train": [1, 1], "val": [0, 0], "test": [1, 1]}
+
+
+def test_train_alone_is_split(tmp_path, write_pictures):
+    write_pictures(tmp_path, [f"train/{name}/{n}.png" for n in range(4) for name in "ab"])
+    dataset = load(tmp_path)
+    assert dataset.counts() == {"train": [2, 2], "val": [1, 1], "test": [1, 1]}
+    assert dataset.drawn_splits
+
+
+def test_a_class_may_be_called_train(tmp_path, write_pictures):
+    write_pictures(tmp_path, [f"{name}/{n}.png" for n in range(2) for name in ("train", "test")])
+    assert load(tmp_path).class_names == ("test", "train")
+    write_pictures(tmp_path, ["car/0.png", "car/1.png"])
+    assert load(tmp_path).class_names == ("car", "test", "train")
+
+
+def test_classes_are_renamed(root):
+    (root / "classnames.txt").write_text("cat house cat\nbig dog\tgreat Dane\n\n")
+    assert load(root).class_names == ("ant", "great Dane", "house cat")
+    assert load(root).drawn_splits["train"][-1][2] == "house cat"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("cow\tbovine\n", "names folders that are not there: cow"),
+        ("cat\n", "line 1: expected a class folder and the name"),
+    ],
+)
+def test_wrong_names_are_refused(root, line, message):
+    (root / "classnames.txt").write_text(line)
+    with pytest.raises(UserError, match=message):
+        load(root)
+
+
+def test_names_in_other_encodings(root):
+    """With the mark that some editors write before UTF-8, and in none that can be read."""
+    (root / "classnames.txt").write_bytes("cat\tch\u00e2t\n".encode("utf-8-sig"))
+    assert load(root).class_names == ("ant", "big dog", "ch\u00e2t")
+    (root / "classnames.txt").write_bytes("cat\tch\u00e2t\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"classnames\.txt cannot be read .*Save it as UTF-8 text"):
+        load(root)
+
+
+def test_names_that_collide_are_refused(root):
+    (root / "classnames.txt").write_text("ant\tCAT\n")
+    with pytest.raises(UserError, match=r"Classes 0 \('CAT'\) and 2 \('cat'\) give the same prompt"):
+        load(root)
+
+
+def test_what_cannot_be_split_or_told_apart_is_refused(root, tmp_path):
+    (root / "ant" / "a.webp").unlink()
+    with pytest.raises(UserError, match=r"1 classes have a single image, which cannot be split.*: ant"):
+        load(root)
+    (root / "ant" / "b.webp").unlink()
+    with pytest.raises(UserError, match="1 class folders hold no image: ant"):
+        load(root)
+    with pytest.raises(UserError, match=r"expected one folder per class in .*, found no folder"):
+        load(root / "big dog")
+    for nowhere in ("", tmp_path / "nowhere"):
+        with pytest.raises(UserError, match=r"data\.root: expected a folder with one folder of images per class"):
+            folder.load(str(nowhere), template="a {}")
+
+
+def test_a_class_that_is_missing_in_a_given_split_is_named(tmp_path, write_pictures):
+    write_pictures(tmp_path, ["train/a/1.png", "train/b/1.png", "test/a/1.png"])
+    with pytest.raises(UserError, match="1 classes have no test image: b"):
+        load(tmp_path)

@@ -1,0 +1,184 @@
+"""Runs become rows beside the published ones."""
+
+import json
+
+import pytest
+
+from dear_jax.evaluation import metrics
+from dear_jax.report.runs import find_runs
+from experiments.compare import published
+from experiments.compare.comparison import compare
+
+DEAR, CLIP = "DeAR (ours)", "zero-shot CLIP (ours)"
+
+
+def pair(base, new):
+    return {"base": base, "new": new, "hm": metrics.harmonic_mean(base, new)}
+
+
+SEEDS = {"1": pair(80.0, 60.0), "2": pair(82.0, 64.0), "3": pair(84.0, 62.0)}
+OTHERS = {"1": pair(40.0, 90.0), "2": pair(42.0, 90.0), "3": pair(44.0, 90.0)}
+
+
+def tables(*folders):
+    runs, problems = find_runs(folders)
+    assert not problems
+    found, misfits = compare(runs)
+    return {table.title: {block.title: block for block in table.blocks} for table in found}, misfits
+
+
+def test_a_data_set_beside_the_published_rows(write_run):
+    found, misfits = tables(write_run("a", SEEDS))
+    block = found["Base-to-new generalization"]["dtd"]
+    assert not misfits
+    assert list(block.rows) == ["CLIP", "CoOp", "CoCoOp", "MaPLe", "PromptSRC", "MMRL", "DeAR", CLIP, DEAR]
+    assert block.rows["CLIP"]["Base"].mean == 53.24
+    assert block.rows["MMRL"]["HM"].notes
+    cell = block.rows[DEAR]["HM"]
+    assert cell.mean == pytest.approx(metrics.harmonic_mean(82.0, 62.0))
+    assert (cell.seeds, cell.notes) == (3, ())
+    assert block.rows[DEAR]["Base"].std == pytest.approx((8 / 3) ** 0.5)
+
+
+def test_the_average_hm_is_that_of_the_averages(write_run):
+    found, _ = tables(write_run("a", SEEDS), write_run("b", OTHERS, dataset="eurosat"))
+    block = found["Base-to-new generalization"]["Average over 2 data sets"]
+    row = block.rows[DEAR]
+    assert (row["Base"].mean, row["New"].mean) == (62.0, 76.0)
+    assert row["HM"].mean == pytest.approx(metrics.harmonic_mean(62.0, 76.0))
+    assert row["Base"].std == pytest.approx((8 / 3) ** 0.5)
+    assert block.rows["CLIP"]["Base"].mean == pytest.approx((53.24 + 56.48) / 2)
+    assert "Computed here" in block.rows["CLIP"]["Base"].notes[0]
+
+
+def test_the_average_of_all_data_sets_is_the_published_one(write_run):
+    folders = [write_run(name, SEEDS, dataset=name) for name in published.DATASETS.values()]
+    block = tables(*folders)[0]["Base-to-new generalization"]["Average over 11 data sets"]
+    assert block.rows["CLIP"]["HM"].mean == 71.70
+    assert block.rows["DeAR"]["Base"].mean == 85.94
+    assert list(block.rows)[-1] == DEAR  # ImageNet's own recipe is no setting of its own
+
+
+def test_settings_and_variants_are_rows(write_run):
+    found, misfits = tables(
+        write_run("a", SEEDS, changes={"mask.pattern": "open", "train.log_every": 3}),
+        write_run("b", SEEDS),
+        write_run("c", OTHERS, variants=("roles", "isolated")),
+    )
+    ours = list(found["Base-to-new generalization"]["dtd"].rows)[7:]
+    assert not misfits
+    assert ours == [CLIP, DEAR, f"{DEAR}, mask.pattern=open", f"{DEAR}, roles", f"{DEAR}, isolated"]
+
+
+def test_seeds_of_several_runs_are_one_row(write_run):
+    first, second = {"1": SEEDS["1"]}, {"2": SEEDS["2"], "3": SEEDS["3"]}
+    found, misfits = tables(
+        write_run("a", first, changes={"seeds": (1,)}), write_run("b", second, changes={"seeds": (2, 3)})
+    )
+    assert not misfits
+    cell = found["Base-to-new generalization"]["dtd"].rows[DEAR]["Base"]
+    assert (cell.mean, cell.seeds, len(cell.source.split("; "))) == (82.0, 3, 2)
+
+
+def test_what_contradicts_is_left_out_and_named(write_run):
+    first = write_run("a", SEEDS)
+    again = write_run("b", OTHERS)
+    elsewhere = write_run("c", {"4": pair(1.0, 1.0)}, data={"source": "tfds"})
+    found, misfits = tables(first, again, elsewhere)
+    assert found["Base-to-new generalization"]["dtd"].rows[DEAR]["Base"].mean == 82.0
+    assert "seed 1 of the same setting with other accuracies, by up to 40.00 points" in misfits[0]
+    assert "the same setting on other images or splits" in misfits[1]
+
+
+def test_what_does_not_compare_is_marked_with_the_reason(write_run):
+    two = {"1": SEEDS["1"], "2": SEEDS["2"]}
+    data = {"comparable": False, "remark": "Splits are TFDS's."}
+    found, _ = tables(write_run("a", two, changes={"backbone": "clip-l14", "data.shots": 4}, data=data))
+    rows = found["Base-to-new generalization"]["dtd"].rows
+    notes = rows[f"{DEAR}, backbone=clip-l14, data.shots=4"]["Base"].notes
+    assert notes == (
+        "dtd: Splits are TFDS's.",
+        "Backbone clip-l14; published: openai/clip-vit-base-patch16.",
+        "4 shots; published: 16.",
+        "Fewer than 3 seeds (2).",
+    )
+    assert rows[f"{CLIP}, backbone=clip-l14"]["Base"].notes == notes[:2]
+
+
+def test_the_embedded_world_has_a_table_of_its_own(write_run):
+    world = write_run("a", SEEDS, dataset="world_objects", data={"comparable": False})
+    found, _ = tables(world, write_run("b", SEEDS))
+    assert list(found) == ["Base-to-new generalization", "Base-to-new generalization, embedded world"]
+    rows = found["Base-to-new generalization, embedded world"]["world_objects"].rows
+    assert list(rows) == [CLIP, DEAR]
+    assert rows[DEAR]["Base"].notes == ()
+
+
+def test_shots_are_columns(write_run):
+    folders = [
+        write_run(f"{shots}", {"1": {"accuracy": 50.0 + shots}}, protocol="few_shot", changes={"data.shots": shots})
+        for shots in (16, 1, 2)
+    ]
+    block = tables(*folders)[0]["Few-shot classification"]["dtd"]
+    assert block.columns == ("1 shot", "2 shots", "16 shots")
+    assert [block.rows[DEAR][column].mean for column in block.columns] == [51.0, 52.0, 66.0]
+
+
+def transfer(**scores):
+    return dict.fromkeys("123", scores)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "title", "targets"),
+    [
+        ("cross_dataset", "Cross-dataset transfer", {"caltech101": 92.94, "dtd": 44.56, "average": 65.12}),
+        (
+            "domain_generalization",
+            "Domain generalization",
+            {"imagenetv2": 60.83, "imagenet_r": 73.96, "average": 57.18},
+        ),
+    ],
+)
+def test_targets_are_columns(write_run, protocol, title, targets):
+    names = list(targets)[:-1]
+    notes = {name: {"comparable": name != names[0], "remark": "Cut."} for name in names}
+    seeds = transfer(imagenet=70.0, **dict.fromkeys(targets, 60.0))
+    run = write_run("a", seeds, protocol=protocol, dataset="imagenet", data={"targets": notes})
+    block = tables(run)[0][title]["trained on imagenet"]
+    heads = ["imagenet", *names, "Average"]
+    assert list(block.columns) == heads
+    assert [block.rows["CLIP"][head].mean for head in heads[1:]] == list(targets.values())
+    marked = [head for head in heads if block.rows[DEAR][head].notes]
+    assert marked == [names[0], "Average"]
+
+
+def test_an_evaluation_has_the_settings_of_its_training(write_run, tmp_path):
+    seeds = transfer(imagenet=70.0, imagenetv2=60.0, average=60.0)
+    changes = {"mask.pattern": "open", "loss.reg": 0.5}
+    trained = write_run("a", seeds, protocol="cross_dataset", dataset="imagenet", changes=changes)
+    evaluation = dict(protocol="domain_generalization", dataset="imagenet")
+    same = write_run("b", seeds, **evaluation, changes={"job": "evaluate", "run": str(trained)})
+    fused = {"job": "evaluate", "run": str(trained), "fusion.new_classes": "class_only"}
+    gone = {"job": "evaluate", "run": str(tmp_path / "gone")}
+    few = {"dataset": "dtd", "classes": 24}
+    folders = [
+        same,
+        write_run("c", seeds, **evaluation, changes=fused),
+        write_run("d", seeds, **evaluation, changes=gone),
+    ]
+    folders.append(write_run("e", seeds, **evaluation, changes=changes, trained_on=few))
+    rows = list(tables(*folders)[0]["Domain generalization"]["trained on imagenet"].rows)
+    assert rows[-4:] == [
+        f"{DEAR}, loss.reg=0.5, mask.pattern=open",
+        f"{DEAR}, fusion.new_classes=class_only, loss.reg=0.5, mask.pattern=open",
+        f"{DEAR}, adapter of {tmp_path / 'gone'}",
+        f"{DEAR}, trained on dtd (24 classes), loss.reg=0.5, mask.pattern=open",
+    ]
+
+
+def test_runs_of_an_older_config_are_read(write_run):
+    folder = write_run("a", SEEDS)
+    config = json.loads((folder / "config.json").read_text())
+    del config["tokens"]["beta"]
+    (folder / "config.json").write_text(json.dumps(config | {"forgotten": 1}))
+    assert list(tables(folder)[0]["Base-to-new generalization"]["dtd"].rows)[-1] == DEAR

@@ -1,0 +1,63 @@
+"""The lists of runs, and their shards."""
+
+from pathlib import Path
+
+import pytest
+
+from dear_jax import main as command_line
+from dear_jax.errors import UserError
+from experiments.sweep.items import PROTOCOLS, make_items, shard
+
+
+@pytest.mark.parametrize(
+    ("protocol", "data", "count"),
+    [
+        ("base2new", "all", 11),
+        ("few_shot", "all", 55),
+        ("cross_dataset", "all", 1),
+        ("domain_generalization", "all", 1),
+        ("all", "all", 68),
+        ("all", "world", 14),
+        ("few_shot", "dtd, eurosat,dtd", 10),
+    ],
+)
+def test_every_run_of_a_table_once_and_its_command_is_understood(protocol, data, count):
+    items = make_items(protocol, data)
+    assert len({item.name for item in items}) == len(items) == count
+    for item in items:
+        config, workdir, _ = command_line.parse(item.arguments(Path("sweep"), ["--config.train.epochs=1"]))
+        assert config.protocol in PROTOCOLS
+        assert config.train.epochs == 1
+        assert workdir == Path("sweep") / item.name
+
+
+def test_one_training_serves_both_transfers():
+    *_, trained, evaluated = make_items("all", "all")
+    assert (trained.name, evaluated.needs) == ("cross_dataset-imagenet", "cross_dataset-imagenet")
+    config, _, _ = command_line.parse(evaluated.arguments(Path("sweep"), []))
+    assert (config.job, config.run) == ("evaluate", "sweep/cross_dataset-imagenet")
+    (alone,) = make_items("domain_generalization", "all")
+    assert command_line.parse(alone.arguments(Path("sweep"), []))[0].job == "train"
+
+
+@pytest.mark.parametrize("count", [1, 3, 13, 100])
+def test_shards_are_a_partition_and_keep_together_what_belongs_together(count):
+    items = make_items("all", "all")
+    parts = [shard(items, f"{index}/{count}") for index in range(1, count + 1)]
+    assert sorted(item.name for part in parts for item in part) == sorted(item.name for item in items)
+    for part in parts:
+        names = [item.name for item in part]
+        assert all(not item.needs or names.index(item.needs) < names.index(item.name) for item in part)
+    assert parts == [shard(make_items("all", "all"), f"{index}/{count}") for index in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3"])
+def test_no_shard(text):
+    with pytest.raises(UserError, match="--shard: expected i/n"):
+        shard(make_items("base2new", "all"), text)
+
+
+@pytest.mark.parametrize(("data", "message"), [("dtt", "nearest name is 'dtd'"), (",", "--data: expected all")])
+def test_no_data(data, message):
+    with pytest.raises(UserError, match=message):
+        make_items("base2new", data)

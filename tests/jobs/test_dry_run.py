@@ -1,0 +1,103 @@
+"""A dry run: what it says of a good config, and all problems of a bad one at once."""
+
+
+from PIL import Image
+
+from dear_jax import main
+from tests.repository import REPOSITORY
+
+CONFIG = f"--config={REPOSITORY / 'configs' / 'base2new.py'}"
+
+
+def test_the_default(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main.main([CONFIG, "--dry_run", "--config.seeds=1,2"]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    for line in (
+        "tokens.beta 0.9",
+        "fingerprint ce9ea1d8a70db523",
+        "activation quick_gelu (vision), quick_gelu (text)",
+        "training images 320 per seed, 16 to 16 per class",
+        "base classes 20, with 1000 test images, 50 to 50 each",
+        "base names ringed blue diamond, ",
+        "base context 16 tokens, cut to the longest prompt",
+        "steps 800 (80 an epoch), 2 seeds x 4 images each",
+        # 5 x 128 vision tokens, 5 x 64 text tokens, 128 x 128 projection, 6 fusion weights
+        "trainable parameters 17,350 per seed and variant",
+        "No problem found.",
+    ):
+        assert line in output, line
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_are_looked_at_without_a_backbone(capsys, tmp_path):
+    flags = ["--config.backbone=absent/absent/absent", f"--config.data.root={tmp_path}"]
+    assert main.main([f"{CONFIG}:oxford_pets", "--dry_run", *flags]) == 2
+    message = capsys.readouterr().err
+    assert "1. config.backbone is 'absent/absent/absent'" in message
+    assert "2. " in message
+    assert "oxford_pets" in message.split("2. ")[1]
+
+
+def test_finding_roles(capsys, monkeypatch, tmp_path):
+    """What the job works with, and nothing of training."""
+    monkeypatch.chdir(tmp_path)
+    find = f"--config={REPOSITORY / 'configs' / 'find_roles.py'}"
+    assert main.main([find, "--dry_run"]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    for line in (
+        "images 4032 of 4032 training images",
+        "heads 24, of layers 5 to 7",
+        "contributions 24 MiB on disk",
+        "bank 378 descriptions, 16 picked for each head",
+        "sentence encoder lexicon of the embedded world",
+    ):
+        assert line in output, line
+    assert "trainable parameters" not in output
+    bad = ["--config.roles.images=10", "--config.data.template=none"]
+    assert main.main([find, "--dry_run", *bad]) == 2
+    message = capsys.readouterr().err
+    assert "1. data.template" in message
+    assert "2. 10 images cannot span a rank of 16" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_wrong_with_a_role_map_that_has_to_be_made(capsys, tmp_path):
+    (tmp_path / "bank.txt").write_text("a star\na star\n")
+    flags = ["--config.tokens.attributes=color,shape", f"--config.roles.cache={tmp_path}"]
+    assert main.main([CONFIG, "--dry_run", *flags]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "Role map, made first images 1280 of 1280 training images" in output
+    assert main.main([CONFIG, "--dry_run", *flags, f"--config.roles.bank={tmp_path / 'bank.txt'}"]) == 2
+    assert "1 problem found" in (message := capsys.readouterr().err)
+    assert "line 2 repeats 'a star' of line 1" in message
+
+
+def test_images_that_would_be_left_out_are_listed(capsys, tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(8):
+            Image.new("RGB", (8, 8)).save(tmp_path / name / f"{number}.png")
+    (tmp_path / "cat" / "3.png").write_bytes(b"no image")
+    flags = ["--config.backbone=embedded", f"--config.data.root={tmp_path}", "--config.data.skip_bad=true"]
+    assert main.main([f"{CONFIG}:folder", "--dry_run", "--config.seeds=1", "--config.train.batch_size=2", *flags]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert f"left out 1 images: The file {tmp_path}/cat/3.png (8 bytes) is no image that Pillow knows" in output
+
+
+def test_pretraining_is_not_described(capsys):
+    assert main.main([f"--config={REPOSITORY / 'configs' / 'pretrain_tiny.py'}", "--dry_run"]) == 2
+    assert "config.job=pretrain makes one from nothing" in capsys.readouterr().err
+
+
+def test_all_problems_at_once(capsys):
+    flags = ["--config.tokens.beta=3", "--config.mask.pattern=rolls", "--config.data.template=none"]
+    assert main.main([CONFIG, "--dry_run", *flags]) == 2
+    message = capsys.readouterr().err
+    for problem in (
+        "3 problems found",
+        "1. config.tokens.beta is 3.0",
+        "2. config.mask.pattern is 'rolls'",
+        "3. data.tem",
+    ):
+        assert problem in message

@@ -1,0 +1,127 @@
+"""The adapter file: what is saved is what is loaded, and what does not belong together is refused."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from dear_jax.clip.checkpoints.weights import Backbone
+from dear_jax.errors import UserError
+from dear_jax.methods import adapter_file as adapters
+from dear_jax.methods.adapter_file import Part, Trained
+from dear_jax.methods.dear import mask, patterns, tokens
+from dear_jax.methods.dear.model import Settings
+
+SEEDS, ATTRIBUTES = (1, 5), ("color", "shape")
+
+
+@pytest.fixture(scope="module")
+def backbone(clip_config, clip_params) -> Backbone:
+    return Backbone("tiny", clip_config, clip_params, None, "0123456789abcdef")
+
+
+def make_part(backbone: Backbone, names: tuple[str, ...], vision_layer: int) -> Part:
+    structure = tokens.make_structure(
+        backbone.config, attributes=ATTRIBUTES, text_count=3, vision_layer=vision_layer, text_layer=2
+    )
+    fresh = [
+        tokens.initialize(jax.random.key(seed + v), backbone.params, backbone.config, structure)
+        for seed in SEEDS
+        for v in range(len(names))
+    ]
+    adapter = jax.tree.map(lambda *leaves: np.stack(leaves).reshape(len(SEEDS), len(names), *leaves[0].shape), *fresh)
+    tower = backbone.config.vision
+    masks = [
+        mask.build(
+            patterns.plain_roles("random", tower.layers - vision_layer + 1, tower.heads, ATTRIBUTES, seed),
+            ATTRIBUTES,
+            1 + backbone.config.patches,
+        )
+        for seed in range(len(names))
+    ]
+    rest = (np.linspace(0, 1, len(names), dtype=np.float32) + k for k in range(3))
+    return Part(structure, names, adapter, Settings(np.stack(masks), *rest))
+
+
+@pytest.fixture(scope="module")
+def trained(backbone) -> Trained:
+    return Trained(
+        backbone="tiny",
+        fingerprint=backbone.fingerprint,
+        image_size=None,
+        dataset="pets",
+        template="a photo of a {}.",
+        class_names=("cat", "dog"),
+        shots=4,
+        seeds=SEEDS,
+        parts=(make_part(backbone, ("a", "b", "c"), 2), make_part(backbone, ("d",), 3)),
+    )
+
+
+def save(trained: Trained, folder) -> None:
+    (folder / adapters.NAME).write_bytes(adapters.to_bytes(trained))
+
+
+def test_loaded_as_saved(trained, backbone, tmp_path):
+    save(trained, tmp_path)
+    for path in (tmp_path, tmp_path / adapters.NAME):
+        found = adapters.load(path)
+        assert found.names == ("a", "b", "c", "d")
+        assert dataclasses.replace(found, parts=()) == dataclasses.replace(trained, parts=())
+        for part, expected in zip(found.parts, trained.parts, strict=True):
+            assert (part.structure, part.names) == (expected.structure, expected.names)
+            jax.tree.map(
+                np.testing.assert_array_equal, (part.adapter, part.settings), (expected.adapter, expected.settings)
+            )
+            assert part.settings.head_mask.dtype == bool
+    first, second = found.adapters(backbone, jnp.float32)
+    assert (first.model.structure.vision_layer, second.model.structure.vision_layer) == (2, 3)
+
+
+def test_classes_that_were_not_trained_on_are_new(trained):
+    assert not trained.is_new(("dog",))
+    assert trained.is_new(("dog", "bird"))
+
+
+def test_another_backbone_is_refused(trained, backbone):
+    other = dataclasses.replace(backbone, name="other", fingerprint="f" * 16)
+    with pytest.raises(UserError, match=r"trained on the backbone tiny with the fingerprint 0123.*other has ffff"):
+        trained.adapters(other, jnp.float32)
+
+
+@pytest.mark.parametrize("change", [{"attributes": ("color",)}, {"vision_layer": 3}, {"text_count": 4}])
+def test_arrays_of_another_structure_are_refused(change, trained, backbone):
+    part = trained.parts[0]
+    changed = dataclasses.replace(part, structure=dataclasses.replace(part.structure, **change))
+    with pytest.raises(UserError, match=r"does not fit the backbone tiny with J = .*, expected"):
+        dataclasses.replace(trained, parts=(changed,)).adapters(backbone, jnp.float32)
+
+
+def test_places_without_an_adapter_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no file or folder"):
+        adapters.load(tmp_path / "absent")
+    with pytest.raises(UserError, match="this folder is none"):
+        adapters.load(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="start it again with its command"):
+        adapters.load(tmp_path)
+
+
+def test_damaged_and_foreign_files_are_refused(trained, tmp_path):
+    save(trained, tmp_path)
+    path = tmp_path / adapters.NAME
+    whole = path.read_bytes()
+    for content in (b"", b"{}", whole[:100], whole[:-10]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read as an adapter"):
+            adapters.load(path)
+    save_file({"x": np.zeros(3)}, path)
+    with pytest.raises(UserError, match="no adapter of this project"):
+        adapters.load(path)
+    save_file({"x": np.zeros(3)}, path, metadata={"dear_jax": json.dumps({"format": adapters.FORMAT})})
+    with pytest.raises(UserError, match="cannot be read as an adapter"):
+        adapters.load(path)
