@@ -1,4 +1,6 @@
-"""Every configuration key, with its default, unit and meaning. The other files give differences only.
+"""Every configuration key, with its default, unit and meaning. The other files here give differences only.
+
+The keys of a method, the group of its name, stand in `dear_jax/setup/methods/`.
 
 Keys marked [P] follow the paper (arXiv 2603.01111), keys marked [D] are decisions of this project where
 the paper is silent.
@@ -8,6 +10,8 @@ from ml_collections import ConfigDict, config_dict
 
 from dear_jax.data.datasets import find_row
 from dear_jax.data.world import tasks
+from dear_jax.setup.methods import METHODS
+from dear_jax.setup.values import to_config
 
 BACKBONE = "openai/clip-vit-base-patch16"  # of all published tables
 
@@ -17,6 +21,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.job = "train"  # train | evaluate | predict | retrieve | pretrain | find_roles | compile
     config.protocol = "base2new"  # base2new | few_shot | cross_dataset | domain_generalization; methods/dear section 5
+    config.method = "dear"  # how CLIP is adapted: a row of dear_jax/setup/methods, whose keys are the group of its name
     # evaluate, predict, retrieve: workdir (or adapter file) of a finished training run; evaluate without: zero-shot
     config.run = ""
     config.run_backbone = ""  # its backbone's folder, where that is no longer where the run had it
@@ -44,32 +49,12 @@ def get_config() -> ConfigDict:
     config.data.flip = True  # random horizontal flip in training
     config.data.workers = 0  # processes that prepare images; 0: threads of this process
 
-    config.tokens = ConfigDict()  # methods/dear section 2
-    config.tokens.attributes = ("color", "shape", "texture", "object", "position")  # [P], one token each
-    config.tokens.text_count = 5  # learnable tokens of the text tower, K_t [D]
-    config.tokens.vision_layer = config_dict.placeholder(
-        int
-    )  # J, counted from 1; None: floor(2 L / 3) + 1, 9 of 12 [P]
-    config.tokens.text_layer = config_dict.placeholder(int)  # the same for the text tower
-    config.tokens.beta = 0.9  # share of the learned token at each layer, in [0, 1] [D]
-    config.tokens.init_std = 0.02  # of the normal initialisation [D]
-    config.tokens.init_seed = config_dict.placeholder(int)  # of the initialisation; None: the run's own seed
-    config.tokens.projection_init = "copy"  # of the attribute projection: copy (of the frozen one) | normal [D]
-    config.tokens.shared_projection = True  # one attribute projection for all attributes, or one each [D]
-
-    config.mask = ConfigDict()  # methods/dear section 3
-    # Of a role map: roles | permuted (within each layer) | layer_wise | only_generalization | only_attribute (the other
-    # heads open). Without one: random | open | isolated. See dear_jax/methods/dear/patterns.py.
-    config.mask.pattern = "roles"
-    config.mask.seed = 0  # of the patterns `random` and `permuted`
-    config.mask.role_map = ""  # path of a role map (JSON); empty: the shipped one if it fits, else one made first
-    config.mask.file = ""  # a boolean NumPy file [L-J+1, heads, T, T] of one's own; replaces the pattern
-    config.mask.own_token_alone = True  # in an attribute head its token sees no other attribute token [D]
-    config.mask.set = (
-        ""  # single heads, e.g. "9.0=generalization,10-11.*=mixed,12.attribute=mixed,12.3=attribute:color"
-    )
+    for name, method in METHODS.items():  # each method's own keys: see dear_jax/setup/methods/NAME.py
+        config[name] = to_config(method.Options())
 
     config.roles = ConfigDict()  # how role maps are made; methods/dear section 1
+    config.roles.first_layer = config_dict.placeholder(int)  # find_roles: J, from 1; None: floor(2 L / 3) + 1 [P]
+    config.roles.attributes = ("color", "shape", "texture", "object", "position")  # find_roles: the core ones [P]
     config.roles.images = 10000  # training images looked at; 0: all
     config.roles.seed = 0  # of the draw of images
     config.roles.batch_size = 50  # images decomposed at a time
@@ -89,17 +74,6 @@ def get_config() -> ConfigDict:
     config.roles.cache = "runs/role_maps"  # folder of the role maps that training jobs make
     config.roles.top_images = 8  # images shown per head in the report
 
-    config.fusion = ConfigDict()  # methods/dear section 4
-    config.fusion.class_start = 0.5  # alpha of the class path at the start, in (0, 1) [D]
-    config.fusion.new_classes = (
-        "learned"  # alpha for classes not trained on: learned [P] | class_only | equal | alpha_cls
-    )
-
-    config.loss = ConfigDict()
-    config.loss.reg = 1.0  # lambda_reg: both towers stay near frozen CLIP [D]
-    config.loss.reg_form = "cosine"  # of that distance: cosine | l1 (mean absolute difference, as in PromptSRC) [D]
-    config.loss.fusion = 0.1  # lambda_fusion: -log alpha_cls [D]
-
     config.optimizer = ConfigDict()  # AdamW; methods/dear section 5
     config.optimizer.learning_rate = 1e-3  # peak, of the per-epoch cosine
     config.optimizer.weight_decay = 5e-4
@@ -115,6 +89,8 @@ def get_config() -> ConfigDict:
 
     config.eval = ConfigDict()
     config.eval.batch_size = 100  # images
+    # Weights of the paths for classes not trained on: learned [P] | class_only | equal | NUMBER, of the class path.
+    config.eval.new_classes = "learned"
     config.eval.datasets = ()  # cross_dataset, domain_generalization: what the adapter is also measured on
 
     config.predict = ConfigDict()

@@ -13,18 +13,24 @@ import os
 import runpy
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 from etils import epath
 from ml_collections import ConfigDict
 
+from dear_jax import jobs
 from dear_jax.errors import UserError
 from dear_jax.files import storage
+from dear_jax.setup import keys
 from dear_jax.setup import values as config_values
 from dear_jax.training.interruption import Terminated, terminable
+
+if TYPE_CHECKING:
+    from dear_jax.parallel.processes import Cluster
 
 USAGE = (
     "usage: python -m dear_jax.main --config=configs/base2new.py[:DATASET] [--workdir=FOLDER] [--dry_run]"
@@ -51,17 +57,18 @@ def main(arguments: Sequence[str]) -> int:
             print(USAGE)
             return 0 if arguments else 2
         config, workdir, dry_run = parse(arguments)
-        if config.job not in JOBS:
-            raise UserError(f"config.job: expected one of {', '.join(JOBS)}, found {config.job!r}.")
-        _set_up(config)
+        row = jobs.find(config.job)
+        cluster = _set_up(config, row)
+        job = row.load()
         with _one_voice():
             if dry_run:
-                _dry_run(config)
+                _dry_run(job, config)
                 return 0
-            workdir = workdir or _fresh(config)
+            plan = job.make_plan(config)
+            workdir = workdir or _fresh(plan.label, cluster)
             print(f"workdir: {workdir}", flush=True)
             with terminable():
-                JOBS[config.job](config, workdir)
+                job.run(plan, workdir)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -83,15 +90,21 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, epath.Path | None, bool
         raise UserError(f"--config is missing. {USAGE}")
     config = load_config(values.config)
     defaults = config_values.flatten(config)
+    names = {key: [*keys.earlier_names(key), key] for key in defaults}
     for key, default in defaults.items():
         # By keyword: absl shares parsers of equal positional arguments, and 1 == 1.0 == True.
         parser: flags.ArgumentParser[Any] = config_values.Value(default=default)
-        boolean = isinstance(default, bool)
-        flag = flags.Flag(parser, None, f"config.{key}", None, key, boolean=boolean)
-        flags.DEFINE_flag(flag, values)
+        for name in names[key]:
+            flag = flags.Flag(parser, None, f"config.{name}", None, key, boolean=isinstance(default, bool))
+            flags.DEFINE_flag(flag, values)
     _parse_flags(values, arguments)
-    given = {key: values[f"config.{key}"] for key in defaults if values[f"config.{key}"].present}
-    config.update_from_flattened_dict({key: config_values.plain(flag.value) for key, flag in given.items()})
+    given = {
+        key: values[f"config.{name}"].value
+        for key in defaults
+        for name in names[key]  # of two names of a key, today's counts
+        if values[f"config.{name}"].present
+    }
+    config.update_from_flattened_dict({key: config_values.plain(value) for key, value in given.items()})
     return config.lock(), storage.to_path(values.workdir) if values.workdir else None, values.dry_run
 
 
@@ -143,21 +156,16 @@ def _nearest(name: str, valid: Sequence[str]) -> str:
     return f" Did you mean {max(valid, key=likeness)}?"
 
 
-def _fresh(config: ConfigDict) -> epath.Path:
+def _fresh(label: str, cluster: "Cluster") -> epath.Path:
     """A folder under `runs/` that is not there yet, named after the run and the time."""
-    if config.compute.coordinator or config.compute.distributed:
+    if cluster.several:
         raise UserError("Several processes of one job need the same --workdir: give one that all of them can write to.")
-    parts = [config.job]
-    if config.job in ("train", "evaluate"):
-        parts = [config.protocol, config.data.dataset]
-    elif config.job in ("find_roles", "compile") or (config.job == "retrieve" and not config.images):
-        parts.append(config.data.dataset)
-    name = "-".join([*parts, datetime.datetime.now().strftime("%Y%m%d-%H%M%S")])
+    name = f"{label}-{datetime.datetime.now().strftime('%Y%m%d-%H%M%S')}"
     folders = (epath.Path("runs") / (name + suffix) for suffix in ["", *(f"-{n}" for n in range(2, 100))])
     return next(folder for folder in folders if not folder.exists())
 
 
-def _set_up(config: ConfigDict) -> None:
+def _set_up(config: ConfigDict, row: jobs.Job) -> "Cluster":
     """Quiet the libraries' logs, set JAX's precision and cache, and join the other processes of the job."""
     # Orbax and Grain log the traceback of an error in their threads, and raise it as well: it is answered once.
     logging.set_verbosity(logging.FATAL)
@@ -170,23 +178,26 @@ def _set_up(config: ConfigDict) -> None:
         os.environ.setdefault(variable, value)
     import jax
 
+    from dear_jax.parallel import processes
+    from dear_jax.parallel.processes import Cluster
     from dear_jax.tpu import chips
 
     if "JAX_PLATFORMS" not in os.environ and chips.libtpu_without_tpu():
         jax.config.update("jax_platforms", "cpu")
-    precision = config.compute.matmul_precision
+    compute = config.compute
     try:
-        jax.config.update("jax_default_matmul_precision", precision)
+        jax.config.update("jax_default_matmul_precision", compute.matmul_precision)
     except ValueError as error:
         raise UserError(
-            f"config.compute.matmul_precision: expected float32, tensorfloat32 or bfloat16, found {precision!r}."
+            "config.compute.matmul_precision: expected float32, tensorfloat32 or bfloat16, found "
+            f"{compute.matmul_precision!r}."
         ) from error
-    if config.compute.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", config.compute.compilation_cache)
+    if compute.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", compute.compilation_cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    from dear_jax.parallel import processes
-
-    processes.start(config)
+    cluster = config_values.read(Cluster, compute)
+    processes.start(cluster, config.job, row.together)
+    return cluster
 
 
 @contextlib.contextmanager
@@ -201,63 +212,21 @@ def _one_voice() -> Iterator[None]:
             yield
 
 
-def _dry_run(config: ConfigDict) -> None:
-    from dear_jax.jobs import dry_run
+def _dry_run(job: ModuleType, config: ConfigDict) -> None:
+    """Print the resolved config and what the job says of its plan.
 
-    dry_run.run(config)
+    Raises:
+        UserError: every problem found, in one message.
+    """
+    from dear_jax.jobs.description import Description
 
+    description = Description()
+    description.section("Config", {key: repr(value) for key, value in config_values.flat_values(config).items()})
+    plan = description.attempt(job.make_plan, config)
+    if plan is not None:
+        job.describe(plan, description)
+    description.finish()
 
-def _train(config: ConfigDict, workdir: epath.Path) -> None:
-    from dear_jax.jobs import train
-
-    train.run(config, workdir)
-
-
-def _evaluate(config: ConfigDict, workdir: epath.Path) -> None:
-    from dear_jax.jobs import evaluate
-
-    evaluate.run(config, workdir)
-
-
-def _predict(config: ConfigDict, workdir: epath.Path) -> None:
-    from dear_jax.jobs import predict
-
-    predict.run(config, workdir)
-
-
-def _retrieve(config: ConfigDict, workdir: epath.Path) -> None:
-    from dear_jax.jobs import retrieve
-
-    retrieve.run(config, workdir)
-
-
-def _pretrain(config: ConfigDict, workdir: epath.Path) -> None:
-    from dear_jax.jobs import pretrain
-
-    pretrain.run(config, workdir)
-
-
-def _find_roles(config: ConfigDict, workdir: epath.Path) -> None:
-    from dear_jax.jobs import find_roles as find
-
-    find.run(config, workdir)
-
-
-def _compile(config: ConfigDict, workdir: epath.Path) -> None:
-    from dear_jax.jobs import compile
-
-    compile.run(config, workdir)
-
-
-JOBS: Mapping[str, Any] = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "retrieve": _retrieve,
-    "pretrain": _pretrain,
-    "find_roles": _find_roles,
-    "compile": _compile,
-}
 
 if __name__ == "__main__":
     cli()

@@ -19,17 +19,36 @@ SAVED = "saved"  # what the backward pass keeps of a layer; the rest, all of it 
 
 
 class Analysis(NamedTuple):
-    """What a layer did, for analysis. A scan stacks a leading layer axis."""
+    """What the heads of a layer did."""
 
     probabilities: Float[Array, "B H T T"]  # attention of query row to key column, float32
     head_outputs: Float[Array, "B T H Dh"]  # each head's weighted values, before the output projection
 
 
 class Tokens(NamedTuple):
-    """Learned tokens and how they are mixed into the sequence (methods/dear section 2)."""
+    """Learned tokens of a sequence, layer by layer: a single entry serves all layers, else each layer has its own.
 
-    values: Float[Array, "K D"]
-    beta: Float[Array, ""] | float  # share of the learned token at each layer, in [0, 1]
+    `values[0]` enter before a layer J. What layer J + i - 1 left in their places becomes, before layer J + i,
+    `beta[i] * values[i] + (1 - beta[i]) * left`. So a beta between 0 and 1 mixes (DeAR, MMRL++), 1 with values for
+    each layer replaces (MMRL), 1 for the first layers and then 0 lets tokens go on as they are (MaPLe, PromptSRC),
+    and 0 lets them enter once (CoOp).
+    """
+
+    values: Float[Array, "n K D"]  # n is 1, or the number of layers from J on
+    beta: Float[Array, "n"]  # share of the learned token, in [0, 1]
+
+    @property
+    def length(self) -> int:
+        """K."""
+        return self.values.shape[1]
+
+    def at(self, index: Array | int) -> tuple[Float[Array, "K D"], Float[Array, ""]]:
+        """Values and beta of layer J + `index`."""
+        return _entry(self.values, index), _entry(self.beta, index)
+
+
+def _entry(entries: Array, index: Array | int) -> Array:
+    return entries[0] if len(entries) == 1 else jax.lax.dynamic_index_in_dim(entries, index, keepdims=False)
 
 
 def attention(
@@ -151,10 +170,11 @@ def insert_tokens(x: Float[Array, "B T D"], values: Float[Array, "K D"], start: 
     return jnp.concatenate([x[:, :start], tokens, x[:, start:]], axis=1)
 
 
-def mix_tokens(x: Float[Array, "B T D"], tokens: Tokens, start: int) -> Float[Array, "B T D"]:
-    """Replace the tokens r~ that a layer left at start.. by beta * r + (1 - beta) * r~."""
-    end = start + tokens.values.shape[0]
-    mixed = tokens.beta * tokens.values[None] + (1 - tokens.beta) * x[:, start:end].astype(jnp.float32)
+def mix_tokens(x: Float[Array, "B T D"], tokens: Tokens, start: int, index: Array | int) -> Float[Array, "B T D"]:
+    """Replace the tokens that a layer left at `start`.. by those that enter layer J + `index`, see `Tokens`."""
+    values, beta = tokens.at(index)
+    end = start + tokens.length
+    mixed = beta * values[None] + (1 - beta) * x[:, start:end].astype(jnp.float32)
     return jnp.concatenate([x[:, :start], mixed.astype(x.dtype), x[:, end:]], axis=1)
 
 
@@ -163,45 +183,41 @@ def run_blocks(
     stack: Params,
     x: Float[Array, "B T D"],
     mask: Bool[Array, "#H T T"] | Bool[Array, "L #H T T"] | None = None,
-    tokens: Tokens | None = None,
-    start: int = 0,
-    analyse: bool = False,
     first: int = 1,
     last: int | None = None,
+    before: Callable[[Array, Array | int], Array] | None = None,
     unroll: bool = False,
-) -> tuple[Float[Array, "B T D"], Analysis | None]:
-    """Scan the blocks first..last of `stack` (leaves `[L, ...]`) over `x`, in the dtype of `x`.
+) -> Float[Array, "B T D"]:
+    """The blocks first..last of `stack` (leaves `[L, ...]`) on `x`, in the dtype of `x`.
 
     Args:
         config: the tower.
         stack: the blocks' parameters with a leading layer axis.
         x: the sequences.
         mask: none, the same for every layer, or one for each of the layers that run.
-        tokens: learned tokens that `x` already holds from position `start` on, mixed in before each layer.
-        start: position of the first learned token.
-        analyse: also return each layer's probabilities and head outputs, stacked `[L, ...]`.
         first: the first layer to run, counted from 1.
         last: the last one; None: the last of the stack.
+        before: what is done to the input of each layer, given the layer's number: mixing in of learned tokens.
         unroll: one by one, where a gradient is taken of a few layers: a loop would copy what its backward pass keeps.
     """
     last = depth(stack) if last is None else last
     if last < first:
-        return x, None
+        return x
     masks = None if mask is None else jnp.asarray(mask)
 
-    def layer(x: Array, number: Array | int) -> tuple[Array, Analysis | None]:
+    def layer(x: Array, number: Array | int) -> tuple[Array, None]:
         block = block_of(config, stack, number, x.dtype)
-        if tokens is not None:
-            x = mix_tokens(x, tokens, start)
-        x, analysis = block(x, masks[number - first] if masks is not None and masks.ndim == 4 else masks)
-        return x, analysis if analyse else None
+        if before is not None:
+            x = before(x, number)
+        x, _ = block(x, masks[number - first] if masks is not None and masks.ndim == 4 else masks)
+        return x, None
 
-    if unroll and not analyse:
+    if unroll:
         for number in range(first, last + 1):
             x, _ = recompute(functools.partial(layer, number=number))(x)
-        return x, None
+        return x
     # The layers' numbers are scanned, not their parameters: a slice of the stack would be copied first.
-    return jax.lax.scan(recompute(layer, in_scan=True), x, jnp.arange(first, last + 1))
+    return cast(Array, jax.lax.scan(recompute(layer, in_scan=True), x, jnp.arange(first, last + 1))[0])
 
 
 def block_of(config: TowerConfig, stack: Params, number: Array | int, dtype: jnp.dtype) -> Block:
@@ -219,6 +235,11 @@ def recompute(layer: Callable[..., Any], in_scan: bool = False) -> Callable[...,
     """A layer of which the backward pass keeps only what is named SAVED, and no copy of the layer's parameters."""
     policy = jax.checkpoint_policies.save_only_these_names(SAVED)
     return jax.checkpoint(layer, policy=policy, prevent_cse=not in_scan)
+
+
+def unit(x: Float[Array, "*B d"]) -> Float[Array, "*B d"]:
+    """Scale to unit length, so that products are cosines."""
+    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def slice_layers(stack: Params, first: int, last: int) -> Params:

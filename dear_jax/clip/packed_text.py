@@ -35,19 +35,19 @@ def run_shared(
         x: input of layer `first` at the R positions that all prompts share.
         first: layer before which the learned tokens enter, after the beginning of text.
         last: may be `first - 1`: no layer.
-        tokens: K_t learned tokens and their mixing, so that Z = R + K_t; none: Z = R.
+        tokens: K_t learned tokens, so that Z = R + K_t; none: Z = R.
 
     Returns:
         The output of layer `last`; keys and values of each layer.
     """
     stack = params["text_model"]["encoder"]["layers"]
     if tokens is not None:
-        x = layers.insert_tokens(x[None], tokens.values, text.TOKEN_START)[0]
+        x = layers.insert_tokens(x[None], tokens.at(0)[0], text.TOKEN_START)[0]
     mask = text.causal_mask(len(x))
 
     def layer(x: Array, number: Array) -> tuple[Array, Shared]:
         if tokens is not None:
-            x = layers.mix_tokens(x, tokens, text.TOKEN_START)
+            x = layers.mix_tokens(x, tokens, text.TOKEN_START, number - first)
         block = layers.block_of(config.text, stack, number, x.dtype)
         query, key, value = block.project(x)
         outputs, _ = layers.attention(query, key, value, mask)

@@ -67,7 +67,7 @@ def encode(
 ) -> Float[Array, "C d"]:
     """Plain CLIP text features, not L2-normalised (`CLIPModel.get_text_features`)."""
     x = embed(params, config, token_ids, dtype)
-    x, _ = layers.run_blocks(config.text, params["text_model"]["encoder"]["layers"], x, causal_mask(x.shape[1]))
+    x = layers.run_blocks(config.text, params["text_model"]["encoder"]["layers"], x, causal_mask(x.shape[1]))
     return project(params, config, x, end_positions(token_ids, config))
 
 

@@ -1,7 +1,7 @@
 """CLIP's vision tower: pixels in, features out, split into a prefix and a suffix.
 
-`prefix` runs the layers that meet no learned token (1..J-1); `suffix` runs J..L, plain or with learned tokens
-and a mask per head (methods/dear sections 2, 3 and 6); `project` is the final LayerNorm and projection.
+`prefix` runs the layers that meet no learned token (1..J-1); `read_suffix` runs J..L, plain or with learned tokens
+and a mask per head, and gives the rows that are read; `project` is the final LayerNorm and projection.
 """
 
 import functools
@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from dear_jax.clip import layers
 from dear_jax.clip.config import CLIPConfig, TowerConfig
-from dear_jax.clip.layers import Analysis, Params, Tokens
+from dear_jax.clip.layers import Params, Tokens
 
 IN_CACHE = 4  # images whose activations the caches of a CPU hold
 
@@ -78,39 +78,7 @@ def prefix(
 ) -> Float[Array, "B 1+P D"]:
     """Normalised pixels to the output of layer `last_layer` (0: the embedding alone)."""
     x = embed(params, config, pixels, dtype)
-    return layers.run_blocks(config.vision, params["vision_model"]["encoder"]["layers"], x, last=last_layer)[0]
-
-
-def suffix(
-    params: Params,
-    config: CLIPConfig,
-    x: Float[Array, "B 1+P D"],
-    first_layer: int,
-    tokens: Tokens | None = None,
-    head_mask: Bool[Array, "L H T T"] | None = None,
-    analyse: bool = False,
-) -> tuple[Float[Array, "B T D"], Analysis | None]:
-    """Run layers first_layer..L on the output of the layer before.
-
-    Args:
-        params: the CLIP parameters.
-        config: the architecture.
-        x: input of layer `first_layer` (J), as `prefix(..., J - 1)` gives it.
-        first_layer: J, counted from 1.
-        tokens: K learned tokens that enter here, after the patches, so that T = 1 + P + K; none: T = 1 + P.
-        head_mask: `[L-J+1, H, T, T]`, True where the query row may attend to the key column. A row without
-            an allowed key has no meaning: `adapt.mask` refuses to build one.
-        analyse: also return each layer's attention probabilities and head outputs.
-
-    Returns:
-        The output of the last layer, before the final LayerNorm, and the analysis or None.
-    """
-    start = x.shape[1]
-    if tokens is not None:
-        x = layers.insert_tokens(x, tokens.values, start)
-    _check_mask(config, head_mask, first_layer, x.shape[1])
-    stack = params["vision_model"]["encoder"]["layers"]
-    return layers.run_blocks(config.vision, stack, x, head_mask, tokens, start, analyse, first=first_layer)
+    return layers.run_blocks(config.vision, params["vision_model"]["encoder"]["layers"], x, last=last_layer)
 
 
 def read_suffix(
@@ -121,17 +89,32 @@ def read_suffix(
     tokens: Tokens | None = None,
     head_mask: Bool[Array, "L H T T"] | None = None,
 ) -> Float[Array, "B 1+K D"]:
-    """The rows of `suffix` that are read, the class token and the learned tokens, and no work beyond them.
+    """Run layers first_layer..L; of the last layer's output the class token and the learned tokens, which are read.
 
     The last layer computes these rows alone; in the first one the learned tokens, still the same for every image, are
     projected once, and no gradient passes through the projections of the original tokens.
+
+    Args:
+        params: the CLIP parameters.
+        config: the architecture.
+        x: input of layer `first_layer` (J), as `prefix(..., J - 1)` gives it.
+        first_layer: J, counted from 1.
+        tokens: K learned tokens that enter here, after the patches, so that T = 1 + P + K; none: T = 1 + P.
+        head_mask: `[L-J+1, H, T, T]`, True where the query row may attend to the key column. A row without an allowed
+            key has no meaning: who builds a mask refuses it.
+
+    Returns:
+        The rows before the final LayerNorm.
     """
     tower, stack = config.vision, params["vision_model"]["encoder"]["layers"]
     originals = x.shape[1]
-    _check_mask(config, head_mask, first_layer, originals + (0 if tokens is None else len(tokens.values)))
+    _check_mask(config, head_mask, first_layer, originals + (0 if tokens is None else tokens.length))
 
     def mask_of(number: int) -> Array | None:
         return None if head_mask is None else head_mask[number - first_layer]
+
+    def mix(x: Array, number: Array | int) -> Array:
+        return x if tokens is None else layers.mix_tokens(x, tokens, originals, number - first_layer)
 
     def pick(x: Array) -> Array:
         return jnp.concatenate([x[..., :1, :], x[..., originals:, :]], axis=-2)
@@ -139,21 +122,21 @@ def read_suffix(
     first_middle = first_layer
     if tokens is not None and first_layer < tower.layers:
         enter = layers.recompute(functools.partial(_enter, tower, stack, first_layer))
-        x = enter(x, tokens.values, mask_of(first_layer))
+        x = enter(x, tokens.at(0)[0], mask_of(first_layer))
         first_middle += 1
     elif tokens is not None:
-        x = layers.insert_tokens(x, tokens.values, originals)
+        x = layers.insert_tokens(x, tokens.at(0)[0], originals)
     middle_mask = None if head_mask is None else head_mask[first_middle - first_layer : -1]
-    x, _ = layers.run_blocks(
-        *(tower, stack, x, middle_mask, tokens, originals),
+    x = layers.run_blocks(
+        *(tower, stack, x, middle_mask),
         first=first_middle,
         last=tower.layers - 1,
+        before=mix,
         unroll=tokens is not None,
     )
 
     def read(x: Array) -> Array:
-        if tokens is not None:
-            x = layers.mix_tokens(x, tokens, originals)
+        x = mix(x, tower.layers)
         block = layers.block_of(tower, stack, tower.layers, x.dtype)
         query, key, value = block.project(x, pick)
         mask = mask_of(tower.layers)

@@ -1,8 +1,8 @@
-"""The compiled evaluation: top-1 accuracies of adapters and of zero-shot CLIP on a class set.
+"""The compiled evaluation: what adapters and zero-shot CLIP predict on a class set, and how good that is.
 
-Each image goes through the frozen prefix once, whatever the number of runs, and each run's text features are computed
-once per class set. Runs follow one another (`lax.map`), so that memory does not grow with their number; images and
-class prompts are spread over the devices.
+Each image goes through the frozen prefix once, whatever the number of runs, and what a run makes of the classes is
+made once per class set. Runs follow one another (`axes.each_run`), so that memory does not grow with their number;
+images and class prompts are spread over the devices.
 """
 
 import functools
@@ -13,29 +13,39 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from dear_jax.clip.layers import Params
+from dear_jax.clip.split import Frozen, Prompts, Seen, Split
 from dear_jax.data import pipeline
+from dear_jax.data.class_set import ClassSet
+from dear_jax.evaluation.metrics import METRICS
+from dear_jax.methods import paths
 from dear_jax.methods.adapter_file import Adapters
-from dear_jax.methods.dear.fusion import Mode
-from dear_jax.methods.dear.model import Model, Prompts, Settings
-from dear_jax.methods.dear.tokens import Adapter
-from dear_jax.parallel import sharding
-from dear_jax.setup.data import ClassSet
-from dear_jax.training import step
+from dear_jax.methods.contract import Adapter, Classes, Method, Settings
+from dear_jax.methods.paths import Rule
+from dear_jax.parallel import axes, sharding
 
 
-class Accuracy(NamedTuple):
-    """Top-1 accuracies in percent, micro-averaged over all test images of a class set."""
+class Predictions(NamedTuple):
+    """The classes that are predicted for n test images, and the true ones."""
 
-    adapted: np.ndarray  # [F, S, V], the variants of all programs in turn; V is 0 without adapters
-    zero_shot: float
-    modes: tuple[Mode, ...]  # F ways to fuse (adapt.fusion.modes)
+    adapted: Int[np.ndarray, "F S V n"]  # under F rules, the variants of all programs in turn; V is 0 without adapters
+    zero_shot: Int[np.ndarray, "n"]
+    labels: Int[np.ndarray, "n"]
 
-    def under(self, mode: Mode) -> "Accuracy":
-        """That of one way to fuse."""
-        return self._replace(adapted=self.adapted[[self.modes.index(mode)]], modes=(mode,))
+
+class Scores(NamedTuple):
+    """Every metric of `METRICS` on a class set."""
+
+    adapted: dict[str, np.ndarray]  # [F, S, V], the variants of all programs in turn; V is 0 without adapters
+    zero_shot: dict[str, float]
+    rules: tuple[Rule, ...]  # F ways to weigh the paths
+
+    def under(self, rule: Rule) -> "Scores":
+        """Those of one rule."""
+        row = self.rules.index(rule)
+        return self._replace(adapted={name: values[[row]] for name, values in self.adapted.items()}, rules=(rule,))
 
 
 class Evaluator:
@@ -43,98 +53,109 @@ class Evaluator:
 
     def __init__(
         self,
-        model: Model,
+        plain: Split,
         params: Params,
         adapters: Sequence[Adapters],
         mesh: Mesh,
         batch_size: int,
-        modes: Sequence[Mode] = ("learned",),
+        rules: Sequence[Rule] = ("learned",),
         workers: int = 0,
     ):
-        """`model` is that of zero-shot CLIP; `adapters` those of each program, of the same seeds."""
+        """`plain` is the split of zero-shot CLIP; `adapters` are those of each program, of the same seeds."""
         self.params, self.mesh, self.workers = params, mesh, workers
         (self.batch_size,) = sharding.filled((batch_size,), mesh, sharding.DATA)
-        self.models = tuple(
-            model.spread(mesh.shape["data"], model.class_chunk)
-            for model in (model, *(program.model for program in adapters))
-        )
-        self.runs = [
-            sharding.place((program.adapter, program.settings), mesh, sharding.REPLICATED) for program in adapters
-        ]
+        shards = mesh.shape["data"]
+        self.plain = plain.spread(shards, plain.class_chunk)
+        self.methods = tuple(of.method.spread(shards, of.method.split.class_chunk) for of in adapters)
+        self.runs = [sharding.place((of.adapter, of.settings), mesh, sharding.REPLICATED) for of in adapters]
         everywhere = NamedSharding(mesh, sharding.REPLICATED)
         self._classes = [
-            jax.jit(functools.partial(encode_classes, model), out_shardings=everywhere) for model in self.models[1:]
+            jax.jit(functools.partial(encode_classes, method), out_shardings=everywhere) for method in self.methods
         ]
-        self.modes = tuple(modes)
-        self._count = jax.jit(functools.partial(count_batch, self.models, self.modes), out_shardings=everywhere)
+        self.rules = tuple(rules)
+        predict = functools.partial(predict_batch, self.plain, self.methods, self.rules)
+        self._predict = jax.jit(predict, out_shardings=everywhere)
 
-    def __call__(self, classes: ClassSet) -> Accuracy:
-        """The accuracies on one class set under each way to fuse. Every test image counts exactly once."""
-        encoded = encode_prompts(self.models, self.params, classes.token_ids)
-        prompts = [sharding.place_prompts(of_model, self.mesh) for of_model in encoded]
+    def __call__(self, classes: ClassSet) -> Scores:
+        """Every metric on one class set under each rule. Every test image counts exactly once."""
+        predictions, count = self.predict(classes), len(classes.class_names)
+        return Scores(
+            {name: metric(predictions.adapted, predictions.labels, count) for name, metric in METRICS.items()},
+            {name: float(metric(predictions.zero_shot, predictions.labels, count)) for name, metric in METRICS.items()},
+            self.rules,
+        )
+
+    def predict(self, classes: ClassSet) -> Predictions:
+        """What is predicted for every test image of a class set, in their order."""
+        splits = (self.plain, *(method.split for method in self.methods))
+        plain, *of_methods = (
+            sharding.place_prompts(prompts, self.mesh)
+            for prompts in encode_prompts(splits, self.params, classes.token_ids)
+        )
         adapted = [
-            (*run, encode(run, self.params, prompts[1 + number]))
-            for number, (run, encode) in enumerate(zip(self.runs, self._classes, strict=True))
+            (*run, encode(run, Frozen(self.params, prompts)))
+            for run, encode, prompts in zip(self.runs, self._classes, of_methods, strict=True)
         ]
         own = sharding.own_entries((self.batch_size,), self.mesh, sharding.DATA)
-        correct, correct_zero_shot = 0, 0
-        image_size = self.models[0].config.image_size
+        found, valid = [], []
+        image_size = self.plain.config.image_size
         for batch in pipeline.eval_batches(classes.test, self.batch_size, image_size, self.workers, own=own):
-            batch = sharding.place(batch, self.mesh, sharding.DATA)
-            counts = self._count(self.params, prompts[0].features, batch, adapted)
-            # Sums stay on the device, so that the host can prepare the next batch meanwhile.
-            correct, correct_zero_shot = correct + counts[0], correct_zero_shot + counts[1]
-        total = len(classes.test)
-        return Accuracy(100.0 * np.asarray(correct) / total, 100.0 * float(correct_zero_shot) / total, self.modes)
+            valid.append(np.asarray(batch["valid"]))
+            images = sharding.place(batch["image"], self.mesh, sharding.DATA)
+            # Predictions stay on the device, so that the host can prepare the next batch meanwhile.
+            found.append(self._predict(self.params, plain.features, images, adapted))
+        kept = np.concatenate(valid)
+        runs = np.concatenate([np.asarray(of_runs) for of_runs, _ in found], axis=-1)
+        zero_shot = np.concatenate([np.asarray(plain) for _, plain in found])
+        return Predictions(runs[..., kept], zero_shot[kept], classes.test.labels)
 
 
-def encode_prompts(models: Sequence[Model], params: Params, token_ids: Int[np.ndarray, "C T"]) -> list[Prompts]:
-    """The prompts' frozen side for each model; those that split the text tower at the same layer share it."""
+def encode_prompts(splits: Sequence[Split], params: Params, token_ids: Int[np.ndarray, "C T"]) -> list[Prompts]:
+    """The prompts' frozen side for each split; those that cut the text tower at the same layer share it."""
     shared: dict[tuple[int, int], Prompts] = {}
-    keys = [(model.structure.text_layer, model.class_chunk) for model in models]
-    for key, model in zip(keys, models, strict=True):
+    keys = [(split.text_layer, split.class_chunk) for split in splits]
+    for key, split in zip(keys, splits, strict=True):
         if key not in shared:
-            shared[key] = model.encode_prompts(params, token_ids)
+            shared[key] = split.encode_prompts(params, token_ids)
     return [shared[key] for key in keys]
 
 
-def encode_classes(
-    model: Model, run: tuple[Adapter, Settings], params: Params, prompts: Prompts
-) -> Float[Array, "S V C d"]:
-    """Adapted text features of every run."""
-    return step.each_run(lambda adapter, settings: model.text_features(adapter, params, prompts, settings.beta), *run)
+def encode_classes(method: Method, run: tuple[Adapter, Settings], frozen: Frozen) -> Classes:
+    """What every run makes of the classes, leaves `[S, V, ...]`."""
+    return axes.each_run(lambda adapter, settings: method.classes(adapter, settings, frozen), *run)
 
 
-def count_batch(
-    models: Sequence[Model],
-    modes: Sequence[Mode],
+def predict_batch(
+    plain: Split,
+    methods: Sequence[Method],
+    rules: Sequence[Rule],
     params: Params,
     plain_classes: Float[Array, "C d"],
-    batch: dict[str, Array],
-    adapted: Sequence[tuple],
-) -> tuple[Int[Array, "F S V"], Int[Array, ""]]:
-    """Correct predictions of every run and of zero-shot CLIP; models that split at the same layer share the prefix."""
-    plain, *programs = models
+    images: Array,
+    adapted: Sequence[tuple[Adapter, Settings, Classes]],
+) -> tuple[Int[Array, "F S V B"], Int[Array, "B"]]:
+    """Classes predicted by every run and by zero-shot CLIP; splits that cut at the same layer share the prefix."""
 
-    def correct(batch: dict[str, Array]) -> tuple[Bool[Array, "B F S V"], Bool[Array, "B"]]:
-        prefixes: dict[int, Array] = {}
-        for model in models:
-            layer = model.structure.vision_layer
-            if layer not in prefixes:
-                prefixes[layer] = model.image_prefix(params, batch["image"])
-        labels, prefix = batch["label"], prefixes[plain.structure.vision_layer]
-        zero_shot = step.correct_zero_shot(plain, params, plain_classes, prefix, labels)
+    def predict(images: Array) -> tuple[Int[Array, "B F S V"], Int[Array, "B"]]:
+        looks: dict[int, Seen] = {}
+        for split in (plain, *(method.split for method in methods)):
+            if split.vision_layer not in looks:
+                looks[split.vision_layer] = split.look(params, images)
+        zero_shot = jnp.argmax(looks[plain.vision_layer].features @ plain_classes.T, axis=-1)
         found = []
-        for model, (adapter, settings, classes) in zip(programs, adapted, strict=True):
+        for method, (adapter, settings, classes) in zip(methods, adapted, strict=True):
+            seen = looks[method.split.vision_layer]
 
-            def of_run(run: tuple[Adapter, Array], settings: Settings, model: Model = model) -> Bool[Array, "F B"]:
-                prefix = prefixes[model.structure.vision_layer]
-                return step.correct(model, run[0], params, run[1], prefix, labels, settings, modes)
+            def of_run(
+                run: tuple[Adapter, Classes], settings: Settings, method: Method = method, seen: Seen = seen
+            ) -> Int[Array, "F B"]:
+                logits = method.logits(run[0], settings, params, run[1], seen)
+                weights = paths.rows(method.weights(run[0], settings), rules)
+                return jnp.argmax(jnp.einsum("bic,fi->fbc", logits, weights), axis=-1)
 
-            found.append(step.each_run(of_run, (adapter, classes), settings))
-        none = jnp.zeros((len(zero_shot), len(modes), 0, 0), bool)
+            found.append(axes.each_run(of_run, (adapter, classes), settings))
+        none = jnp.zeros((len(zero_shot), len(rules), 0, 0), zero_shot.dtype)
         return jnp.moveaxis(jnp.concatenate(found, axis=1), (3, 2), (0, 1)) if found else none, zero_shot
 
-    found, zero_shot = plain.in_groups(correct, batch)
-    valid = batch["valid"]
-    return jnp.sum(found & valid[:, None, None, None], axis=0), jnp.sum(zero_shot & valid)
+    found, zero_shot = plain.in_groups(predict, images)
+    return jnp.moveaxis(found, 0, -1), zero_shot

@@ -12,6 +12,7 @@ Of several seeds the mean of their probabilities is given.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,24 +20,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 
 from dear_jax.clip import tokenizer as tokenizers
 from dear_jax.clip.checkpoints import weights
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.clip.layers import Params
+from dear_jax.clip.split import logit_scale
 from dear_jax.data import prompts, unlabelled
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.data.unlabelled import Item
 from dear_jax.errors import UserError
-from dear_jax.evaluation.features import ClassFeatures, Encoder, ImageFeatures
-from dear_jax.methods import adapter_file as adapters
+from dear_jax.evaluation.features import ClassGroup, Encoder
+from dear_jax.methods import adapter_file, paths
 from dear_jax.methods.adapter_file import Trained
-from dear_jax.methods.dear import fusion
-from dear_jax.methods.dear.model import logit_scale, path_logits
+from dear_jax.methods.contract import Adapter, Method, Settings
+from dear_jax.methods.paths import Rule
 from dear_jax.report import predictions
-
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+from dear_jax.setup.backbones import DTYPES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Prediction:
     images: tuple[str, ...]  # their names
     class_names: tuple[str, ...]
     probabilities: np.ndarray  # float32 [N, C]: of the whole, rows sum to 1
-    paths: Mapping[str, np.ndarray]  # float32 [N, C] for "class" and each attribute, what this path alone says
+    paths: Mapping[str, np.ndarray]  # float32 [N, C] for "class" and each further path, what it alone says
     zero_shot: np.ndarray  # float32 [N, C], what CLIP says without an adapter
 
     @property
@@ -64,7 +65,7 @@ class Prediction:
         )
 
     def rows(self) -> Iterator[dict[str, np.ndarray]]:
-        """Per image, float32 [C] for each of "all paths", "zero-shot CLIP", "class" and the attributes."""
+        """Per image, float32 [C] for each of "all paths", "zero-shot CLIP", "class" and the further paths."""
         opinions = {predictions.WHOLE: self.probabilities, predictions.ZERO_SHOT: self.zero_shot, **self.paths}
         for index in range(len(self.images)):
             yield {name: values[index] for name, values in opinions.items()}
@@ -105,10 +106,12 @@ class Classifier:
             raise UserError(f"batch_size: expected 1 or more, found {batch_size}.")
         self.trained, self.backbone = trained, backbone
         self.template = template or trained.template
-        self._fusion_of_new = fusion.parse_mode(str(new_classes))
+        self._rule_of_new = paths.parse_rule(str(new_classes))
         self._exif, self._precision = exif, matmul_precision
-        self._probabilities = jax.jit(_probabilities, static_argnames="mode")
         self._encoder = Encoder(trained, backbone, DTYPES[dtype], batch_size, workers)
+        self._probabilities = jax.jit(
+            functools.partial(_probabilities, self._encoder.method), static_argnames="rule"
+        )
         self.classes = trained.class_names if classes is None else classes
 
     @classmethod
@@ -130,7 +133,7 @@ class Classifier:
             variant: which, of a run with several; empty: the first.
             seed: which; none: the mean of what all seeds of the run say.
             backbone: where the frozen CLIP is, if no longer where the run had it.
-            **options: template (a prompt with one {}; empty: that of the training), new_classes (how paths are fused
+            **options: template (a prompt with one {}; empty: that of the training), new_classes (how paths are weighed
                 for classes that were not trained on: learned, class_only, equal or the weight of the class path),
                 dtype (float32 or bfloat16), matmul_precision (of accelerators: float32, tensorfloat32 or bfloat16),
                 batch_size (images at a time), workers (processes that read images), exif (whether to turn images as
@@ -139,7 +142,7 @@ class Classifier:
         Raises:
             UserError: no run, another backbone than the run's, or classes that cannot be told apart.
         """
-        trained = adapters.load(run).select(variant, seed)
+        trained = adapter_file.load(run).select(variant, seed)
         return cls(trained, weights.load_backbone(backbone or trained.backbone, trained.image_size), classes, **options)
 
     @property
@@ -156,13 +159,13 @@ class Classifier:
         _, token_ids = tokenize(names, self.template, self.backbone)
         names = tuple(names)
         with jax.default_matmul_precision(self._precision):
-            self._features = self._encoder.classes(token_ids)
-        self._mode = self._fusion_of_new if self.trained.is_new(names) else "learned"
+            self._groups = self._encoder.classes(token_ids)
+        self._rule = self._rule_of_new if self.trained.is_new(names) else "learned"
         self._class_names = names
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The names of the paths: "class", then the attributes."""
+        """The names of the paths, "class" first."""
         return self._encoder.paths
 
     def __call__(self, images: str | Path | Item | Sequence[Item]) -> Prediction:
@@ -191,14 +194,15 @@ class Classifier:
         What could not be read is an error, or, with `skip_bad`, has a prediction without meaning.
         """
         start, all_names = 0, images.names
-        theta = self._encoder.run[0]["fusion"][:, 0]
         with jax.default_matmul_precision(self._precision):
-            for features, valid in self._encoder.images(images, skip_bad):
+            for pixels, valid in self._encoder.batches(images, skip_bad):
                 names = all_names[start : start + len(valid)]
                 start += len(names)
-                found = self._probabilities(self._encoder.params, theta, self._features, features, mode=self._mode)
-                whole, paths, zero_shot = (np.asarray(array)[: len(names)] for array in found)
-                by_path = {name: paths[:, i] for i, name in enumerate(self.paths)}
+                found = self._probabilities(
+                    self._encoder.params, *self._encoder.run, self._groups, pixels, rule=self._rule
+                )
+                whole, of_paths, zero_shot = (np.asarray(array)[: len(names)] for array in found)
+                by_path = {name: of_paths[:, i] for i, name in enumerate(self.paths)}
                 yield Prediction(names, self.classes, whole, by_path, zero_shot), valid[: len(names)]
 
 
@@ -217,28 +221,36 @@ def tokenize(names: Sequence[str], template: str, backbone: Backbone) -> tuple[l
 
 
 def _probabilities(
+    method: Method,
     params: Params,
-    theta: Float[Array, "S 1+K"],
-    classes: ClassFeatures,
-    images: ImageFeatures,
-    mode: fusion.Mode,
-) -> tuple[Float[Array, "B C"], Float[Array, "B 1+K C"], Float[Array, "B C"]]:
-    """Of the whole, of each path and of zero-shot CLIP; seed by seed, so that the memory is that of one."""
-    scale = logit_scale(params)
+    adapter: Adapter,
+    settings: Settings,
+    groups: Sequence[ClassGroup],
+    images: UInt8[Array, "B h w 3"],
+    rule: Rule,
+) -> tuple[Float[Array, "B C"], Float[Array, "B N C"], Float[Array, "B C"]]:
+    """Of the whole, of each path and of zero-shot CLIP; seed by seed, so that the memory is that of one.
 
-    def of_seed(seed: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        theta, class_features, image_features = seed
-        logits = path_logits(image_features, class_features, scale)
-        fused = jnp.einsum("bic,i->bc", logits, fusion.modes(theta, [mode])[0])
-        return jax.nn.softmax(fused), jax.nn.softmax(logits)
+    Leaves of `adapter` are `[S, 1, ...]`, of `settings` `[1, ...]`, of the groups' classes `[S, ...]`.
+    """
+    seen = method.split.look(params, images)
+    settings = jax.tree.map(lambda leaf: leaf[0], settings)
 
-    def add(total: tuple[Array, Array], seed: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], None]:
+    def of_seed(seed: tuple[Adapter, list[Any]]) -> tuple[Array, Array]:
+        adapter, classes = seed
+        parts = [method.logits(adapter, settings, params, group, seen) for group in classes]
+        logits = jnp.concatenate(parts, axis=-1)
+        weights = paths.rows(method.weights(adapter, settings), [rule])[0]
+        return jax.nn.softmax(paths.combine(logits, weights)), jax.nn.softmax(logits)
+
+    def add(total: tuple[Array, Array], seed: tuple[Adapter, list[Any]]) -> tuple[tuple[Array, Array], None]:
         return jax.tree.map(jnp.add, total, of_seed(seed)), None
 
-    seeds = (theta, classes.adapted, images.adapted)
+    seeds = (jax.tree.map(lambda leaf: leaf[:, 0], adapter), [group.adapted for group in groups])
     shapes = jax.eval_shape(of_seed, jax.tree.map(lambda leaf: leaf[0], seeds))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    (whole, paths), _ = jax.lax.scan(add, zeros, seeds)
-    count = len(theta)
-    zero_shot = jax.nn.softmax(scale * images.plain @ classes.plain.T)
-    return whole / count, paths / count, zero_shot
+    (whole, of_paths), _ = jax.lax.scan(add, zeros, seeds)
+    count = len(jax.tree.leaves(adapter)[0])
+    plain = jnp.concatenate([group.plain for group in groups])
+    zero_shot = jax.nn.softmax(logit_scale(params) * seen.features @ plain.T)
+    return whole / count, of_paths / count, zero_shot

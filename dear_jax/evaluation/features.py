@@ -1,8 +1,8 @@
-"""Images and class prompts to unit features of a trained adapter, all its seeds, beside those of zero-shot CLIP.
+"""Images and classes through a trained adapter, all its seeds, beside zero-shot CLIP.
 
 The classifier and retrieval stand on this. Each image goes through the frozen prefix once, whatever the number of
-seeds; images are spread over the devices; classes are encoded in chunks, so that memory does not grow with their
-number but for the features themselves.
+seeds; images are spread over the devices; classes are encoded in chunks and groups, so that memory does not grow with
+their number but for what the method makes of them.
 """
 
 import functools
@@ -10,21 +10,19 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from dear_jax.clip.checkpoints.weights import Backbone, cast
 from dear_jax.clip.layers import Params
+from dear_jax.clip.split import Frozen
 from dear_jax.data import pipeline
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.methods.adapter_file import Trained
-from dear_jax.methods.dear.model import Model, Prompts, Settings
-from dear_jax.methods.dear.tokens import Adapter
-from dear_jax.parallel import sharding
-from dear_jax.training import step
+from dear_jax.methods.contract import Adapter, Classes, Method, Settings
+from dear_jax.parallel import axes, sharding
+from dear_jax.setup import runs
 
-CLASS_PATH = "class"  # name of the first path; the others are called after their attributes
 CHUNK = 256  # class prompts that pass through the adapted tower at a time
 GROUP = 4096  # class prompts whose frozen side is held at a time; each group of another form is compiled anew
 
@@ -32,15 +30,15 @@ GROUP = 4096  # class prompts whose frozen side is held at a time; each group of
 class ImageFeatures(NamedTuple):
     """Unit features of a batch of images."""
 
-    adapted: Float[Array, "S B 1+K d"]  # class path first
+    adapted: Float[Array, "S B N d"]  # class path first
     plain: Float[Array, "B d"]  # zero-shot CLIP
 
 
-class ClassFeatures(NamedTuple):
-    """Unit features of class prompts."""
+class ClassGroup(NamedTuple):
+    """What is known of some classes."""
 
-    adapted: Float[Array, "S C d"]
-    plain: Float[Array, "C d"]
+    adapted: Classes  # of each seed, leaves [S, ...]
+    plain: Float[Array, "C d"]  # unit features of zero-shot CLIP
 
 
 class Encoder:
@@ -52,33 +50,29 @@ class Encoder:
         Raises:
             UserError: the adapters do not belong to this backbone.
         """
-        (program,) = trained.adapters(backbone, dtype)
+        (program,) = runs.restore(trained, backbone, dtype)
         self.mesh, self.workers = sharding.data_mesh(), workers
-        self.model = program.model.spread(self.mesh.shape["data"], CHUNK)
+        self.method = program.method.spread(self.mesh.shape["data"], CHUNK)
         (self.batch_size,) = sharding.filled((batch_size,), self.mesh, sharding.DATA)
         self.run: tuple[Adapter, Settings] = sharding.place(
             (program.adapter, program.settings), self.mesh, sharding.REPLICATED
         )
         self.params: Params = sharding.place(cast(backbone.params, dtype), self.mesh, sharding.REPLICATED)
-        self._images = jax.jit(functools.partial(_encode_images, self.model))
-        self._classes = jax.jit(functools.partial(_encode_classes, self.model))
+        self._images = jax.jit(functools.partial(_encode_images, self.method))
+        self._classes = jax.jit(functools.partial(_encode_classes, self.method))
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The 1 + K names of the paths."""
-        return (CLASS_PATH, *self.model.structure.attributes)
+        """The names of the N paths."""
+        return self.method.paths
 
-    def classes(self, token_ids: Int[np.ndarray, "C T"]) -> ClassFeatures:
-        """Features of any number of prompts."""
-        groups = [self._encode_group(token_ids[start : start + GROUP]) for start in range(0, len(token_ids), GROUP)]
-        return ClassFeatures(
-            jnp.concatenate([group.adapted for group in groups], axis=1),
-            jnp.concatenate([group.plain for group in groups]),
-        )
+    def classes(self, token_ids: Int[np.ndarray, "C T"]) -> list[ClassGroup]:
+        """Any number of classes, in groups."""
+        return [self._encode_group(token_ids[start : start + GROUP]) for start in range(0, len(token_ids), GROUP)]
 
-    def _encode_group(self, token_ids: Int[np.ndarray, "C T"]) -> ClassFeatures:
-        prompts = sharding.place_prompts(self.model.encode_prompts(self.params, token_ids), self.mesh)
-        return ClassFeatures(self._classes(self.params, *self.run, prompts), prompts.features)
+    def _encode_group(self, token_ids: Int[np.ndarray, "C T"]) -> ClassGroup:
+        prompts = sharding.place_prompts(self.method.split.encode_prompts(self.params, token_ids), self.mesh)
+        return ClassGroup(self._classes(*self.run, Frozen(self.params, prompts)), prompts.features)
 
     def images(
         self, split: ImageSplit, skip_bad: bool = False
@@ -86,27 +80,32 @@ class Encoder:
         """Batches of B images in their order, and which of them are valid.
 
         An image is not valid where it only fills up the last batch, and, with `skip_bad`, where it cannot be read.
+
+        Raises:
+            UserError: the method has no features of images.
         """
-        size = self.model.config.image_size
+        for pixels, valid in self.batches(split, skip_bad):
+            yield self._images(self.params, *self.run, pixels), valid
+
+    def batches(self, split: ImageSplit, skip_bad: bool = False) -> Iterator[tuple[Array, Bool[np.ndarray, "B"]]]:
+        """The same as pixels on the devices, for a program of the caller's own."""
+        size = self.method.split.config.image_size
         for batch in pipeline.eval_batches(split, self.batch_size, size, self.workers, skip_bad):
-            pixels = sharding.place(batch["image"], self.mesh, sharding.DATA)
-            yield self._images(self.params, *self.run, pixels), batch["valid"]
+            yield sharding.place(batch["image"], self.mesh, sharding.DATA), batch["valid"]
 
 
 def _encode_images(
-    model: Model, params: Params, adapter: Adapter, settings: Settings, images: UInt8[Array, "B h w 3"]
+    method: Method, params: Params, adapter: Adapter, settings: Settings, images: UInt8[Array, "B h w 3"]
 ) -> ImageFeatures:
-    prefix = model.image_prefix(params, images)
-    adapted = step.each_run(
-        lambda adapter, settings: model.image_features(adapter, params, settings, prefix), adapter, settings
+    seen = method.split.look(params, images)
+    adapted = axes.each_run(
+        lambda adapter, settings: method.features(adapter, settings, params, seen), adapter, settings
     )
-    return ImageFeatures(adapted[:, 0], model.plain_features(params, prefix))
+    return ImageFeatures(adapted[:, 0], seen.features)
 
 
-def _encode_classes(
-    model: Model, params: Params, adapter: Adapter, settings: Settings, prompts: Prompts
-) -> Float[Array, "S C d"]:
-    adapted = step.each_run(
-        lambda adapter, settings: model.text_features(adapter, params, prompts, settings.beta), adapter, settings
+def _encode_classes(method: Method, adapter: Adapter, settings: Settings, frozen: Frozen) -> Classes:
+    adapted = axes.each_run(
+        lambda adapter, settings: method.classes(adapter, settings, frozen), adapter, settings
     )
-    return adapted[:, 0]
+    return jax.tree.map(lambda leaf: leaf[:, 0], adapted)

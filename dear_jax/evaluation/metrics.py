@@ -1,22 +1,26 @@
-"""Accuracies and their summaries, by the conventions of the field's tables."""
+"""What predictions are worth: one function per metric, one row in `METRICS`.
 
-from collections.abc import Mapping, Sequence
+Tables show the first; results.json, results.md and metrics.jsonl have every one of them.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float, Int
+
+Metric = Callable[[Int[np.ndarray, "*R n"], Int[np.ndarray, "n"], int], Float[np.ndarray, "*R"]]
 
 
-def harmonic_mean(base: float, new: float) -> float:
-    """HM = 2 base new / (base + new) of two accuracies in percent; 0 where both are 0."""
-    return 2 * base * new / (base + new) if base + new else 0.0
+def accuracy(predicted: Int[np.ndarray, "*R n"], labels: Int[np.ndarray, "n"], classes: int) -> Float[np.ndarray, "*R"]:
+    """Top-1 accuracy in percent, micro-averaged over n images.
 
-
-def summarize(rows: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Mean and population standard deviation over seeds, per key; HM's mean is the HM of the mean accuracies.
-
-    A table's average HM is that of the averaged accuracies (CLIP's published 71.70, not 71.59).
+    Args:
+        predicted: the classes that are predicted, of any number of runs.
+        labels: the true ones.
+        classes: how many there are.
     """
-    mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-    std = {key: float(np.std([row[key] for row in rows])) for key in rows[0]}
-    if "hm" in mean:
-        mean["hm"] = harmonic_mean(mean["base"], mean["new"])
-    return mean, std
+    return 100.0 * np.sum(predicted == labels, axis=-1) / len(labels)
+
+
+METRICS: dict[str, Metric] = {"accuracy": accuracy}  # the first is that of the tables
+MAIN = next(iter(METRICS))

@@ -5,14 +5,14 @@ second config or a second process, and the rows of metrics.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from etils import epath
-from ml_collections import ConfigDict
 
 from dear_jax.errors import UserError
 from dear_jax.files import storage
@@ -20,25 +20,14 @@ from dear_jax.files.lock import Lock
 from dear_jax.files.metrics_file import MetricsFile
 
 DRAWN_SPLITS = "splits.json"  # where a job had to draw splits
-# A second start may change these keys: they change neither the adapter nor the results.
-FREE_KEYS = frozenset(
-    {
-        "compute.compilation_cache",
-        "compute.coordinator",
-        "compute.coordinator_timeout",
-        "compute.distributed",
-        "compute.mesh",
-        "compute.process",
-        "compute.processes",
-        "compute.shard_backbone",
-        "data.cache_gb",
-        "data.workers",
-        "roles.cache",
-        "train.checkpoint_every",
-        "train.keep_checkpoints",
-        "train.log_every",
-    }
-)
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The config that a workdir belongs to, as plain values."""
+
+    values: Mapping[str, Any]  # nested, as config.json has them
+    free: frozenset[str] = frozenset()  # dotted keys that a second start may change
+    upgrade: Callable[[Any], Any] = lambda values: values  # brings what an earlier version wrote up to date
 
 
 class Workdir:
@@ -69,21 +58,21 @@ class Workdir:
         """True once `results.json` is there, which a job writes last."""
         return (self.path / "results.json").exists()
 
-    def check_config(self, config: ConfigDict) -> str:
+    def check_config(self, config: RunConfig) -> str:
         """Write `config.json` at the first start; refuse another config once the run has begun.
 
         Returns:
             The SHA-256 of the file, which `results.json` repeats; empty for a process that does not write.
         """
-        new, path = config.to_dict(), self.path / "config.json"
+        new, path = config.values, self.path / "config.json"
         if not self._writes:
             return ""
         if path.exists():
-            old = self.read_json("config.json")
+            old = config.upgrade(self.read_json("config.json"))
             differences = [
                 f"{key} was {was}, now {now}"
                 for key, was, now in _differences(old, json.loads(json.dumps(new)))
-                if key not in FREE_KEYS
+                if key not in config.free
             ]
             if differences and self._begun():
                 raise UserError(

@@ -2,7 +2,7 @@
 
     python -m dear_jax.main --config=configs/base2new.py:imagenet --config.job=compile --config.topology=v5e:8x8
 
-config, topology -> the run's programs -> memory, FLOPs, bytes and collectives of one chip -> the time that these take
+plan, topology -> the run's programs -> memory, FLOPs, bytes and collectives of one chip -> the time that these take
 at least at the chip's published peaks -> compile.json and a printed account. It runs on the CPU: needed are libtpu, and
 neither data nor a checkpoint.
 """
@@ -14,47 +14,66 @@ from typing import Any
 
 import jax
 from etils import epath
-from ml_collections import ConfigDict
 
 from dear_jax.errors import UserError
 from dear_jax.files.workdir import Workdir
-from dear_jax.setup import programs as setup
+from dear_jax.jobs.description import Description, print_rows
+from dear_jax.setup.plans.compile import CompilePlan, make_plan
 from dear_jax.tpu import chips, program_cost
-from dear_jax.tpu import planned as programs
+from dear_jax.tpu import planned as planned_programs
 from dear_jax.tpu.chips import Chip
 from dear_jax.tpu.flops import product_flops
-from dear_jax.tpu.planned import Planned
+from dear_jax.tpu.planned import Planned, plan_programs
 from dear_jax.tpu.program_cost import Cost
 from dear_jax.training import class_chunk
-from dear_jax.training import program as train_program
+from dear_jax.training import program as programs_of
+
+__all__ = ["describe", "make_plan", "run"]
 
 RESULT = "compile.json"
 
 
-def run(config: ConfigDict, workdir: epath.Path) -> None:
+def run(plan: CompilePlan, workdir: epath.Path) -> None:
     """Compile and describe every program.
 
     Raises:
-        UserError: a bad config value, an unknown topology, no libtpu; a program that does not fit the chip's memory.
+        UserError: an unknown topology, no libtpu; a program that does not fit the chip's memory.
     """
-    chip = chips.find(config.topology)
-    setup.check(config)
+    topology = plan.topology
+    chip = chips.find(topology)
     jax.config.update("jax_platforms", "cpu")  # also on a TPU's own machine: its chips stay free
-    devices = chips.devices(config.topology)
+    devices = chips.devices(topology)
     with Workdir(workdir) as files:
-        files.check_config(config)
+        files.check_config(plan.config)
         accounts = []
-        for planned in programs.plan(config, devices):
+        for planned in plan_programs(plan, devices):
             print(f"Compiling the {planned.name} for {planned.mesh.size} of {len(devices)} chips ...", flush=True)
             account = compile_fitting(planned, chip, len(devices))
-            _print(planned.name, describe(account, config.topology, len(devices)))
+            print_rows(planned.name.capitalize(), describe_account(account, topology, len(devices)))
             accounts.append(account)
         totals = total(accounts, len(devices))
-        files.write_json(RESULT, {"topology": config.topology, "programs": accounts, "run": totals})
-        _print("whole run", describe_total(totals, config.topology))
+        files.write_json(RESULT, {"topology": topology, "programs": accounts, "run": totals})
+        print_rows("Whole run", describe_total(totals, topology))
     refused = [f"The {account['name']} {account['refused']}" for account in accounts if account["refused"]]
     if refused:
-        raise UserError(f"config.topology is {config.topology}. {' '.join(refused)}")
+        raise UserError(f"config.topology is {topology}. {' '.join(refused)}")
+
+
+def describe(plan: CompilePlan, description: Description) -> None:
+    """The dry run: the chip, the architecture, and how much would be compiled."""
+    chip = description.attempt(chips.find, plan.topology)
+    backbone = description.attempt(planned_programs.describe_backbone, plan)
+    sizes = description.attempt(planned_programs.count, plan)
+    if chip is not None:
+        description.section("Chip", {"topology": plan.topology, "memory of a chip": _size(chip.memory)})
+    if backbone is not None and sizes is not None:
+        seeds = len(plan.training.schedule.seeds)
+        rows = {
+            "backbone": backbone.name,
+            "classes": f"{sizes.classes:,} trained on, prompts of {plan.prompt_length} ids",
+            "steps": f"{sizes.steps:,} of {sizes.batch_size} images for each of {seeds} seeds",
+        }
+        description.section("Work", rows)
 
 
 def compile_fitting(planned: Planned, chip: Chip, booked: int) -> dict[str, Any]:
@@ -111,7 +130,7 @@ def memory(compiled: Any) -> dict[str, int]:
     outputs = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     code = analysis.generated_code_size_in_bytes
     sizes = {"arguments": arguments, "outputs": outputs, "temporary": temporary, "code": code}
-    return sizes | {"peak": train_program.bytes_of(compiled)}
+    return sizes | {"peak": programs_of.bytes_of(compiled)}
 
 
 def bound(cost: Cost, chip: Chip) -> dict[str, Any]:
@@ -149,7 +168,7 @@ def total(accounts: list[dict[str, Any]], chips_booked: int) -> dict[str, Any]:
     return {"seconds": add("bound_seconds"), "estimated_seconds": add("estimated_seconds"), "chips": chips_booked}
 
 
-def describe(account: dict[str, Any], topology: str, booked: int) -> dict[str, str]:
+def describe_account(account: dict[str, Any], topology: str, booked: int) -> dict[str, str]:
     """One program's account in words."""
     used, mesh = account["chips"], account["mesh"]
     rows = {"chips": f"{used} of {booked} ({topology}), run {mesh['run']} x data {mesh['data']}"}
@@ -228,9 +247,3 @@ def _time(seconds: float) -> str:
         if seconds >= scale:
             return f"{seconds / scale:.3g} {unit}"
     return f"{seconds * 1e6:.3g} us"
-
-
-def _print(title: str, rows: dict[str, str]) -> None:
-    width = max(map(len, rows))
-    print(title.capitalize())
-    print("\n".join(f"  {key:<{width}}  {value}" for key, value in rows.items()), flush=True)

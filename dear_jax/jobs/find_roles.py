@@ -1,71 +1,68 @@
 """Job: the role map of a CLIP, and a report that shows what it rests on.
 
-config -> backbone, images -> contributions, descriptions, concepts, roles -> role_map.json -> accuracy without
+plan -> backbone, images -> contributions, descriptions, concepts, roles -> role_map.json -> accuracy without
 each head -> tables, figures and roles.html. Read `run` from top to bottom.
 """
 
-import csv
-import io
 from typing import Any
 
 import numpy as np
 from etils import epath
-from ml_collections import ConfigDict
 
 from dear_jax.clip.checkpoints.weights import Backbone
-from dear_jax.data import prompts, transforms
+from dear_jax.data import transforms
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.data.skipping import Checked
-from dear_jax.errors import UserError
 from dear_jax.files.local_copy import local_folder
 from dear_jax.files.workdir import Workdir
-from dear_jax.report import figures, roles_html
+from dear_jax.jobs.description import Description, describe_analysis, describe_backbone, describe_dataset
+from dear_jax.report import figures, role_tables, roles_html
 from dear_jax.roles import ablation, sentences
 from dear_jax.roles.analysis import Analysis, analyse
 from dear_jax.roles.role_map import Roles
-from dear_jax.setup import data as setup_data
-from dear_jax.setup import programs as setup
-from dear_jax.setup import roles as setup_roles
+from dear_jax.setup import backbones, data
+from dear_jax.setup.plans.find_roles import AnalysisPlan, make_plan
+from dear_jax.setup.roles import first_layer
+
+__all__ = ["describe", "make_plan", "run"]
 
 THUMBNAIL = 96  # pixels, at most
 
 
-def run(config: ConfigDict, workdir: epath.PathLike) -> None:
+def run(plan: AnalysisPlan, workdir: epath.PathLike) -> None:
     """Find the roles, or go on where an earlier start stopped; write the map and the report.
 
     Raises:
-        UserError: a bad config value, input file, bank or image.
+        UserError: a bad input file, bank or image; a layer that the backbone does not have.
     """
-    setup.check(config)
-    if config.roles.top_images < 1:
-        raise UserError(f"config.roles.top_images is {config.roles.top_images}, expected 1 or more.")
+    roles, skip_bad = plan.roles, plan.roles.data.places.skip_bad
     with Workdir(workdir) as files:
-        files.check_config(config)
-        backbone = setup.load_backbone(config)
-        model = setup.make_model(config, backbone)
-        dataset = setup_data.open_dataset(config, files)
-        texts = prompts.prompts(dataset.class_names, config.data.template or dataset.template, dataset.distinct_names)
+        files.check_config(plan.config)
+        backbone = backbones.load(plan.backbone)
+        first = first_layer(backbone, plan.first_layer)
+        dataset = data.open_dataset(roles.data, files)
+        texts = data.class_prompts(roles.data, dataset)
         classes = sentences.encode_texts(backbone, texts)  # before the long part: a wrong prompt is told at once
         analysis = analyse(
             backbone,
             dataset,
-            first_layer=model.structure.vision_layer,
-            attributes=model.structure.attributes,
-            options=setup_roles.role_options(config),
+            first_layer=first,
+            attributes=plan.attributes,
+            options=roles.options,
             folder=local_folder(files.path),
-            skip_bad=config.data.skip_bad,
-            workers=config.data.workers,
+            skip_bad=skip_bad,
+            workers=roles.workers,
         )
         analysis.role_map.save(files.path / "role_map.json")
         _print(analysis.role_map.to_dict())
-        test = Checked(dataset.test).readable() if config.data.skip_bad else dataset.test
-        effects = measure_ablation(config, backbone, test, classes, analysis)
-        report(files, analysis, effects, backbone.config.image_size, config.roles.top_images)
+        test = Checked(dataset.test).readable() if skip_bad else dataset.test
+        effects = measure_ablation(plan, backbone, test, classes, analysis)
+        report(files, analysis, effects, backbone.config.image_size, plan.top_images)
         print(f"All files of this run are in {files.path}; roles.html opens in a browser.", flush=True)
 
 
 def measure_ablation(
-    config: ConfigDict, backbone: Backbone, test: ImageSplit, classes: np.ndarray, analysis: Analysis
+    plan: AnalysisPlan, backbone: Backbone, test: ImageSplit, classes: np.ndarray, analysis: Analysis
 ) -> dict[str, Any] | None:
     """Zero-shot accuracy on test images, whole, without each head, and without all heads of a role."""
     if not len(test):
@@ -80,8 +77,8 @@ def measure_ablation(
         first_layer=analysis.role_map.first_layer,
         means=ablation.means(analysis.contributions),
         ablated=sets,
-        batch_size=config.roles.batch_size,
-        workers=config.data.workers,
+        batch_size=plan.roles.options.batch_size,
+        workers=plan.roles.workers,
     )
     count = len(roles) * len(roles[0])
     return {
@@ -99,8 +96,8 @@ def report(files: Workdir, analysis: Analysis, effects: dict[str, Any] | None, i
         np.savez_compressed(file, images=thumbnails["images"], top=thumbnails["top"])
     if effects is not None:
         files.write_json("ablation.json", effects)
-    files.write_text("heads.csv", _csv(head_rows(role_map, effects)))
-    files.write_text("descriptions.csv", _csv(description_rows(role_map)))
+    files.write_text("heads.csv", role_tables.heads_csv(role_map, effects))
+    files.write_text("descriptions.csv", role_tables.descriptions_csv(role_map))
     figures.draw_role_map(role_map, files.path / "role_map.png")
     figures.draw_entropy_histogram(role_map, files.path / "entropy.png")
     figures.draw_heads(role_map, thumbnails, files.path / "heads.png")
@@ -122,55 +119,6 @@ def top_images(contributions: np.ndarray, images: ImageSplit, size: int, count: 
     return {"images": np.stack(pictures), "top": top.reshape(places.shape)}
 
 
-def head_rows(role_map: dict[str, Any], effects: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """A row per head: layers from 1, heads from 0."""
-    rows = []
-    for index, row in enumerate(role_map["heads"]):
-        for head, values in enumerate(row):
-            rows.append(
-                {
-                    "layer": role_map["first_layer"] + index,
-                    "head": head,
-                    "role": role_map["roles"][index][head],
-                    "entropy_bits": role_map["entropy"][index][head],
-                    "cluster": _cluster_name(role_map, values["cluster"]),
-                    "share": values["share"],
-                    "explained": values["explained"],
-                    "accuracy_without": "" if effects is None else round(effects["heads"][index][head], 3),
-                }
-            )
-    return rows
-
-
-def description_rows(role_map: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row per head and description, in the order of picking."""
-    return [
-        {
-            "layer": role_map["first_layer"] + index,
-            "head": head,
-            "rank": rank,
-            "description": description["text"],
-            "variance": description["variance"],
-            "cluster": _cluster_name(role_map, description["cluster"]),
-        }
-        for index, row in enumerate(role_map["heads"])
-        for head, values in enumerate(row)
-        for rank, description in enumerate(values["descriptions"], start=1)
-    ]
-
-
-def _cluster_name(role_map: dict[str, Any], place: int) -> str:
-    return "none" if place < 0 else role_map["clusters"][place]["name"] or f"unnamed {place}"
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def _print(role_map: dict[str, Any]) -> None:
     """The roles and entropies as a table of layers and heads."""
     roles: Roles = role_map["roles"]
@@ -182,3 +130,22 @@ def _print(role_map: dict[str, Any]) -> None:
     for index, (row, entropies) in enumerate(zip(roles, role_map["entropy"], strict=True)):
         cells = [f"{role.removeprefix('attribute:')} {bits:.2f}" for role, bits in zip(row, entropies, strict=True)]
         print(f"layer {role_map['first_layer'] + index:>2}" + "".join(f"{cell:>{width}}" for cell in cells), flush=True)
+
+
+def describe(plan: AnalysisPlan, description: Description) -> None:
+    """The dry run: backbone, data and work."""
+    backbone = description.attempt(backbones.load, plan.backbone)
+    if backbone is None:
+        description.attempt(data.open_dataset, plan.roles.data)  # its problems come out all the same
+        return
+    description.section("Backbone", describe_backbone(backbone))
+    first = description.attempt(first_layer, backbone, plan.first_layer)
+    dataset = description.attempt(data.open_dataset, plan.roles.data)
+    if dataset is None:
+        return
+    prompts = description.attempt(data.class_prompts, plan.roles.data, dataset)
+    if prompts is not None:
+        description.section("Data", describe_dataset(dataset, prompts))
+    if first is not None:
+        rows = description.attempt(describe_analysis, plan.roles, backbone, dataset, first, plan.attributes)
+        description.section("Work", rows)

@@ -8,68 +8,73 @@ read are named in predictions.csv and at the end, with exit code 2; the others a
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from etils import epath
-from ml_collections import ConfigDict
 
+from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data import class_list, unlabelled
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError
-from dear_jax.evaluation.classifier import Classifier
+from dear_jax.evaluation.classifier import Classifier, tokenize
 from dear_jax.files.workdir import Workdir
+from dear_jax.jobs.description import Description, describe_backbone, describe_run
+from dear_jax.methods.adapter_file import Trained
 from dear_jax.report import predictions
 from dear_jax.report.predictions import WHOLE, ZERO_SHOT
-from dear_jax.setup import programs as setup
-from dear_jax.setup import runs as setup_runs
+from dear_jax.setup import runs
+from dear_jax.setup.backbones import DTYPES
+from dear_jax.setup.plans.predict import PredictionPlan, make_plan
+
+__all__ = ["describe", "make_plan", "run"]
 
 
-def run(config: ConfigDict, workdir: epath.Path) -> None:
-    """Classify the images of `config.images` among `config.classes`.
+def run(plan: PredictionPlan, workdir: epath.Path) -> None:
+    """Classify the plan's images among its classes.
 
     Raises:
-        UserError: a bad config value, run, class list or pattern; at the end, images that could not be read.
+        UserError: a bad run, class list or pattern; at the end, images that could not be read.
     """
-    setup.check(config)
-    images = open_images(config)
-    names = class_names(config)
+    images = open_images(plan)
+    names = class_names(plan)
     with Workdir(workdir) as files:
-        files.check_config(config)
-        trained, backbone = setup_runs.load_chosen(config)
+        files.check_config(plan.config)
+        trained, backbone = runs.load_chosen(plan.run, "predict")
         classifier = Classifier(
             trained,
             backbone,
             names,
-            template=config.data.template,
-            new_classes=config.fusion.new_classes,
-            dtype=config.compute.dtype,
-            matmul_precision=config.compute.matmul_precision,
-            batch_size=config.eval.batch_size,
-            workers=config.data.workers,
+            template=plan.template,
+            new_classes=plan.new_classes,
+            dtype=plan.dtype,
+            matmul_precision=plan.matmul_precision,
+            batch_size=plan.batch_size,
+            workers=plan.workers,
         )
         print(
             f"{len(images)} images, {len(classifier.classes)} classes, prompt {classifier.template!r}, adapter of "
             f"{trained.dataset}, variant {trained.names[0]}, {describe_seeds(trained.seeds)}.",
             flush=True,
         )
-        bad = classify(classifier, images, files, config.predict.shown)
+        bad = classify(classifier, images, files, plan.shown)
         print(f"All files of this run are in {files.path}.", flush=True)
     if bad:
         raise UserError(unlabelled.unreadable(bad, len(images)))
 
 
-def open_images(config: ConfigDict) -> ImageSplit:
+def open_images(plan: PredictionPlan) -> ImageSplit:
     """The user's images."""
-    if not config.images:
+    if not plan.images:
         raise UserError(
             "config.images is empty: give a folder, a pattern in quotes such as --config.images='photos/*.jpg', or a "
             "text file with a path per line."
         )
-    return unlabelled.gather(config.images, config.data.exif)
+    return unlabelled.gather(plan.images, plan.exif)
 
 
-def class_names(config: ConfigDict) -> tuple[str, ...] | None:
+def class_names(plan: PredictionPlan) -> tuple[str, ...] | None:
     """The classes that the user gives; none: those that the run was trained on."""
-    return class_list.parse(config.classes) if config.classes else None
+    return class_list.parse(plan.classes) if plan.classes else None
 
 
 def classify(classifier: Classifier, images: ImageSplit, files: Workdir, shown: int) -> list[str]:
@@ -109,3 +114,33 @@ def classify(classifier: Classifier, images: ImageSplit, files: Workdir, shown: 
 def describe_seeds(seeds: Sequence[int]) -> str:
     """Whose probabilities are given."""
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of the seeds {', '.join(map(str, seeds))}"
+
+
+def describe(plan: PredictionPlan, description: Description) -> None:
+    """The dry run: run, backbone, images and classes."""
+    loaded = description.attempt(runs.load_chosen, plan.run, "predict")
+    if loaded is not None:
+        trained, backbone = loaded
+        description.section("Backbone", describe_backbone(backbone))
+        description.attempt(runs.restore, trained, backbone, DTYPES[plan.dtype])
+        description.section("Run", describe_run(trained))
+    rows = description.attempt(_describe_images, plan) or {}
+    if loaded is not None:
+        rows |= description.attempt(_describe_classes, plan, *loaded) or {}
+    description.section("Data", rows)
+
+
+def _describe_images(plan: PredictionPlan) -> dict[str, Any]:
+    images = open_images(plan)
+    return {"images": f"{len(images)}, from {images.names[0]} to {images.names[-1]}"}
+
+
+def _describe_classes(plan: PredictionPlan, trained: Trained, backbone: Backbone) -> dict[str, Any]:
+    """The classes that they are told apart into."""
+    names = class_names(plan) or trained.class_names
+    texts, token_ids = tokenize(names, plan.template or trained.template, backbone)
+    return {
+        "classes": len(names),
+        "prompts": "; ".join(map(repr, texts[:3])),
+        "context": f"{token_ids.shape[1]} tokens",
+    }

@@ -16,7 +16,7 @@ both of ground truth that the world gives for free, lead the way; neither leaves
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,6 @@ import numpy as np
 import optax
 from etils import epath
 from jaxtyping import Array, Float
-from ml_collections import ConfigDict
 
 from dear_jax.clip import layers, text, vision
 from dear_jax.clip.checkpoints import weights
@@ -39,6 +38,10 @@ from dear_jax.data.world.scenes import NAMES, SIZES
 from dear_jax.data.world.tasks import TEMPLATE
 from dear_jax.files import storage
 from dear_jax.files.local_copy import local_folder, upload
+from dear_jax.jobs.description import Description
+from dear_jax.setup.plans.pretrain import PretrainingPlan, make_plan
+
+__all__ = ["describe", "make_plan", "run"]
 
 DENSE_NAMES = ("color", "shape", "texture", "object", "position")  # what the dense head is taught
 MAX_SCALE = 100.0  # of the logits, as CLIP clips it
@@ -49,9 +52,8 @@ EVALUATION_BATCH = 250
 Step = Callable[[Params, Any, Batch], tuple[Params, Any, dict[str, Array]]]
 
 
-def run(config: ConfigDict, workdir: epath.PathLike) -> None:
+def run(settings: PretrainingPlan, workdir: epath.PathLike) -> None:
     """Train, evaluate on held-out scenes, and write the checkpoint; prints progress."""
-    settings = config.pretrain
     target = storage.to_path(workdir) / "clip"
     directory = local_folder(target)
     directory.mkdir(parents=True, exist_ok=True)
@@ -83,7 +85,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> None:
     print(f"The checkpoint is {target}.", flush=True)
 
 
-def clip_architecture(settings: ConfigDict, token_ids: dict[str, int]) -> CLIPConfig:
+def clip_architecture(settings: PretrainingPlan, token_ids: dict[str, int]) -> CLIPConfig:
     """The architecture of the tiny CLIP: the pictures of the world, and OpenAI's activation and LayerNorm."""
 
     def tower(width: int, layer_count: int, heads: int) -> TowerConfig:
@@ -121,7 +123,7 @@ def initialize(clip_config: CLIPConfig, seed: int) -> Params:
     return {"clip": jax.tree.map(jnp.asarray, clip_params), "dense": head}
 
 
-def make_optimizer(settings: ConfigDict) -> optax.GradientTransformation:
+def make_optimizer(settings: PretrainingPlan) -> optax.GradientTransformation:
     """Muon (Jordan, 2024) for the towers' matrices, AdamW for the rest, at one learning rate.
 
     `consistent_rms` gives Muon's update the size of AdamW's (Liu et al., arXiv 2502.16982).
@@ -145,13 +147,13 @@ def make_optimizer(settings: ConfigDict) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(1.0), muon)
 
 
-def make_step(clip_config: CLIPConfig, optimizer: optax.GradientTransformation, settings: ConfigDict) -> Step:
+def make_step(clip_config: CLIPConfig, optimizer: optax.GradientTransformation, settings: PretrainingPlan) -> Step:
     """The pure training step: (params, optimizer state, batch) -> (params, state, losses by name)."""
     loss_weights = {"contrastive": 1.0, "attributes": settings.attribute_weight, "dense": settings.dense_weight}
 
     def total(params: Params, batch: Batch) -> tuple[Array, dict[str, Array]]:
         losses = compute_losses(params, clip_config, batch, settings.dense_layer)
-        return sum(loss_weights[name] * loss for name, loss in losses.items()), losses
+        return cast(Array, sum(loss_weights[name] * loss for name, loss in losses.items())), losses
 
     def step(params: Params, state: Any, batch: Batch) -> tuple[Params, Any, dict[str, Array]]:
         gradients, losses = jax.grad(total, has_aux=True)(params, batch)
@@ -170,7 +172,7 @@ def compute_losses(params: Params, clip_config: CLIPConfig, batch: Batch, dense_
     x = _unrolled(clip_config.vision, stack, x, 1, dense_layer)
     dense_logits = x[:, 1:] @ params["dense"]["kernel"] + params["dense"]["bias"][None, None]
     x = _unrolled(clip_config.vision, stack, x, dense_layer + 1, clip_config.vision.layers)
-    features = _unit(vision.project(clip_params, clip_config, x[:, 0]))
+    features = layers.unit(vision.project(clip_params, clip_config, x[:, 0]))
     captions, prompts = jnp.split(_encode_texts(clip_params, clip_config, token_ids), [len(images)])
     scale = jnp.minimum(jnp.exp(clip_params["logit_scale"]), MAX_SCALE)
     return {
@@ -213,7 +215,7 @@ def dense_loss(logits: Float[Array, "B P outputs"], coverage: Float[Array, "B P"
 def _unrolled(tower: TowerConfig, stack: Params, x: Array, first: int, last: int, mask: Array | None = None) -> Array:
     """Layers first..last one by one: on CPU a third faster than the scan, which compiles faster."""
     for layer in range(first, last + 1):
-        x, _ = layers.run_blocks(tower, layers.slice_layers(stack, layer, layer), x, mask)
+        x = layers.run_blocks(tower, layers.slice_layers(stack, layer, layer), x, mask)
     return x
 
 
@@ -221,11 +223,7 @@ def _encode_texts(clip_params: Params, clip_config: CLIPConfig, token_ids: Array
     x = text.embed(clip_params, clip_config, token_ids)
     stack = clip_params["text_model"]["encoder"]["layers"]
     x = _unrolled(clip_config.text, stack, x, 1, clip_config.text.layers, text.causal_mask(x.shape[1]))
-    return _unit(text.project(clip_params, clip_config, x, text.end_positions(token_ids, clip_config)))
-
-
-def _unit(x: Float[Array, "B d"]) -> Float[Array, "B d"]:
-    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+    return layers.unit(text.project(clip_params, clip_config, x, text.end_positions(token_ids, clip_config)))
 
 
 def evaluate(params: Params, clip_config: CLIPConfig, tokenizer: Tokenizer, scenes: int) -> dict[str, float]:
@@ -255,9 +253,22 @@ def _save(
     print(f"step {step}: {percentages}", flush=True)
 
 
-def _report(step: int, settings: ConfigDict, losses: dict[str, Array], start: float) -> None:
+def _report(step: int, settings: PretrainingPlan, losses: dict[str, Array], start: float) -> None:
     seconds = time.monotonic() - start
     values = "  ".join(f"{name} {float(value):.3f}" for name, value in losses.items())
     rate = step * settings.batch_size / seconds
     minutes = (settings.steps - step) * settings.batch_size / rate / 60
     print(f"step {step}  {values}  {rate:.0f} images/s  {minutes:.1f} min left", flush=True)
+
+
+def describe(plan: PretrainingPlan, description: Description) -> None:
+    """The dry run: the CLIP that would be made, and how."""
+    pictures = f"{SIZE} pixels in patches of {plan.patch_size}"
+    rows = {
+        "image": pictures,
+        "vision": f"{plan.vision_layers} layers, {plan.vision_heads} heads, width {plan.vision_width}",
+        "text": f"{plan.text_layers} layers, {plan.text_heads} heads, width {plan.text_width}",
+        "steps": f"{plan.steps:,} of {plan.batch_size} pictures",
+        "evaluation": f"{plan.eval_scenes:,} held-out pictures, {PARTIAL_SCENES:,} on the way",
+    }
+    description.section("Work", rows)

@@ -12,23 +12,24 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from ml_collections import ConfigDict
 
 from dear_jax import __version__
 from dear_jax.data import transforms, unlabelled
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError
-from dear_jax.evaluation import ranking as retrieval
-from dear_jax.evaluation.features import CLASS_PATH, Encoder
+from dear_jax.evaluation import ranking
+from dear_jax.evaluation.features import Encoder
 from dear_jax.files.workdir import Workdir
+from dear_jax.jobs.description import Description, describe_backbone, describe_run
 from dear_jax.methods.adapter_file import Trained
+from dear_jax.methods.contract import CLASS_PATH
 from dear_jax.report import contact_sheet, retrieval_tables
 from dear_jax.report.contact_sheet import Hit, Query, Ranking, Sheet
 from dear_jax.report.predictions import ZERO_SHOT, to_csv
-from dear_jax.setup import data as setup_data
-from dear_jax.setup import programs as setup
-from dear_jax.setup import runs as setup_runs
-from dear_jax.setup.programs import DTYPES
+from dear_jax.setup import data, runs
+from dear_jax.setup.plans.retrieve import RetrievalPlan, make_plan
+
+__all__ = ["describe", "make_plan", "run"]
 
 THUMBNAIL = 96  # pixels, at most
 
@@ -43,56 +44,56 @@ class Images:
     problems: tuple[str, ...]  # of the images left out
 
 
-def run(config: ConfigDict, workdir: epath.Path) -> None:
+def run(plan: RetrievalPlan, workdir: epath.Path) -> None:
     """Rank the gallery for every query, measure, and show.
 
     Raises:
-        UserError: a bad config value, run or data set; at the end, images of `config.images` that could not be read.
+        UserError: a bad run or data set; at the end, images of one's own that could not be read.
     """
-    setup.check(config)
     with Workdir(workdir) as files:
-        files.check_config(config)
-        trained, backbone = setup_runs.load_chosen(config)
-        splits, source = open_splits(config, files)
+        files.check_config(plan.config)
+        trained, backbone = runs.load_chosen(plan.run, "retrieve")
+        splits, source = open_splits(plan, files)
         print(f"{len(splits[0])} queries, {len(splits[1])} gallery images of {source['name']}.", flush=True)
-        encoder = Encoder(trained, backbone, DTYPES[config.compute.dtype], config.eval.batch_size, config.data.workers)
-        skip_bad = bool(config.images) or config.data.skip_bad
+        encoder = Encoder(trained, backbone, plan.backbone.compute_dtype, plan.batch_size, plan.workers)
+        skip_bad = bool(plan.images) or plan.data.places.skip_bad
         queries, gallery = (encode(encoder, split, source.get("class_names"), skip_bad) for split in splits)
         problems = [*queries.problems, *gallery.problems]
         if not (len(queries.split) and len(gallery.split)):
             raise UserError(unlabelled.unreadable(problems, sum(map(len, splits))))
 
-        results = {"data": source, **describe(trained), **measure(queries, gallery, config.retrieve.top)}
+        results = {"data": source, **describe_trained(trained), **measure(queries, gallery, plan.top)}
         files.write_json("retrieval.json", results | {"skipped": problems})
         table = retrieval_tables.markdown(results)
         files.write_text("retrieval.md", table)
-        files.write_text("rankings.csv", to_csv(ranking_rows(queries, gallery, config.retrieve.top)))
+        files.write_text("rankings.csv", to_csv(ranking_rows(queries, gallery, plan.top)))
         title = f"Retrieval by attribute: {source['name']}"
-        sheet = make_sheet(title, queries, gallery, config.retrieve, min(backbone.config.image_size, THUMBNAIL))
+        size = min(backbone.config.image_size, THUMBNAIL)
+        sheet = make_sheet(title, queries, gallery, shown=plan.shown, top=plan.top, size=size)
         files.write_bytes("contact_sheet.png", contact_sheet.to_png(sheet))
         files.write_text("contact_sheet.html", contact_sheet.to_html(sheet))
         print(
             f"\n{table}\nAll files of this run are in {files.path}; contact_sheet.html opens in a browser.", flush=True
         )
-    if problems and config.images:
+    if problems and plan.images:
         raise UserError(unlabelled.unreadable(problems, sum(map(len, splits))))
 
 
 def open_splits(
-    config: ConfigDict, files: Workdir | None = None
+    plan: RetrievalPlan, files: Workdir | None = None
 ) -> tuple[tuple[ImageSplit, ImageSplit], dict[str, Any]]:
     """Queries and gallery, and where they come from; images of one's own come without classes."""
-    options = config.retrieve
-    if options.query_images and not config.images:
+    if plan.query_images and not plan.images:
         raise UserError("config.retrieve.query_images needs a gallery: give config.images, too.")
-    if not config.images:
-        dataset = setup_data.open_dataset(config, files)
-        return draw(dataset.test, options.queries, options.seed), dict(dataset.notes)
-    gallery = unlabelled.gather(config.images, config.data.exif)
-    source = {"name": config.images, "source": "images"}
-    if options.query_images:
-        return (unlabelled.gather(options.query_images, config.data.exif), gallery), source
-    return draw(gallery, options.queries, options.seed), source
+    if not plan.images:
+        dataset = data.open_dataset(plan.data, files)
+        return draw(dataset.test, plan.queries, plan.seed), dict(dataset.notes)
+    exif = plan.data.places.exif
+    gallery = unlabelled.gather(plan.images, exif)
+    source = {"name": plan.images, "source": "images"}
+    if plan.query_images:
+        return (unlabelled.gather(plan.query_images, exif), gallery), source
+    return draw(gallery, plan.queries, plan.seed), source
 
 
 def draw(split: ImageSplit, queries: int, seed: int) -> tuple[ImageSplit, ImageSplit]:
@@ -122,7 +123,7 @@ def encode(encoder: Encoder, split: ImageSplit, class_names: list[str] | None, s
     return Images(kept, {ZERO_SHOT: np.concatenate(plain)[None], **by_path}, labels, problems)
 
 
-def describe(trained: Trained) -> dict[str, Any]:
+def describe_trained(trained: Trained) -> dict[str, Any]:
     """Whose features these are."""
     return {
         "trained_on": trained.dataset,
@@ -139,7 +140,7 @@ def measure(queries: Images, gallery: Images, top: int) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     for name, features in queries.features.items():
         seeds = [
-            retrieval.score(ours, theirs, labels, top)
+            ranking.score(ours, theirs, labels, top)
             for ours, theirs in zip(features, gallery.features[name], strict=True)
         ]
         scores[name] = {kind: _summarize([seed[kind] for seed in seeds]) for kind in labels}
@@ -147,16 +148,16 @@ def measure(queries: Images, gallery: Images, top: int) -> dict[str, Any]:
         "queries": len(queries.split),
         "gallery": len(gallery.split),
         "top": min(top, len(gallery.split)),
-        "queries_with_a_match": {kind: retrieval.matched(*pair) for kind, pair in labels.items()},
-        "chance": {kind: _summarize([retrieval.chance(*pair)]) for kind, pair in labels.items()},
+        "queries_with_a_match": {kind: ranking.matched(*pair) for kind, pair in labels.items()},
+        "chance": {kind: _summarize([ranking.chance(*pair)]) for kind, pair in labels.items()},
         "features": scores,
     }
 
 
-def _summarize(seeds: list[retrieval.Scores]) -> dict[str, Any]:
+def _summarize(seeds: list[ranking.Scores]) -> dict[str, Any]:
     """Percent: mean, population standard deviation and every seed, of both measures."""
     summary = {}
-    for measure in retrieval.Scores._fields:
+    for measure in ranking.Scores._fields:
         values = [100 * getattr(seed, measure) for seed in seeds]
         summary[measure] = {"mean": float(np.mean(values)), "std": float(np.std(values)), "seeds": values}
     return summary
@@ -165,7 +166,7 @@ def _summarize(seeds: list[retrieval.Scores]) -> dict[str, Any]:
 def top_of(queries: Images, gallery: Images, feature: str, top: int) -> tuple[np.ndarray, np.ndarray]:
     """Gallery places [Q, top] and cosines of the first seed."""
     ours, theirs = queries.features[feature][0], gallery.features[feature][0]
-    order = retrieval.ranking(ours, theirs, top)
+    order = ranking.ranking(ours, theirs, top)
     return order, np.einsum("qd,qtd->qt", ours, theirs[order])
 
 
@@ -180,10 +181,10 @@ def ranking_rows(queries: Images, gallery: Images, top: int) -> list[list[str]]:
     return rows
 
 
-def make_sheet(title: str, queries: Images, gallery: Images, options: ConfigDict, size: int) -> Sheet:
+def make_sheet(title: str, queries: Images, gallery: Images, *, shown: int, top: int, size: int) -> Sheet:
     """The first queries with what each feature finds, and whether it has the query's label."""
-    shown = min(options.shown, len(queries.split))
-    tops = {name: top_of(queries, gallery, name, options.top) for name in queries.features}
+    shown = min(shown, len(queries.split))
+    tops = {name: top_of(queries, gallery, name, top) for name in queries.features}
     used, places = np.unique(np.stack([order[:shown] for order, _ in tops.values()]), return_inverse=True)
     places = places.reshape(len(tops), shown, -1)
     splits = ((queries.split, range(shown)), (gallery.split, used.tolist()))
@@ -214,3 +215,23 @@ def _title(images: Images, index: int) -> str:
     """The name of an image and all that is known of it."""
     known = ", ".join(f"{kind}: {values[index]}" for kind, values in images.labels.items())
     return images.split.names[index] + (f" ({known})" if known else "")
+
+
+def describe(plan: RetrievalPlan, description: Description) -> None:
+    """The dry run: run, backbone, queries and gallery."""
+    loaded = description.attempt(runs.load_chosen, plan.run, "retrieve")
+    if loaded is not None:
+        trained, backbone = loaded
+        description.section("Backbone", describe_backbone(backbone))
+        description.attempt(runs.restore, trained, backbone, plan.backbone.compute_dtype)
+        description.section("Run", describe_run(trained))
+    description.section("Data", description.attempt(_describe_splits, plan))
+
+
+def _describe_splits(plan: RetrievalPlan) -> dict[str, Any]:
+    (queries, gallery), source = open_splits(plan)
+    known = ", ".join([*queries.attributes, *(["class"] if "class_names" in source else [])])
+    return {
+        "images": f"{len(queries)} queries, {len(gallery)} in the gallery, of {source['name']}",
+        "measured by": known or "nothing: no labels are known",
+    }

@@ -1,4 +1,4 @@
-"""The three losses of methods/dear section 4, all float32 scalars."""
+"""Losses that methods share, all float32 scalars."""
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +11,14 @@ def cross_entropy(logits: Float[Array, "B C"], labels: Int[Array, "B"]) -> Float
     return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1).mean()
 
 
-def cosine_distance(a: Float[Array, "N d"], b: Float[Array, "N d"]) -> Float[Array, ""]:
-    """Mean of 1 - cos(a_n, b_n) for rows of unit length; in [0, 2]. One side of L_reg."""
+def cosine_distance(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> Float[Array, ""]:
+    """Mean of 1 - cos(a_n, b_n) for rows of unit length; in [0, 2]."""
     return 1 - jnp.sum(a * b, axis=-1).mean()
 
 
-def absolute_distance(a: Float[Array, "N d"], b: Float[Array, "N d"]) -> Float[Array, ""]:
+def absolute_distance(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> Float[Array, ""]:
     """Mean absolute difference of the components, PromptSRC's form of the same."""
     return jnp.abs(a - b).mean()
 
 
-DISTANCES = {"cosine": cosine_distance, "l1": absolute_distance}  # the forms of L_reg
-
-
-def fusion(theta: Float[Array, "1+K"]) -> Float[Array, ""]:
-    """L_fusion = -log alpha_cls, alpha = softmax(theta): keeps the class path in use; at least 0."""
-    return -jax.nn.log_softmax(theta)[0]
+DISTANCES = {"cosine": cosine_distance, "l1": absolute_distance}  # between adapted and frozen features

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 
 from dear_jax import __version__
 from dear_jax.errors import UserError
@@ -19,11 +18,13 @@ from dear_jax.errors import UserError
 SHOWN = 12  # differences in a message
 
 
-def check_alike(config: ConfigDict, data: Mapping[str, Any], fingerprint: str, version: str = __version__) -> None:
+def check_alike(
+    config: Mapping[str, Any], data: Mapping[str, Any], fingerprint: str, version: str = __version__
+) -> None:
     """Compare with all other processes; every process must call this, and all of them get the same answer.
 
     Args:
-        config: the resolved config.
+        config: the resolved config, nested.
         data: where images, class names and splits come from, as in results.json: with the numbers of images, the class
             names, `listing_sha256` of labels and names of the images, and which were left out.
         fingerprint: of the backbone.
@@ -44,10 +45,10 @@ def check_alike(config: ConfigDict, data: Mapping[str, Any], fingerprint: str, v
         )
 
 
-def _shared(config: ConfigDict) -> dict[str, Any]:
+def _shared(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config without the one key that tells the processes apart."""
-    values: dict[str, Any] = config.to_dict()
-    return values | {"compute": {key: value for key, value in values.get("compute", {}).items() if key != "process"}}
+    compute = {key: value for key, value in config.get("compute", {}).items() if key != "process"}
+    return {**config, "compute": compute}
 
 
 def gather(facts: Any) -> list[Any]:

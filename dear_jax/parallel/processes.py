@@ -5,68 +5,93 @@ files and prints.
 """
 
 import contextlib
+import dataclasses
 import os
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from ml_collections import ConfigDict
 
 from dear_jax.errors import UserError
-from dear_jax.files.workdir import Workdir
-from dear_jax.parallel import agreement as hosts
+from dear_jax.files.workdir import RunConfig, Workdir
+from dear_jax.parallel import agreement
 
-JOBS = ("train", "evaluate")  # that several processes can run together
 LOST = 75  # exit code after another process was lost: the same command may be tried again
 HEARTBEAT_SECONDS = 30  # after which a process that is not heard of counts as dead, and the others stop
 
 
-def start(config: ConfigDict) -> None:
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """The processes of a job: the keys of `config.compute` that say how they find each other."""
+
+    coordinator: str = ""  # HOST:PORT of process 0
+    processes: int = 0
+    process: int = -1  # which of them this is
+    distributed: bool = False  # find the three above from a TPU pod, Slurm or Open MPI
+    coordinator_timeout: int = 300  # seconds
+
+    @property
+    def given(self) -> tuple[bool, bool, bool]:
+        """Which of the first three are given."""
+        return bool(self.coordinator), self.processes > 0, self.process >= 0
+
+    @property
+    def several(self) -> bool:
+        """Whether several processes are asked for."""
+        return any(self.given) or self.distributed
+
+
+def start(cluster: Cluster, job: str, together: bool) -> None:
     """Join the other processes, before anything else is done with JAX; a plain run has none.
+
+    Args:
+        cluster: how they find each other.
+        job: the name of the job.
+        together: whether it is one that several processes can run together.
 
     Raises:
         UserError: keys that contradict each other; a coordinator that cannot be reached in time.
     """
-    compute = config.compute
-    given = (bool(compute.coordinator), compute.processes > 0, compute.process >= 0)
-    if not any(given) and not compute.distributed:
+    given = cluster.given
+    if not cluster.several:
         return
-    if config.job not in JOBS:
+    if not together:
         raise UserError(
-            f"config.job={config.job} runs in one process: leave config.compute.coordinator, .processes, .process and "
-            f".distributed alone. Several processes run {' and '.join(JOBS)}."
+            f"config.job={job} runs in one process: leave config.compute.coordinator, .processes, .process and "
+            ".distributed alone. Several processes run train and evaluate."
         )
     if any(given) and not all(given):
         raise UserError(
             "config.compute.coordinator (HOST:PORT of process 0), config.compute.processes (how many) and "
             "config.compute.process (which of them this is, from 0) go together, found "
-            f"{compute.coordinator!r}, {compute.processes} and {compute.process}. Give all three, or none and "
+            f"{cluster.coordinator!r}, {cluster.processes} and {cluster.process}. Give all three, or none and "
             "config.compute.distributed=true on a TPU pod or under Slurm."
         )
-    _check(compute, all(given))
-    arguments = (
-        dict(coordinator_address=compute.coordinator, num_processes=compute.processes, process_id=compute.process)
+    _check(cluster)
+    arguments: dict[str, Any] = (
+        dict(coordinator_address=cluster.coordinator, num_processes=cluster.processes, process_id=cluster.process)
         if all(given)
         else {}
     )
     # JAX ends the process itself, with a stack trace, when its own time is up: so ours comes first.
-    limit = threading.Timer(compute.coordinator_timeout, _give_up, [_describe_failure(compute, "the time is up")])
+    limit = threading.Timer(cluster.coordinator_timeout, _give_up, [_describe_failure(cluster, "the time is up")])
     limit.daemon = True
     limit.start()
     try:
         jax.distributed.initialize(
             **arguments,
-            initialization_timeout=compute.coordinator_timeout + HEARTBEAT_SECONDS,
+            initialization_timeout=cluster.coordinator_timeout + HEARTBEAT_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
-        raise UserError(_describe_failure(compute, reason)) from error
+        raise UserError(_describe_failure(cluster, reason)) from error
     finally:
         limit.cancel()
 
@@ -77,40 +102,41 @@ def _give_up(message: str) -> None:
     os._exit(2)
 
 
-def _check(compute: ConfigDict, given: bool) -> None:
-    host, colon, port = compute.coordinator.rpartition(":")
+def _check(cluster: Cluster) -> None:
+    host, colon, port = cluster.coordinator.rpartition(":")
+    given = all(cluster.given)
     if given and not (host and colon and port.isdigit() and 0 < int(port) < 65536):
         raise UserError(
-            f"config.compute.coordinator is {compute.coordinator!r}, expected HOST:PORT, such as 10.0.0.1:8476."
+            f"config.compute.coordinator is {cluster.coordinator!r}, expected HOST:PORT, such as 10.0.0.1:8476."
         )
-    if given and compute.process >= compute.processes:
+    if given and cluster.process >= cluster.processes:
         raise UserError(
-            f"config.compute.process is {compute.process}, expected 0 to {compute.processes - 1}, because "
-            f"config.compute.processes is {compute.processes}."
+            f"config.compute.process is {cluster.process}, expected 0 to {cluster.processes - 1}, because "
+            f"config.compute.processes is {cluster.processes}."
         )
-    if compute.coordinator_timeout < 1:
+    if cluster.coordinator_timeout < 1:
         raise UserError(
-            f"config.compute.coordinator_timeout is {compute.coordinator_timeout}, expected 1 second or more."
+            f"config.compute.coordinator_timeout is {cluster.coordinator_timeout}, expected 1 second or more."
         )
 
 
-def _describe_failure(compute: ConfigDict, reason: str) -> str:
-    if not compute.coordinator:
+def _describe_failure(cluster: Cluster, reason: str) -> str:
+    if not cluster.coordinator:
         return (
             f"config.compute.distributed: the processes of this job could not be found or joined ({reason}). It works "
             "on a TPU pod and under Slurm or Open MPI; elsewhere give config.compute.coordinator, .processes and "
             ".process."
         )
-    if compute.process == 0:
+    if cluster.process == 0:
         return (
-            f"process 0 waited {compute.coordinator_timeout} seconds at {compute.coordinator} for "
-            f"{compute.processes} processes, and they did not all come ({reason}). Start every process with the same "
+            f"process 0 waited {cluster.coordinator_timeout} seconds at {cluster.coordinator} for "
+            f"{cluster.processes} processes, and they did not all come ({reason}). Start every process with the same "
             "config.compute.coordinator and .processes, and each with its own .process; the port must be free; "
             "config.compute.coordinator_timeout is the limit."
         )
     return (
-        f"the coordinator {compute.coordinator} could not be reached, or not all {compute.processes} processes came, "
-        f"within {compute.coordinator_timeout} seconds ({reason}). Check that process 0 runs on that host with this "
+        f"the coordinator {cluster.coordinator} could not be reached, or not all {cluster.processes} processes came, "
+        f"within {cluster.coordinator_timeout} seconds ({reason}). Check that process 0 runs on that host with this "
         "port and that no firewall is between; config.compute.coordinator_timeout is the limit."
     )
 
@@ -132,7 +158,7 @@ def together() -> Iterator[None]:
         yield
     except UserError as caught:
         error = caught
-    messages = hosts.gather(str(error) if error else "") if jax.process_count() > 1 else []
+    messages = agreement.gather(str(error) if error else "") if jax.process_count() > 1 else []
     if error:
         raise error
     for process, message in enumerate(messages):
@@ -141,7 +167,7 @@ def together() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_workdir(config: ConfigDict, path: epath.Path) -> Iterator[tuple[Workdir, str]]:
+def open_workdir(config: RunConfig, path: epath.Path) -> Iterator[tuple[Workdir, str]]:
     """The workdir, which the first process alone locks and writes, and the SHA-256 of its config.json."""
     with contextlib.ExitStack() as stack:
         with together():

@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from dear_jax.errors import UserError
+
 REPLICATED = PartitionSpec()
 RUNS = PartitionSpec("run")  # leaves [S, ...]
 RUN_IMAGES = PartitionSpec("run", "data")  # leaves [S, B, ...]
@@ -49,8 +51,12 @@ def make_layout(
         classes: C, whose prompts each run encodes.
         devices: all of all processes if None.
         shape: sizes of "run" and "data" whose product is the number of devices; empty: chosen.
+
+    Raises:
+        UserError: `shape` (config.compute.mesh) does not fit the devices.
     """
     devices = jax.devices() if devices is None else devices
+    _check_shape(shape, len(devices))
 
     def work(choice: tuple[int, Specs]) -> float:
         run, specs = choice
@@ -62,6 +68,16 @@ def make_layout(
     # The first of equals: what is spread over "run" needs no communication.
     run, specs = min(((run, specs) for specs in (BY_SEED, BY_VARIANT) for run in sizes), key=work)
     return Mesh(np.asarray(devices).reshape(run, -1), ("run", "data")), specs
+
+
+def _check_shape(shape: Sequence[int], devices: int) -> None:
+    if shape and not (len(shape) == 2 and min(shape) >= 1 and shape[0] * shape[1] == devices):
+        fitting = [(run, devices // run) for run in range(1, devices + 1) if devices % run == 0]
+        raise UserError(
+            f"config.compute.mesh is {tuple(shape)}, expected the sizes of the axes run and data, whose product is the "
+            f"{devices} device{'s' * (devices > 1)} of this job: one of {', '.join(map(str, fitting))}, or () to have "
+            "it chosen."
+        )
 
 
 def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:

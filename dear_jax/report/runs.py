@@ -12,15 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
 
-# The columns that a protocol's results have at least; the last two have one more for every target data set.
-COLUMNS = {
-    "base2new": ("base", "new", "hm"),
-    "few_shot": ("accuracy",),
-    "cross_dataset": ("average",),
-    "domain_generalization": ("average",),
-}
 Scores = dict[str, float]  # column -> accuracy in percent
 
 
@@ -30,7 +24,7 @@ class Run:
 
     Attributes:
         folder: its workdir.
-        protocol: a key of `COLUMNS`.
+        protocol: a key of `PROTOCOLS`.
         dataset: what it was measured on; of a transfer, the data set before the targets.
         backbone: as the config named it.
         shots: training images per class.
@@ -136,10 +130,10 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _to_run(folder: Path, config: dict[str, Any], results: Mapping[str, Any]) -> Run:
     protocol = results["protocol"]
-    if protocol not in COLUMNS:
-        raise ValueError(f"protocol {protocol!r} is none of {', '.join(COLUMNS)}")
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol {protocol!r} is none of {', '.join(PROTOCOLS)}")
     columns = tuple(results["zero_shot"])
-    absent = [column for column in COLUMNS[protocol] if column not in columns]
+    absent = [column for column in PROTOCOLS[protocol].columns if column not in columns]
     if absent:
         raise ValueError(f"zero_shot has no {', '.join(absent)}")
     variants = {

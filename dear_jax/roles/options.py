@@ -57,3 +57,8 @@ class Options:
         ]
         if problems:
             raise UserError("; ".join(problems) + ".")
+
+
+def deeper_third(layers: int) -> int:
+    """First layer of a tower's deeper third, J: 9 of 12, as in the paper; 17 of 24."""
+    return 2 * layers // 3 + 1

@@ -1,4 +1,4 @@
-"""From a config to the classes and images of a job."""
+"""From a config to the plan of what is trained on and classified, and from the plan to classes and images."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,118 +10,111 @@ from ml_collections import ConfigDict
 from dear_jax.clip import tokenizer as tokenizers
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data import prompts, splits
-from dear_jax.data.image_dataset import ImageDataset, ImageSplit
+from dear_jax.data.class_set import ClassSet, Task
+from dear_jax.data.image_dataset import ImageDataset
 from dear_jax.data.loading import Places, load_dataset
+from dear_jax.data.protocols import PROTOCOLS, Protocol
 from dear_jax.data.skipping import Checked
 from dear_jax.errors import UserError
 from dear_jax.files.workdir import DRAWN_SPLITS, Workdir
-
-TRANSFERS = ("cross_dataset", "domain_generalization")  # protocols that also evaluate on other data sets
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassSet:
-    """Classes that are told apart from each other, and their test images."""
-
-    class_names: tuple[str, ...]
-    template: str  # of the prompts, with one {} for the class name
-    prompts: tuple[str, ...]  # what the text tower reads, one per class
-    token_ids: np.ndarray  # int32 [C, T], cut to the longest prompt
-    test: ImageSplit
+from dear_jax.setup import values
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-    """What a training run learns from and is measured on."""
+class DataPlan:
+    """What is trained on and what is classified: keys of `config.data`, `.seeds`, `.protocol` and `.eval`."""
 
-    train: tuple[ImageSplit, ...]  # one few-shot draw per seed
-    classes: dict[str, ClassSet]  # the first is the one trained on
-    data: dict[str, Any]  # where images, names and splits come from, for results.json
-    batch_size: int  # images per seed and step: the config's, or all images where there are fewer, as in Dassl
+    dataset: str  # a row of data/datasets.py
+    places: Places
+    template: str  # empty: the data set's own
+    shots: int
+    seeds: tuple[int, ...]
+    batch_size: int  # images per seed and step, where there are as many
+    protocol: Protocol
+    targets: tuple[str, ...]  # data sets that a protocol with `transfers` also measures on
 
-    @property
-    def trained_on(self) -> ClassSet:
-        """The classes of the training images."""
-        return next(iter(self.classes.values()))
+
+def read(config: ConfigDict) -> DataPlan:
+    """The plan of a config."""
+    data = config.data
+    return DataPlan(
+        data.dataset,
+        values.read(Places, data),
+        data.template,
+        data.shots,
+        tuple(config.seeds),
+        config.train.batch_size,
+        PROTOCOLS[config.protocol],
+        tuple(config.eval.datasets),
+    )
 
 
-def load_task(config: ConfigDict, backbone: Backbone, files: Workdir | None = None) -> Task:
-    """The few-shot draws and the class sets of the config's protocol and data set (methods/dear section 5).
+def load_task(plan: DataPlan, backbone: Backbone, files: Workdir | None = None) -> Task:
+    """The few-shot draws and the class sets of a protocol and data set (methods/dear section 5).
 
     CoOp's draw is over all classes; base-to-new then keeps the base half. Splits that had to be drawn are kept in
     `files`, for a second start.
     """
-    dataset = open_dataset(config, files)
+    dataset = open_dataset(plan, files)
     if not len(dataset.train):
         raise UserError(f"{dataset.name} has test images only: training needs a data set with training images.")
-    _report_short_classes(dataset, config.data.shots)
-    kept = next(iter(_label_sets(config, dataset).values()))
-    drawn = [_draw(dataset, config.data.shots, seed, kept) for seed in config.seeds]
+    _report_short_classes(dataset, plan.shots)
+    kept = next(iter(plan.protocol.class_sets(dataset).values()))
+    drawn = [_draw(dataset, plan.shots, seed, kept) for seed in plan.seeds]
     skipped: dict[str, Any] = {}
-    if config.data.skip_bad:
+    if plan.places.skip_bad:
         dataset, drawn, skipped = _skip_bad(dataset, drawn)
     train = tuple(dataset.train.subset(indices).keep_classes(kept) for indices in drawn)
-    classes, data = _class_sets(config, backbone, dataset, skipped)
-    return Task(train, classes, data, min(config.train.batch_size, len(train[0])))
+    classes, data = _class_sets(plan, backbone, dataset, skipped)
+    return Task(train, classes, data, min(plan.batch_size, len(train[0])))
 
 
 def load_classes(
-    config: ConfigDict, backbone: Backbone, files: Workdir | None = None
+    plan: DataPlan, backbone: Backbone, files: Workdir | None = None
 ) -> tuple[dict[str, ClassSet], dict[str, Any]]:
-    """The class sets of the config's protocol and data set, and the data's notes: what an evaluation needs."""
-    dataset = open_dataset(config, files)
+    """The class sets of a protocol and data set, and the data's notes: what an evaluation needs."""
+    dataset = open_dataset(plan, files)
     skipped: dict[str, Any] = {}
-    if config.data.skip_bad:
+    if plan.places.skip_bad:
         dataset, _, skipped = _skip_bad(dataset, [])
-    return _class_sets(config, backbone, dataset, skipped)
-
-
-def _label_sets(config: ConfigDict, dataset: ImageDataset) -> dict[str, Sequence[int]]:
-    """The labels of each class set of the data set, the one trained on first."""
-    if config.protocol == "base2new":
-        labels = dataset.train.labels if len(dataset.train) else dataset.test.labels
-        return dict(zip(("base", "new"), splits.base_new(labels), strict=True))
-    name = "accuracy" if config.protocol == "few_shot" else dataset.name
-    return {name: range(len(dataset.class_names))}
+    return _class_sets(plan, backbone, dataset, skipped)
 
 
 def _class_sets(
-    config: ConfigDict, backbone: Backbone, dataset: ImageDataset, skipped: Mapping[str, Any]
+    plan: DataPlan, backbone: Backbone, dataset: ImageDataset, skipped: Mapping[str, Any]
 ) -> tuple[dict[str, ClassSet], dict[str, Any]]:
     """What is classified, and on which images: of the data set, and of those that the protocol transfers to."""
-    template = config.data.template or dataset.template
+    template = plan.template or dataset.template
     classes = {
         name: _class_set(dataset.keep_classes(labels), template, backbone)
-        for name, labels in _label_sets(config, dataset).items()
+        for name, labels in plan.protocol.class_sets(dataset).items()
     }
     data = dict(dataset.notes) | ({"skipped": dict(skipped)} if skipped else {})
-    if config.protocol in TRANSFERS:
+    if plan.protocol.transfers:
         data["targets"] = {}
-        for name in config.eval.datasets:
-            target = load_dataset(name, places_of(config))
+        for name in plan.targets:
+            target = load_dataset(name, plan.places)
             data["targets"][name] = dict(target.notes)
-            if config.data.skip_bad:
+            if plan.places.skip_bad:
                 target, _, data["targets"][name]["skipped"] = _skip_bad(target, [])
             classes[name] = _class_set(target, target.template, backbone)
     return classes, data
 
 
-def open_dataset(config: ConfigDict, files: Workdir | None = None) -> ImageDataset:
-    """The data set that the config names; splits that had to be drawn are kept in `files`, for a second start."""
-    places = places_of(config)
+def open_dataset(plan: DataPlan, files: Workdir | None = None) -> ImageDataset:
+    """The data set of a plan; splits that had to be drawn are kept in `files`, for a second start."""
     if files is None:
-        return load_dataset(config.data.dataset, places)
+        return load_dataset(plan.dataset, plan.places)
     kept = files.read_json(DRAWN_SPLITS) if (files.path / DRAWN_SPLITS).exists() else None
-    dataset = load_dataset(config.data.dataset, places, kept)
+    dataset = load_dataset(plan.dataset, plan.places, kept)
     if dataset.drawn_splits and kept is None:
         files.write_json(DRAWN_SPLITS, dataset.drawn_splits)
     return dataset
 
 
-def places_of(config: ConfigDict) -> Places:
-    """Where the config says that the images are."""
-    data = config.data
-    return Places(data.source, data.root, data.splits, data.split_seed, data.skip_bad, data.exif)
+def class_prompts(plan: DataPlan, dataset: ImageDataset) -> list[str]:
+    """The prompts of all classes of a data set, under the plan's template or its own."""
+    return prompts.prompts(dataset.class_names, plan.template or dataset.template, dataset.distinct_names)
 
 
 def _draw(dataset: ImageDataset, shots: int, seed: int, kept: Sequence[int]) -> np.ndarray:

@@ -1,7 +1,4 @@
-"""Which role map a run uses: the one it names, the shipped one, or one made first from its own training images.
-
-Like `setup.py` it reads a config, and nothing below it does.
-"""
+"""Which role map a run uses: the one it names, the shipped one, or one made first from its own training images."""
 
 import dataclasses
 import hashlib
@@ -13,96 +10,142 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from dear_jax.clip.checkpoints.weights import Backbone
-from dear_jax.data.image_dataset import ImageDataset
 from dear_jax.errors import UserError
 from dear_jax.files import storage
 from dear_jax.files.local_copy import local_folder
 from dear_jax.files.workdir import Workdir
-from dear_jax.methods.dear.model import Model
 from dear_jax.parallel import processes
 from dear_jax.roles import role_map as role_maps
-from dear_jax.roles.analysis import Inputs, analyse, prepare
-from dear_jax.roles.options import Options
-from dear_jax.setup import data as setup_data
+from dear_jax.roles.analysis import analyse
+from dear_jax.roles.options import Options, deeper_third
+from dear_jax.roles.role_map import GENERALIZATION, Roles
+from dear_jax.setup import data, values
+from dear_jax.setup.data import DataPlan
 
 
-def mapped_roles(config: ConfigDict, backbone: Backbone, model: Model) -> role_maps.Roles:
-    """The roles of the map that is named, else of the shipped one, else of one that is made first and kept."""
-    path = config.mask.role_map
-    if not path and jax.process_count() > 1:
-        with processes.together():  # the first process makes it, the others find it
-            if processes.is_first() and not find_role_map(config, backbone, model):
-                _make_role_map(config, backbone, model)
-    path = path or find_role_map(config, backbone, model)
-    role_map = role_maps.load(path) if path else _make_role_map(config, backbone, model)
-    role_maps.check(role_map, **_wanted(backbone, model))
-    return role_map.roles
+@dataclasses.dataclass(frozen=True)
+class RolePlan:
+    """How role maps are made, and of which images: keys of `config.roles` and `.data`."""
+
+    options: Options
+    cache: str  # folder of the maps that training jobs make
+    data: DataPlan
+    workers: int
 
 
-def find_role_map(config: ConfigDict, backbone: Backbone, model: Model) -> epath.Path | None:
-    """The shipped map if it is of this backbone, layers and attributes, or one that an earlier run has made."""
-    shipped = role_maps.load(role_maps.EMBEDDED)
-    if role_maps.fits(shipped, **_wanted(backbone, model)):
-        return role_maps.EMBEDDED
-    made = role_map_path(config, backbone, model)
-    return made if made.exists() else None
+def read(config: ConfigDict) -> RolePlan:
+    """The plan of a config."""
+    return RolePlan(values.read(Options, config.roles), config.roles.cache, data.read(config), config.data.workers)
 
 
-def _wanted(backbone: Backbone, model: Model) -> dict[str, Any]:
-    tower, structure = model.config.vision, model.structure
-    return {
-        "fingerprint": backbone.fingerprint,
-        "first_layer": structure.vision_layer,
-        "layers": tower.layers - structure.vision_layer + 1,
-        "heads": tower.heads,
-        "attributes": structure.attributes,
-    }
+def first_layer(backbone: Backbone, asked: int | None) -> int:
+    """J of an analysis: the layer that is asked for, else that of the deeper third.
+
+    Raises:
+        UserError: the backbone has no such layer.
+    """
+    layers = backbone.config.vision.layers
+    layer = deeper_third(layers) if asked is None else asked
+    if not 1 <= layer <= layers:
+        raise UserError(f"config.roles.first_layer is {layer}: expected 1 to {layers}, the layers of the backbone.")
+    return layer
 
 
-def _make_role_map(config: ConfigDict, backbone: Backbone, model: Model) -> role_maps.RoleMap:
-    """From the training images of the config's data set; the next run with the same settings finds it again."""
-    path = role_map_path(config, backbone, model)
-    print(
-        f"No role map is known for backbone {backbone.name} ({backbone.fingerprint}), layers "
-        f"{model.structure.vision_layer} to {model.config.vision.layers} and the attributes "
-        f"{', '.join(model.structure.attributes)}: making one from the training images of {config.data.dataset}.",
-        flush=True,
-    )
-    with _hold(local_folder(path.with_suffix(".partial"))) as files:
-        analysis = analyse(
-            backbone,
-            setup_data.open_dataset(config),
-            first_layer=model.structure.vision_layer,
-            attributes=model.structure.attributes,
-            options=role_options(config),
-            folder=files.path,
-            skip_bad=config.data.skip_bad,
-            workers=config.data.workers,
+class RoleMaps:
+    """The role maps of a backbone. Where `make` is false none is made: what would be is noted, and stood in for."""
+
+    def __init__(self, plan: RolePlan, backbone: Backbone, make: bool = True) -> None:
+        self.plan, self.backbone, self.make = plan, backbone, make
+        self.found: dict[str, str] = {}  # path -> what is to be said of it
+        self.missing: dict[epath.Path, tuple[int, tuple[str, ...]]] = {}  # path -> first layer and attributes
+
+    def roles(self, named: str, first_layer: int, attributes: tuple[str, ...]) -> Roles:
+        """The roles of the map that is named, else of the shipped one, else of one that is made first and kept.
+
+        Raises:
+            UserError: the map is of another backbone, of other layers or attributes, or cannot be read or made.
+        """
+        wanted = self._wanted(first_layer, attributes)
+        if not named and not self.make:
+            path = self._find(wanted)
+            if path is None:
+                path = self._path(first_layer, attributes)
+                self.found[str(path)] = f"to be made from the training images of {self.plan.data.dataset}"
+                self.missing[path] = (first_layer, attributes)
+                return NoRoleMaps(self.backbone.config.vision.layers, wanted["heads"]).roles("", first_layer, ())
+            self.found[str(path)] = "found"
+        if not named and jax.process_count() > 1:
+            with processes.together():  # the first process makes it, the others find it
+                if processes.is_first() and not self._find(wanted):
+                    self._make(first_layer, attributes)
+        path = named or self._find(wanted)
+        role_map = role_maps.load(path) if path else self._make(first_layer, attributes)
+        role_maps.check(role_map, **wanted)
+        return role_map.roles
+
+    def _find(self, wanted: dict[str, Any]) -> epath.Path | None:
+        """The shipped map if it fits, or one that an earlier run has made."""
+        if role_maps.fits(role_maps.load(role_maps.EMBEDDED), **wanted):
+            return role_maps.EMBEDDED
+        made = self._path(wanted["first_layer"], wanted["attributes"])
+        return made if made.exists() else None
+
+    def _wanted(self, first_layer: int, attributes: tuple[str, ...]) -> dict[str, Any]:
+        tower = self.backbone.config.vision
+        return {
+            "fingerprint": self.backbone.fingerprint,
+            "first_layer": first_layer,
+            "layers": tower.layers - first_layer + 1,
+            "heads": tower.heads,
+            "attributes": attributes,
+        }
+
+    def _make(self, first_layer: int, attributes: tuple[str, ...]) -> role_maps.RoleMap:
+        """From the training images of the plan's data set; the next run with the same settings finds it again."""
+        path, backbone, plan = self._path(first_layer, attributes), self.backbone, self.plan
+        print(
+            f"No role map is known for backbone {backbone.name} ({backbone.fingerprint}), layers "
+            f"{first_layer} to {backbone.config.vision.layers} and the attributes "
+            f"{', '.join(attributes)}: making one from the training images of {plan.data.dataset}.",
+            flush=True,
         )
-        analysis.role_map.save(path)
-        shutil.rmtree(files.path)
-    print(f"The role map is {path}; later runs with these settings find it there.", flush=True)
-    return analysis.role_map
+        with _hold(local_folder(path.with_suffix(".partial"))) as files:
+            analysis = analyse(
+                backbone,
+                data.open_dataset(plan.data),
+                first_layer=first_layer,
+                attributes=attributes,
+                options=plan.options,
+                folder=files.path,
+                skip_bad=plan.data.places.skip_bad,
+                workers=plan.workers,
+            )
+            analysis.role_map.save(path)
+            shutil.rmtree(files.path)
+        print(f"The role map is {path}; later runs with these settings find it there.", flush=True)
+        return analysis.role_map
+
+    def _path(self, first_layer: int, attributes: tuple[str, ...]) -> epath.Path:
+        """Where the map of this backbone, these images and these settings (and what their files say) is kept."""
+        plan = self.plan
+        options = dataclasses.asdict(plan.options)
+        given = [storage.to_path(name) for name in (options["bank"], options["anchors"])]
+        texts = [file.read_bytes() for file in given if file.is_file()]
+        key = (options, texts, plan.data.places, first_layer, attributes)
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
+        return storage.to_path(plan.cache) / f"{plan.data.dataset}-{self.backbone.fingerprint}-{digest}.json"
 
 
-def role_map_path(config: ConfigDict, backbone: Backbone, model: Model) -> epath.Path:
-    """Where the map of this backbone, these images and these settings (and what their files say) is kept."""
-    options = dataclasses.asdict(role_options(config))
-    given = [storage.to_path(name) for name in (options["bank"], options["anchors"])]
-    texts = [file.read_bytes() for file in given if file.is_file()]
-    key = (options, texts, setup_data.places_of(config), model.structure.vision_layer, model.structure.attributes)
-    digest = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
-    return storage.to_path(config.roles.cache) / f"{config.data.dataset}-{backbone.fingerprint}-{digest}.json"
+@dataclasses.dataclass(frozen=True)
+class NoRoleMaps:
+    """Stands in for role maps where only shapes count: every head has the same role."""
 
+    layers: int  # L
+    heads: int
 
-def role_inputs(config: ConfigDict, backbone: Backbone, model: Model, dataset: ImageDataset) -> Inputs:
-    """What a role map would be made of, checked without a look at any image."""
-    return prepare(backbone, dataset.train, model.structure.attributes, role_options(config))
-
-
-def role_options(config: ConfigDict) -> Options:
-    """The settings of the analysis."""
-    return Options(**{field.name: config.roles[field.name] for field in dataclasses.fields(Options)})
+    def roles(self, named: str, first_layer: int, attributes: tuple[str, ...]) -> Roles:
+        """A table of the right shape."""
+        return ((GENERALIZATION,) * self.heads,) * (self.layers - first_layer + 1)
 
 
 def _hold(path: epath.Path) -> Workdir:

@@ -1,5 +1,10 @@
-"""From a config to the trained run that it names (`config.run`), and its backbone."""
+"""From the trained run that a job names (`config.run`) to its adapters, ready to run on their backbone."""
 
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dear_jax.clip.checkpoints import weights
@@ -7,46 +12,104 @@ from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.errors import UserError
 from dear_jax.files import storage
 from dear_jax.files.workdir import DRAWN_SPLITS, Workdir, read_json
-from dear_jax.methods import adapter_file as adapters
-from dear_jax.methods.adapter_file import Trained
-from dear_jax.setup import programs as setup
+from dear_jax.methods import adapter_file
+from dear_jax.methods.adapter_file import Adapters, Part, Trained
+from dear_jax.setup import backbones, methods
+from dear_jax.setup.backbones import BackbonePlan
+from dear_jax.setup.data import DataPlan
 
 
-def load(config: ConfigDict) -> tuple[Trained | None, Backbone]:
-    """The run's adapters with the backbone that they were trained on; without a run, the config's backbone.
+@dataclasses.dataclass(frozen=True)
+class RunChoice:
+    """Which trained run, and what of it: keys of the config."""
 
-    With a run, its own backbone, image size, tokens and masks count, whatever the config's keys for them say.
+    run: str  # workdir or adapter file; empty: none, zero-shot CLIP
+    backbone: str  # its backbone's folder, where that has moved
+    variant: str  # empty: the first
+    seed: int | None  # None: all
+
+
+def read(config: ConfigDict) -> RunChoice:
+    """The choice of a config."""
+    return RunChoice(config.run, config.run_backbone, config.run_variant, config.run_seed)
+
+
+def load(choice: RunChoice, plan: BackbonePlan) -> tuple[Trained | None, Backbone]:
+    """The run's adapters with the backbone that they were trained on; without a run, the plan's backbone.
+
+    With a run, its own backbone, image size and method count, whatever the config's keys for them say.
 
     Raises:
         UserError: the run or its backbone cannot be loaded.
     """
-    if not config.run:
-        return None, setup.load_backbone(config)
-    trained = adapters.load(config.run)
-    return trained, weights.load_backbone(config.run_backbone or trained.backbone, trained.image_size)
+    if not choice.run:
+        return None, backbones.load(plan)
+    return _load(choice)
 
 
-def load_chosen(config: ConfigDict) -> tuple[Trained, Backbone]:
-    """The variant `config.run_variant` of the run, its seed `config.run_seed` or all seeds, and the backbone.
+def load_chosen(choice: RunChoice, job: str) -> tuple[Trained, Backbone]:
+    """One variant of the run, one seed of it or all, and the backbone.
 
     Raises:
         UserError: there is no run, or not this variant or seed; the run or its backbone cannot be loaded.
     """
-    if not config.run:
+    if not choice.run:
         raise UserError(
-            f"config.run is empty: {config.job} needs what a training run has learned. Give the run's workdir by "
+            f"config.run is empty: {job} needs what a training run has learned. Give the run's workdir by "
             "--config.run=WORKDIR."
         )
-    trained, backbone = load(config)
-    assert trained is not None
-    return trained.select(config.run_variant, config.run_seed), backbone
+    trained, backbone = _load(choice)
+    return trained.select(choice.variant, choice.seed), backbone
 
 
-def inherit_splits(config: ConfigDict, files: Workdir) -> None:
+def _load(choice: RunChoice) -> tuple[Trained, Backbone]:
+    trained = adapter_file.load(choice.run)
+    return trained, weights.load_backbone(choice.backbone or trained.backbone, trained.image_size)
+
+
+def inherit_splits(choice: RunChoice, plan: DataPlan, files: Workdir) -> None:
     """Where the run drew splits of the same images for itself, an evaluation must not draw others: it copies them."""
-    earlier = storage.to_path(config.run) / DRAWN_SPLITS
-    if not config.run or not earlier.is_file() or (files.path / DRAWN_SPLITS).exists():
+    earlier = storage.to_path(choice.run) / DRAWN_SPLITS
+    if not choice.run or not earlier.is_file() or (files.path / DRAWN_SPLITS).exists():
         return
-    theirs = read_json(storage.to_path(config.run) / "config.json")["data"]
-    if all(theirs[key] == config.data[key] for key in ("dataset", "source", "root")):
+    theirs = read_json(storage.to_path(choice.run) / "config.json")["data"]
+    if (theirs["dataset"], theirs["source"], theirs["root"]) == (plan.dataset, plan.places.source, plan.places.root):
         files.write_json(DRAWN_SPLITS, read_json(earlier))
+
+
+def restore(trained: Trained, backbone: Backbone, dtype: Any, class_chunk: int = 0) -> tuple[Adapters, ...]:
+    """The adapters of every program on their backbone, in a compute dtype.
+
+    Raises:
+        UserError: another backbone than they were trained on, arrays that do not fit it, or an unknown method.
+    """
+    if backbone.fingerprint != trained.fingerprint:
+        raise UserError(
+            f"The adapter was trained on the backbone {trained.backbone} with the fingerprint {trained.fingerprint}; "
+            f"{backbone.name} has {backbone.fingerprint}. Give the backbone of the run, by config.run_backbone "
+            "if it has moved."
+        )
+    return tuple(_restore_part(trained.method, part, backbone, dtype, class_chunk) for part in trained.parts)
+
+
+def _restore_part(name: str, part: Part, backbone: Backbone, dtype: Any, class_chunk: int) -> Adapters:
+    """The method of a part; its arrays must have the shapes that the structure and the backbone ask for."""
+    entry = methods.find(name)
+    method = entry.restore(part.structure, backbone.config, dtype).spread(1, class_chunk)
+    start = entry.start(entry.Options())
+    fresh = jax.eval_shape(lambda key: method.init(key, backbone.params, start), jax.random.key(0))
+    like = method.settings_like()
+    expected = {key: leaf.shape for key, leaf in (fresh | like._asdict()).items()}
+    found = {key: leaf.shape[2:] for key, leaf in part.adapter.items()}
+    found |= {key: leaf.shape[1:] for key, leaf in part.settings.items()}
+    if expected != found:
+        wrong = [
+            f"{key} is {found.get(key, 'missing')}, expected {expected.get(key, 'nothing')}"
+            for key in sorted(expected.keys() | found.keys())
+            if expected.get(key) != found.get(key)
+        ]
+        structure = ", ".join(f"{key} {value}" for key, value in part.structure.items())
+        raise UserError(
+            f"The adapter of method {name} ({structure}) does not fit the backbone {backbone.name}: {'; '.join(wrong)}."
+        )
+    return Adapters(method, part.names, jax.tree.map(jnp.asarray, part.adapter), type(like)(**part.settings))

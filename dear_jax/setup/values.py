@@ -1,9 +1,15 @@
-"""Values of config keys as text: on the command line, and in the overrides of a variant."""
+"""Values of config keys: as text on the command line and in overrides, and as dataclasses in plans."""
 
-from typing import Any
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from absl import flags
-from ml_collections import ConfigDict, FieldReference
+from ml_collections import ConfigDict, FieldReference, config_dict
+
+Group = TypeVar("Group")
 
 _NONE = object()  # stands for a None that was asked for: absl means by None that a flag is unset
 
@@ -17,6 +23,48 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def flat_values(config: ConfigDict) -> dict[str, Any]:
+    """Values by dotted key."""
+    return {key: value.get() if isinstance(value, FieldReference) else value for key, value in flatten(config).items()}
+
+
+def to_config(group: Any) -> ConfigDict:
+    """A group of keys from the fields of a dataclass and their values; `int | None` becomes a placeholder."""
+    config = ConfigDict()
+    hints = typing.get_type_hints(type(group))
+    for field in dataclasses.fields(group):
+        value, kind = getattr(group, field.name), hints[field.name]
+        if dataclasses.is_dataclass(value):
+            config[field.name] = to_config(value)
+        elif isinstance(kind, types.UnionType):
+            (kind,) = (one for one in typing.get_args(kind) if one is not type(None))
+            config[field.name] = config_dict.placeholder(kind)
+            config[field.name] = value
+        else:
+            config[field.name] = value
+    return config
+
+
+def read(kind: type[Group], group: ConfigDict, **given: Any) -> Group:
+    """A dataclass from the keys of a group that are called like its fields; `given` are fields that are no keys."""
+    values = dict(given)
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if field.name in given:
+            continue
+        value = group[field.name]
+        if isinstance(value, ConfigDict):
+            value = read(typing.get_type_hints(kind)[field.name], value)
+        values[field.name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)
+
+
+def set_all(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+    """A locked copy of the config with other values for some dotted keys."""
+    copy = config.copy_and_resolve_references()
+    copy.update_from_flattened_dict(dict(overrides))
+    return copy.lock()
 
 
 def plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """The compiled programs of a run, described by shapes alone: no checkpoint, no image, no device that runs.
 
-config, devices to compile for -> the very functions that `train` and `evaluate` compile, and the shapes, dtypes and
+plan, devices to compile for -> the very functions that training and evaluation compile, and the shapes, dtypes and
 places of their arguments.
 """
 
@@ -13,24 +13,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from ml_collections import ConfigDict
 
 from dear_jax.clip.checkpoints import architectures, weights
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.clip.config import CLIPConfig
+from dear_jax.clip.split import Frozen
 from dear_jax.clip.tokenizer import Tokenizer, shorten
 from dear_jax.data.datasets import find_row
 from dear_jax.errors import UserError
 from dear_jax.evaluation import accuracy
-from dear_jax.methods.dear import fusion, patterns
+from dear_jax.methods import paths
+from dear_jax.methods.contract import Length
 from dear_jax.parallel import sharding
-from dear_jax.setup import data as setup_data
-from dear_jax.setup import programs as setup
-from dear_jax.setup import variants as setup_variants
-from dear_jax.setup.programs import Program
-from dear_jax.training import program as train_program
-from dear_jax.training.optimizer import Length
-from dear_jax.training.program import Runs
+from dear_jax.setup import data
+from dear_jax.setup.plans.compile import CompilePlan
+from dear_jax.setup.programs import make_programs
+from dear_jax.setup.roles import NoRoleMaps
+from dear_jax.training import program as programs_of
+from dear_jax.training.program import Program, Runs
 
 SHARED = 5  # tokens with which all prompts begin: the beginning of the text, and "a photo of a"
 
@@ -58,7 +58,7 @@ class Sizes(NamedTuple):
     class_sets: int
 
 
-def plan(config: ConfigDict, devices: list[jax.Device]) -> list[Planned]:
+def plan_programs(plan: CompilePlan, devices: list[jax.Device]) -> list[Planned]:
     """The train step, and the three programs of the evaluation, of every group of variants of one structure.
 
     Evaluation on other data sets than the one trained on is left out.
@@ -66,55 +66,62 @@ def plan(config: ConfigDict, devices: list[jax.Device]) -> list[Planned]:
     Raises:
         UserError: a number of classes or an architecture that cannot be known.
     """
-    sizes = count(config)
-    backbone = describe_backbone(config)
-    programs = setup.make_programs(_without_role_maps(config), backbone)
-    setup.check_mesh(config, len(devices))
-    variants = [len(program.names) for program in programs]
+    sizes, training = count(plan), plan.training
+    backbone = describe_backbone(plan)
+    vision = backbone.config.vision
+    # A mask from a role map, which would need the backbone, gives way to another of its shape.
+    roles = NoRoleMaps(vision.layers, vision.heads)
+    programs = make_programs(training.variants, training.backbone, backbone.config, roles)
+    schedule = training.schedule
     mesh, specs = sharding.make_layout(
-        len(config.seeds), variants, sizes.batch_size, sizes.classes, devices, config.compute.mesh
+        len(schedule.seeds),
+        [len(program.names) for program in programs],
+        sizes.batch_size,
+        sizes.classes,
+        devices,
+        schedule.mesh,
     )
-    length = Length(config.train.epochs, sizes.steps // config.train.epochs)
-    runs = Runs(tuple(config.seeds), sizes.batch_size, length, mesh, specs)
+    length = Length(schedule.epochs, sizes.steps // schedule.epochs)
+    runs = Runs(schedule.seeds, sizes.batch_size, length, mesh, specs)
     planned = []
     for number, program in enumerate(programs, start=1):
         which = f", program {number}" if len(programs) > 1 else ""
-        planned.append(_train_step(f"train step{which}", config, sizes, backbone, program, runs))
-    if not config.compile.evaluation:
+        planned.append(_train_step(f"train step{which}", plan, sizes, backbone, program, runs))
+    if not plan.evaluation:
         return planned
-    mesh = sharding.data_mesh(devices)
-    return planned + _evaluation(config, sizes, backbone, programs, mesh)
+    return planned + _evaluation(plan, sizes, backbone, programs, sharding.data_mesh(devices))
 
 
-def count(config: ConfigDict) -> Sizes:
-    """Classes, steps and evaluation batches: as the keys of `config.compile` or the data set's row say.
+def count(plan: CompilePlan) -> Sizes:
+    """Classes, steps and evaluation batches: as the plan or the data set's row say.
 
     A data set of one's own is opened where the classes are not given.
     """
-    row = find_row(config.data.dataset)
-    halves = 2 if config.protocol == "base2new" else 1
-    classes, images = -(-row.classes // halves), row.images[2]
-    if config.compile.classes:
-        classes = config.compile.classes
+    training, schedule = plan.training, plan.training.schedule
+    row, sets, shots = find_row(training.data.dataset), training.data.protocol.sets, training.data.shots
+    classes, images = -(-row.classes // sets), row.images[2]
+    if plan.classes:
+        classes = plan.classes
     elif not classes:
-        dataset = setup_data.open_dataset(config)
-        classes, images = -(-len(dataset.class_names) // halves), len(dataset.test)
-    batch_size = min(config.train.batch_size, classes * config.data.shots)
-    steps = config.train.epochs * (classes * config.data.shots // batch_size)
-    return Sizes(classes, batch_size, steps, -(-images // config.eval.batch_size), halves)
+        dataset = data.open_dataset(training.data)
+        classes, images = -(-len(dataset.class_names) // sets), len(dataset.test)
+    batch_size = min(schedule.batch_size, classes * shots)
+    steps = schedule.epochs * (classes * shots // batch_size)
+    return Sizes(classes, batch_size, steps, -(-images // training.measuring.batch_size), sets)
 
 
-def describe_backbone(config: ConfigDict) -> Backbone:
+def describe_backbone(plan: CompilePlan) -> Backbone:
     """The backbone with shapes in place of parameters, and without a tokenizer."""
-    clip = architectures.find(config.backbone)
-    if config.image_size is not None:
-        clip = dataclasses.replace(clip, image_size=config.image_size)
-    if not SHARED < config.compile.prompt_length <= clip.context_length:
+    asked = plan.training.backbone
+    clip = architectures.find(asked.name)
+    if asked.image_size is not None:
+        clip = dataclasses.replace(clip, image_size=asked.image_size)
+    if not SHARED < plan.prompt_length <= clip.context_length:
         raise UserError(
-            f"config.compile.prompt_length is {config.compile.prompt_length}: expected {SHARED + 1} to "
+            f"config.compile.prompt_length is {plan.prompt_length}: expected {SHARED + 1} to "
             f"{clip.context_length}, the context of the text tower."
         )
-    return Backbone(config.backbone, clip, weights.shapes(clip), cast(Tokenizer, None), fingerprint="")
+    return Backbone(asked.name, clip, weights.shapes(clip), cast(Tokenizer, None), fingerprint="")
 
 
 def stand_in_prompts(clip: CLIPConfig, classes: int, length: int) -> np.ndarray:
@@ -126,75 +133,63 @@ def stand_in_prompts(clip: CLIPConfig, classes: int, length: int) -> np.ndarray:
     return shorten(ids)
 
 
-def _without_role_maps(config: ConfigDict) -> dict[str, ConfigDict]:
-    """The variants; a mask from a role map, which would need the backbone, gives way to another of its shape."""
-    variants = {}
-    for name, variant in setup_variants.variant_configs(config).items():
-        if variant.mask.pattern in patterns.MAPPED:
-            variant = variant.copy_and_resolve_references()
-            variant.mask.pattern = "isolated"
-        variants[name] = variant
-    return variants
-
-
 def _params(backbone: Backbone, dtype: Any, mesh: Mesh) -> Any:
     cast_params = functools.partial(weights.cast, dtype=dtype)
     return sharding.shapes(jax.eval_shape(cast_params, backbone.params), mesh, sharding.REPLICATED)
 
 
 def _train_step(
-    name: str, config: ConfigDict, sizes: Sizes, backbone: Backbone, program: Program, runs: Runs
+    name: str, plan: CompilePlan, sizes: Sizes, backbone: Backbone, program: Program, runs: Runs
 ) -> Planned:
-    params = _params(backbone, program.model.dtype, runs.mesh)
-    token_ids = stand_in_prompts(backbone.config, sizes.classes, config.compile.prompt_length)
+    params = _params(backbone, program.method.split.dtype, runs.mesh)
+    token_ids = stand_in_prompts(backbone.config, sizes.classes, plan.prompt_length)
     shards = runs.mesh.shape["data"]
 
     def plan_step(chunk: int) -> Planned:
-        spread = dataclasses.replace(program, model=program.model.spread(shards, chunk))
-        arguments = train_program.arguments(spread, runs, params, token_ids)
-        step = train_program.make_step(spread.model, runs, runs.shape(program))
+        spread = program.spread(shards, chunk)
+        arguments = programs_of.arguments(spread, runs, params, token_ids)
+        step = programs_of.make_step(spread.method, runs, runs.shape(program))
         return Planned(name, sizes.steps, step, arguments, runs.mesh, class_chunk=chunk)
 
-    given = program.model.class_chunk
+    given = program.method.split.class_chunk
     if given:
         return plan_step(given)
     return plan_step(0)._replace(classes=-(-sizes.classes // shards), in_chunks=plan_step)
 
 
 def _evaluation(
-    config: ConfigDict, sizes: Sizes, backbone: Backbone, programs: tuple[Program, ...], mesh: Mesh
+    plan: CompilePlan, sizes: Sizes, backbone: Backbone, programs: tuple[Program, ...], mesh: Mesh
 ) -> list[Planned]:
-    """Prompts and text features, once per class set; a batch of images under the learned fusion."""
-    all_models = (setup.make_model(config, backbone), *(program.model for program in programs))
-    plain, *adapted_models = models = [model.spread(mesh.shape["data"], model.class_chunk) for model in all_models]
+    """Prompts and what is made of the classes, once per class set; a batch of images under every rule."""
+    measuring, seeds = plan.training.measuring, plan.training.schedule.seeds
+    spread = [program.spread(mesh.shape["data"], program.method.split.class_chunk) for program in programs]
+    methods = [program.method for program in spread]
+    plain = methods[0].split
     params = _params(backbone, plain.dtype, mesh)
-    token_ids = stand_in_prompts(backbone.config, sizes.classes, config.compile.prompt_length)
-    encode_prompts = jax.jit(functools.partial(accuracy.encode_prompts, models, token_ids=token_ids))
-    prompts = [sharding.prompt_shapes(of_model, mesh) for of_model in jax.eval_shape(encode_prompts, params)]
+    token_ids = stand_in_prompts(backbone.config, sizes.classes, plan.prompt_length)
+    splits = (plain, *(method.split for method in methods))
+    encode_prompts = jax.jit(functools.partial(accuracy.encode_prompts, splits, token_ids=token_ids))
+    prompts = [sharding.prompt_shapes(of_split, mesh) for of_split in jax.eval_shape(encode_prompts, params)]
     everywhere = NamedSharding(mesh, sharding.REPLICATED)
     planned = [Planned("class prompts", sizes.class_sets, encode_prompts, (params,), mesh)]
 
     adapted = []
-    one_each = zip(programs, adapted_models, prompts[1:], strict=True)
-    for number, (program, model, program_prompts) in enumerate(one_each, start=1):
+    for number, (program, of_program) in enumerate(zip(spread, prompts[1:], strict=True), start=1):
         which = f", program {number}" if len(programs) > 1 else ""
-        fresh = functools.partial(train_program.fresh_state, program, config.seeds)
+        fresh = functools.partial(programs_of.fresh_state, program, seeds)
         adapter = jax.eval_shape(fresh, backbone.params).adapter
         run = sharding.shapes((adapter, program.settings), mesh, sharding.REPLICATED)
-        encode = jax.jit(functools.partial(accuracy.encode_classes, model), out_shardings=everywhere)
-        planned.append(Planned(f"text features{which}", sizes.class_sets, encode, (run, params, program_prompts), mesh))
-        features = jax.eval_shape(encode, run, params, program_prompts)
-        adapted.append((*run, sharding.shapes(features, mesh, sharding.REPLICATED)))
+        encode = jax.jit(functools.partial(accuracy.encode_classes, program.method), out_shardings=everywhere)
+        arguments = (run, Frozen(params, of_program))
+        planned.append(Planned(f"text features{which}", sizes.class_sets, encode, arguments, mesh))
+        adapted.append((*run, sharding.shapes(jax.eval_shape(encode, *arguments), mesh, sharding.REPLICATED)))
 
-    (batch,) = sharding.filled((config.eval.batch_size,), mesh, sharding.DATA)
+    (batch,) = sharding.filled((measuring.batch_size,), mesh, sharding.DATA)
     size = backbone.config.image_size
-    images = {
-        "image": jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((batch,), jnp.int32),
-        "valid": jax.ShapeDtypeStruct((batch,), jnp.bool_),
-    }
-    images = sharding.shapes(images, mesh, sharding.DATA)
-    modes = fusion.from_first(fusion.parse_mode(config.fusion.new_classes))
-    count_batch = jax.jit(functools.partial(accuracy.count_batch, models, modes), out_shardings=everywhere)
-    arguments = (params, prompts[0].features, images, adapted)
-    return [*planned, Planned("evaluation step", sizes.eval_batches, count_batch, arguments, mesh)]
+    images = sharding.shapes(jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8), mesh, sharding.DATA)
+    rules = paths.all_rules(measuring.rule)
+    predict = jax.jit(
+        functools.partial(accuracy.predict_batch, plain, methods, rules), out_shardings=everywhere
+    )
+    step = Planned("evaluation step", sizes.eval_batches, predict, (params, prompts[0].features, images, adapted), mesh)
+    return [*planned, step]

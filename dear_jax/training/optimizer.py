@@ -1,11 +1,12 @@
 """AdamW with the per-epoch cosine of CoOp's family (methods/dear section 5)."""
 
-import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
+
+from dear_jax.methods.contract import Length
 
 
 class Rates(NamedTuple):
@@ -15,14 +16,6 @@ class Rates(NamedTuple):
     warmup_learning_rate: Float[Array, ""]
     warmup_epochs: Float[Array, ""]
     weight_decay: Float[Array, ""]
-
-
-@dataclasses.dataclass(frozen=True)
-class Length:
-    """How long a run is; fixed when its step is compiled."""
-
-    epochs: int
-    steps_per_epoch: int
 
 
 def schedule(rates: Rates, length: Length) -> optax.Schedule:

@@ -1,8 +1,8 @@
 """The train step of all runs of a job as one compiled program, and whether it fits the devices.
 
 program, mesh, frozen parameters -> shapes and places of the step's arguments -> the step, compiled once and ahead of
-time, with the class prompts in chunks where memory asks for it. `train` runs it, `dry_run` describes it, and `compile`
-makes it for devices that are not there.
+time, with the class prompts in chunks where memory asks for it. The loop runs it, a dry run describes it, and the job
+`compile` makes it for devices that are not there.
 """
 
 import dataclasses
@@ -16,16 +16,29 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from dear_jax.clip.layers import Params
-from dear_jax.methods.dear import tokens
-from dear_jax.methods.dear.model import Model
-from dear_jax.parallel import agreement as hosts
-from dear_jax.parallel import sharding
+from dear_jax.clip.split import Frozen
+from dear_jax.methods.contract import Adapter, Length, Method, Settings
+from dear_jax.parallel import agreement, axes, sharding
 from dear_jax.parallel.sharding import Specs
-from dear_jax.setup.programs import Program
 from dear_jax.training import class_chunk, step
 from dear_jax.training import optimizer as optimizers
-from dear_jax.training.optimizer import Length
-from dear_jax.training.step import Frozen, Metrics, TrainState
+from dear_jax.training.optimizer import Rates
+from dear_jax.training.step import Metrics, TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Variants of one structure: they train together, as one compiled program."""
+
+    method: Method
+    names: tuple[str, ...]  # V variants
+    settings: Settings  # leaves [V, ...]
+    rates: Rates  # leaves [V]
+    starts: tuple[Any, ...]  # where the variants' adapters start
+
+    def spread(self, shards: int, chunk: int) -> "Program":
+        """The same with its class prompts dealt to so many groups of devices, so many at a time."""
+        return dataclasses.replace(self, method=self.method.spread(shards, chunk))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +79,11 @@ def compile_fitting(
     Raises:
         UserError: it does not fit.
     """
-    memory = hosts.least(class_chunk.device_bytes(jax.local_devices()[0])) if memory is None else memory
+    memory = agreement.least(class_chunk.device_bytes(jax.local_devices()[0])) if memory is None else memory
 
     def attempt(chunk: int) -> tuple[float, Compiled | None]:
-        fitted = dataclasses.replace(program, model=program.model.spread(shards, chunk or given))
-        lowered = make_step(fitted.model, runs, runs.shape(program)).lower(*arguments(fitted, runs, params, token_ids))
+        fitted = program.spread(shards, chunk or given)
+        lowered = make_step(fitted.method, runs, runs.shape(program)).lower(*arguments(fitted, runs, params, token_ids))
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
@@ -80,7 +93,7 @@ def compile_fitting(
             return needed, None
         return bytes_of(compiled), Compiled(fitted, compiled, bytes_of(compiled))
 
-    given, shards = program.model.class_chunk, runs.mesh.shape["data"]
+    given, shards = program.method.split.class_chunk, runs.mesh.shape["data"]
     if given:  # is kept as long as the device's whole memory can hold the step
         _, compiled = class_chunk.fit(attempt, given, memory, least=given)
     else:
@@ -89,15 +102,15 @@ def compile_fitting(
     return compiled
 
 
-def make_step(model: Model, runs: Runs, shape: tuple[int, int]) -> Any:
+def make_step(method: Method, runs: Runs, shape: tuple[int, int]) -> Any:
     """The jitted train step of all runs: state `[S, V]`, images `[S]`, settings `[V]`, all of them filled up.
 
     The old state's memory is reused. The metrics, of the runs of `shape` [S, V] without the dummies, are everywhere.
     """
-    of_all: Any = functools.partial(step.train_runs, jax.vmap, model, runs.length)
+    of_all: Any = functools.partial(step.train_runs, jax.vmap, method, runs.length)
     if runs.mesh.size == 1:
         # A CPU gains nothing from runs side by side, and its caches do not hold what they work on.
-        in_turn = functools.partial(step.train_runs, step.in_turn, model, runs.length)
+        in_turn = functools.partial(step.train_runs, axes.in_turn, method, runs.length)
         of_all = functools.partial(jax.lax.platform_dependent, cpu=in_turn, default=of_all)
 
     def update(*arguments: Any) -> tuple[TrainState, Metrics]:
@@ -110,10 +123,10 @@ def make_step(model: Model, runs: Runs, shape: tuple[int, int]) -> Any:
 
 def arguments(program: Program, runs: Runs, params: Params, token_ids: np.ndarray) -> tuple[Any, ...]:
     """The step's arguments as shapes, dtypes and places; `params` as they are given."""
-    model, mesh, specs = program.model, runs.mesh, runs.specs
+    split, mesh, specs = program.method.split, runs.mesh, runs.specs
     state = jax.eval_shape(lambda params: fresh_state(program, runs.seeds, params), params)
-    prompts = jax.eval_shape(lambda params: model.encode_prompts(params, token_ids), params)
-    size, shape = model.config.image_size, (len(runs.seeds), runs.batch_size)
+    prompts = jax.eval_shape(lambda params: split.encode_prompts(params, token_ids), params)
+    size, shape = split.config.image_size, (len(runs.seeds), runs.batch_size)
     images, labels = jax.ShapeDtypeStruct((*shape, size, size, 3), jnp.uint8), jax.ShapeDtypeStruct(shape, jnp.int32)
     return (
         sharding.shapes(state, mesh, specs.runs),
@@ -139,9 +152,8 @@ def initial_state(program: Program, runs: Runs, params: Params) -> TrainState:
 def fresh_state(program: Program, seeds: Sequence[int], params: Params) -> TrainState:
     """Each seed starts from its own adapter, whatever the other seeds are; its variants as their settings say."""
 
-    def start(seed: int, start: tokens.Start) -> tokens.Adapter:
-        model = program.model
-        return tokens.initialize(jax.random.key(seed), params, model.config, model.structure, start)
+    def start(seed: int, start: Any) -> Adapter:
+        return program.method.init(jax.random.key(seed), params, start)
 
     def stack(*leaves: jax.Array) -> jax.Array:
         return jnp.stack(leaves).reshape(len(seeds), len(program.starts), *leaves[0].shape)
@@ -149,6 +161,6 @@ def fresh_state(program: Program, seeds: Sequence[int], params: Params) -> Train
     starts = [start(seed, variant) for seed in seeds for variant in program.starts]
     # The optimizer's state does not depend on its rates.
     optimizer = optimizers.make(jax.tree.map(lambda leaf: leaf[0], program.rates), Length(1, 1))
-    create = jax.vmap(jax.vmap(lambda adapter: step.create_state(adapter, optimizer)))
+    create = jax.vmap(jax.vmap(lambda adapter: step.create_state(program.method, adapter, optimizer)))
     state: TrainState = create(jax.tree.map(stack, *starts))
     return state

@@ -1,16 +1,17 @@
-"""Progress of a training run: a bar on the screen, rows in metrics.jsonl, and an eye on non-finite losses."""
+"""Progress of a training run: a bar on the screen, rows in metrics.jsonl, and an eye on non-finite losses.
+
+Every named scalar of the step becomes a column of metrics.jsonl.
+"""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from dear_jax.errors import UserError
-from dear_jax.evaluation.accuracy import Accuracy
 from dear_jax.files.workdir import Workdir
 from dear_jax.training.step import Metrics
 
@@ -20,17 +21,18 @@ class ProgressLog:
 
     def __init__(
         self,
-        config: ConfigDict,
         files: Workdir,
         names: Sequence[str],
+        seeds: Sequence[int],
         batch_size: int,
+        every: int,
         steps: int,
         epoch_steps: int,
         first_step: int,
     ):
-        """`names` are the variants of all programs in turn, `batch_size` images per seed."""
-        self.names, self.seeds, self.every = tuple(names), config.seeds, config.train.log_every
-        self.images_per_step = len(config.seeds) * batch_size
+        """`names` are the variants of all programs in turn, `batch_size` images per seed, `every` steps a row."""
+        self.names, self.seeds, self.every = tuple(names), tuple(seeds), every
+        self.images_per_step = len(seeds) * batch_size
         self.files, self.epoch_steps, self.first_step = files, epoch_steps, first_step
         self._pending: tuple[int, Sequence[Metrics]] | None = None
         self._rows: list[dict[str, np.ndarray]] = []
@@ -65,8 +67,10 @@ class ProgressLog:
         self.files.flush_metrics()
 
     def _record(self, number: int, step_metrics: Sequence[Metrics]) -> None:
-        programs = [metrics._asdict() for metrics in step_metrics]
-        values = {name: np.concatenate([np.asarray(p[name]) for p in programs], axis=1) for name in programs[0]}
+        values = {
+            name: np.concatenate([np.asarray(metrics[name]) for metrics in step_metrics], axis=1)
+            for name in step_metrics[0]
+        }
         _check_finite(number, values, self.names, self.seeds)
         self._rows.append(values)
         self._bar.update()
@@ -100,18 +104,6 @@ class ProgressLog:
             }
         self.files.append_metrics(row)
         self._rows, self._row_start = [], time.perf_counter()
-
-
-def log_evaluation(
-    files: Workdir, step: int, names: Sequence[str], accuracies: Mapping[str, Accuracy], seconds: float
-) -> None:
-    """The row of the evaluation after `step`, which took `seconds`: percent per class set, per variant over seeds."""
-    evaluation = {
-        name: {"zero_shot": accuracy.zero_shot}
-        | {variant: accuracy.adapted[0, :, v].tolist() for v, variant in enumerate(names)}
-        for name, accuracy in accuracies.items()
-    }
-    files.append_metrics({"step": step, "seconds": round(seconds, 3), "evaluation": evaluation})
 
 
 def _check_finite(number: int, values: dict[str, np.ndarray], names: Sequence[str], seeds: Sequence[int]) -> None:

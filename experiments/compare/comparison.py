@@ -11,20 +11,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dear_jax.data.datasets import DATASETS
+from dear_jax.data.protocols import PROTOCOLS, harmonic_mean, summarize
 from dear_jax.errors import UserError
-from dear_jax.evaluation import metrics
 from dear_jax.report.blocks import Block, Cell, Row, Table
 from dear_jax.report.runs import Run, Scores
 from experiments.compare import published
 from experiments.compare.measured import NO_SEED, Measured, Place, Rows, add_run, kind_of
 from experiments.compare.settings import ZERO_SHOT
 
-TITLES = {
-    "base2new": "Base-to-new generalization",
-    "few_shot": "Few-shot classification",
-    "cross_dataset": "Cross-dataset transfer",
-    "domain_generalization": "Domain generalization",
-}
 KINDS = {"published": "", "world": ", embedded world", "own": ", images of one's own"}
 SHOTS = re.compile(r"[0-9]+ shots?")  # the head of a few-shot column
 HEADS = {"base": "Base", "new": "New", "hm": "HM", "average": "Average"}
@@ -34,7 +28,7 @@ BESIDE = f" Rows marked (ours) are measured; the others are published (CLIP ViT-
 
 def compare(runs: Sequence[Run]) -> tuple[list[Table], list[str]]:
     """All tables, and what is wrong with the runs that are in none."""
-    groups: dict[tuple[str, str], Rows] = {(protocol, kind): {} for protocol in TITLES for kind in KINDS}
+    groups: dict[tuple[str, str], Rows] = {(protocol, kind): {} for protocol in PROTOCOLS for kind in KINDS}
     problems: list[str] = []
     for run in runs:
         try:
@@ -49,13 +43,13 @@ def _table(protocol: str, kind: str, rows: Rows) -> Table:
     # Zero-shot CLIP first, then what changes nothing.
     rows = dict(sorted(rows.items(), key=lambda row: (not row[0].startswith(ZERO_SHOT), "," in row[0])))
     places = sorted({place for measured in rows.values() for place in measured}, key=_order)
-    if protocol in ("cross_dataset", "domain_generalization"):
+    if PROTOCOLS[protocol].transfers:
         blocks = [_transfer_block(place, rows, beside) for place in places]
     else:
         blocks = [_dataset_block(name, rows, beside) for name in dict.fromkeys(name for name, _, _ in places)]
         if len(blocks) > 1:
             blocks.insert(0, _average_block(blocks, rows, beside))
-    return Table(TITLES[protocol] + KINDS[kind], CAPTION + (BESIDE if beside else ""), tuple(blocks))
+    return Table(PROTOCOLS[protocol].title + KINDS[kind], CAPTION + (BESIDE if beside else ""), tuple(blocks))
 
 
 def _order(place: Place) -> tuple[int, Place]:
@@ -105,7 +99,7 @@ def _sorted_heads(heads: Mapping[str, None]) -> tuple[str, ...]:
 
 def _cells(measured: Measured, heads: Mapping[str, str]) -> Row:
     """Mean and spread over the seeds; HM's mean is the HM of the means."""
-    mean, std = metrics.summarize(list(measured.seeds.values()))
+    mean, std = summarize(list(measured.seeds.values()))
     count = 0 if NO_SEED in measured.seeds else len(measured.seeds)
     few = (f"Fewer than {published.SEEDS} seeds ({count}).",) if 0 < count < published.SEEDS else ()
     source = "; ".join(measured.folders)
@@ -139,18 +133,18 @@ def _published_average(cells: Mapping[str, Row], names: Sequence[str]) -> Row:
         return {}
     base, new = (float(np.mean([cells[name][column].mean for name in names])) for column in ("base", "new"))
     notes = ("Computed here from the published rows of these data sets.",)
-    means = {"base": base, "new": new, "hm": metrics.harmonic_mean(base, new)}
+    means = {"base": base, "new": new, "hm": harmonic_mean(base, new)}
     return {column: Cell(value, notes=notes, source=str(published.FILE.name)) for column, value in means.items()}
 
 
 def _average(parts: Mapping[str, Measured], heads: Mapping[str, str], expected: int) -> Row:
     """The mean of the data sets' means; its spread is that of the seeds' averages, if all have the same seeds."""
-    means = _mean_row([metrics.summarize(list(part.seeds.values()))[0] for part in parts.values()])
+    means = _mean_row([summarize(list(part.seeds.values()))[0] for part in parts.values()])
     seed_sets = [set(part.seeds) for part in parts.values()]
     seeds = sorted(seed_sets[0]) if all(found == seed_sets[0] for found in seed_sets) else []
     std: dict[str, float] = {}
     if len(seeds) > 1:
-        std = metrics.summarize([_mean_row([part.seeds[seed] for part in parts.values()]) for seed in seeds])[1]
+        std = summarize([_mean_row([part.seeds[seed] for part in parts.values()]) for seed in seeds])[1]
     partly = (f"Average over {len(parts)} of the {expected} data sets.",) if len(parts) < expected else ()
     single = {name: _cells(part, heads) for name, part in parts.items()}
     return {
@@ -167,4 +161,4 @@ def _average(parts: Mapping[str, Measured], heads: Mapping[str, str], expected: 
 
 def _mean_row(rows: Sequence[Scores]) -> Scores:
     mean = {column: float(np.mean([row[column] for row in rows])) for column in rows[0]}
-    return mean | ({"hm": metrics.harmonic_mean(mean["base"], mean["new"])} if "hm" in mean else {})
+    return mean | ({"hm": harmonic_mean(mean["base"], mean["new"])} if "hm" in mean else {})

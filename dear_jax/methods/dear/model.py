@@ -1,20 +1,20 @@
-"""The adapted CLIP: features of the class and attribute paths, and their logits (methods/dear sections 2 to 4)."""
+"""DeAR behind the contract of a method: the adapted towers, fusion, and the loss (methods/dear sections 2 to 4)."""
 
 import dataclasses
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from dear_jax.clip import packed_text, packing, text, vision
-from dear_jax.clip.config import CLIPConfig
-from dear_jax.clip.layers import Params, Tokens
-from dear_jax.clip.packing import Packing
-from dear_jax.methods.dear.tokens import Adapter, Structure
+from dear_jax.clip import vision
+from dear_jax.clip.layers import Params, Tokens, unit
+from dear_jax.clip.split import Frozen, Seen, logit_scale
+from dear_jax.methods import losses, paths
+from dear_jax.methods.contract import CLASS_PATH, Adapter, Method
+
+PROJECTIONS = ("copy", "normal")
 
 
 class Settings(NamedTuple):
@@ -26,122 +26,129 @@ class Settings(NamedTuple):
     fusion_weight: Float[Array, ""]  # lambda_fusion
 
 
-class Prompts(NamedTuple):
-    """The frozen side of a set of class prompts, computed once per run."""
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where an adapter starts: values alone, so that variants of one structure may start apart."""
 
-    prefix: Float[Array, "G N D"]  # output of the text layers before the learned tokens, of the prompts' own parts
-    template: Float[Array, "R D"]  # the same, of the leading positions at which all prompts are alike
-    packing: Packing  # where the own parts stand
-    features: Float[Array, "C d"]  # of plain CLIP, unit length
+    init_std: float = 0.02  # of the tokens
+    class_start: float = 0.5  # alpha of the class path, in (0, 1)
+    projection_init: str = "copy"  # of the attribute projection, one of PROJECTIONS
+    seed: int | None = None  # of tokens and projection; None: the run's
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
-    """Pure functions of one architecture and one adapter structure, in the towers' compute dtype."""
+class DeAR(Method):
+    """K attribute tokens in the vision tower, K_t in the text tower, a path for each attribute."""
 
-    config: CLIPConfig
-    structure: Structure
-    dtype: jnp.dtype = jnp.float32
+    attributes: tuple[str, ...]  # K names, one vision token each
+    text_count: int  # K_t
+    shared_projection: bool = True  # one attribute projection for all attributes, or one each
     regularization: str = "cosine"  # form of L_reg, a key of losses.DISTANCES
-    class_chunk: int = 0  # class prompts whose gradient is computed at a time, to bound memory; 0: all
-    class_shards: int = 1  # groups of devices that the class prompts are dealt to, each with its own chunks
 
-    def spread(self, shards: int, class_chunk: int) -> "Model":
-        """The same, for so many groups of devices, each with so many class prompts at a time (0: all)."""
-        return dataclasses.replace(self, class_shards=shards, class_chunk=class_chunk)
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The class path and one for each attribute."""
+        return (CLASS_PATH, *self.attributes)
 
-    def encode_prompts(self, params: Params, token_ids: Int[np.ndarray, "C T"]) -> Prompts:
-        """Run what no adapter changes: the text prefix, and plain CLIP's text features.
+    def init(self, key: PRNGKeyArray, params: Params, start: Start) -> Adapter:
+        """A fresh adapter, float32. `key` counts where the start has no seed of its own.
 
-        The ids are looked at (not traced): what they share decides the shapes of the result.
+        Returns:
+            vision_tokens `[K, D]` and text_tokens `[K_t, D]`, normal with standard deviation init_std;
+            attribute_projection `[1, D, d]` or, not shared, `[K, D, d]`, copies of the frozen one or normal as CLIP's
+            own initialisation; fusion `[1+K]`, theta with alpha_cls = class_start and equal shares of the rest.
         """
-        ids = np.asarray(token_ids)
-        with jax.ensure_compile_time_eval():  # also where the parameters are shapes alone
-            ends = np.asarray(text.end_positions(jnp.asarray(ids), self.config))
-        shared = packing.shared_length(ids, ends)
-        packed = packing.pack(ends, shared, ids.shape[1], self.class_chunk, self.class_shards)
-        return self._encode_prompts(params, ids, packed, shared)
+        config, count = self.split.config, len(self.attributes)
+        key = key if start.seed is None else jax.random.key(start.seed)
+        vision_key, text_key = jax.random.split(key)
 
-    @functools.partial(jax.jit, static_argnums=(0, 4))
-    def _encode_prompts(self, params: Params, token_ids: Int[Array, "C T"], packed: Packing, shared: int) -> Prompts:
-        layer, last = self.structure.text_layer, self.config.text.layers
-        embedded = text.embed(params, self.config, token_ids[:1, :shared], self.dtype)[0]
-        template, seen = packed_text.run_shared(params, self.config, embedded, 1, layer - 1)
-        x = text.embed_at(params, self.config, token_ids, packed.sources, self.dtype)
-        prefix = packed_text.run_rows(params, self.config, x, seen, packed, 1, layer - 1)
-        _, seen = packed_text.run_shared(params, self.config, template, layer, last)
-        ends = packed_text.end_rows(params, self.config, prefix, seen, packed, layer)
-        return Prompts(prefix, template, packed, unit(text.project_ends(params, self.config, ends)))
+        def normal(key: PRNGKeyArray, shape: tuple[int, int]) -> Array:
+            return start.init_std * jax.random.normal(key, shape, jnp.float32)
 
-    def text_features(
-        self, adapter: Adapter, params: Params, prompts: Prompts, beta: Float[Array, ""]
-    ) -> Float[Array, "C d"]:
+        frozen = jnp.asarray(params["visual_projection"]["kernel"], jnp.float32)
+        projections = jnp.stack([frozen] * (1 if self.shared_projection else count))
+        if start.projection_init == "normal":
+            projections = config.vision.width**-0.5 * jax.random.normal(
+                jax.random.fold_in(key, 2), projections.shape, jnp.float32
+            )
+        share = count * start.class_start / (1 - start.class_start)
+        return {
+            "vision_tokens": normal(vision_key, (count, config.vision.width)),
+            "text_tokens": normal(text_key, (self.text_count, config.text.width)),
+            "attribute_projection": projections,
+            "fusion": jnp.zeros(1 + count).at[0].set(math.log(share)),
+        }
+
+    def settings_like(self) -> Settings:
+        """The mask is of the layers from J on, of all heads and of the T = 1 + P + K tokens."""
+        tower, length = self.split.config.vision, 1 + self.split.config.patches + len(self.attributes)
+        shape = (tower.layers - self.split.vision_layer + 1, tower.heads, length, length)
+        return jax.eval_shape(lambda: Settings(jnp.zeros(shape, bool), *jnp.zeros(3, jnp.float32)))
+
+    def classes(self, adapter: Adapter, settings: Settings, frozen: Frozen) -> Float[Array, "C d"]:
         """Adapted text features w, unit length."""
-        tokens, layer = Tokens(adapter["text_tokens"], beta), self.structure.text_layer
-        last = self.config.text.layers
-        _, shared = packed_text.run_shared(params, self.config, prompts.template, layer, last, tokens)
-        x = packed_text.end_rows(params, self.config, prompts.prefix, shared, prompts.packing, layer, self.class_shards)
-        return unit(text.project_ends(params, self.config, x))
+        entering = Tokens(adapter["text_tokens"][None], settings.beta[None])
+        return self.split.read_prompts(frozen.params, frozen.prompts, entering)
 
-    def image_prefix(self, params: Params, images: UInt8[Array, "B h w 3"]) -> Float[Array, "B 1+P D"]:
-        """Images to the input of layer J, which no adapter changes."""
-
-        def encode(images: Array) -> Array:
-            pixels = vision.normalize(images, self.config)
-            return vision.prefix(params, self.config, pixels, self.structure.vision_layer - 1, self.dtype)
-
-        return cast(Array, self.in_groups(encode, images))
-
-    def plain_features(self, params: Params, prefix: Float[Array, "B 1+P D"]) -> Float[Array, "B d"]:
-        """Frozen CLIP's image features, unit length."""
-
-        def encode(prefix: Array) -> Array:
-            x = vision.read_suffix(params, self.config, prefix, self.structure.vision_layer)
-            return unit(vision.project(params, self.config, x[:, 0]))
-
-        return cast(Array, self.in_groups(encode, prefix))
-
-    def in_groups(self, encode: Callable[[Any], Any], images: Any) -> Any:
-        """`vision.in_groups`, but where images are spread over devices: there are few on each."""
-        return encode(images) if self.class_shards > 1 else vision.in_groups(encode, images)
-
-    def image_features(
-        self, adapter: Adapter, params: Params, settings: Settings, prefix: Float[Array, "B 1+P D"]
-    ) -> Float[Array, "B 1+K d"]:
+    def features(self, adapter: Adapter, settings: Settings, params: Params, seen: Seen) -> Float[Array, "B N d"]:
         """Adapted features of every path, unit length: f_cls first, then f_attr of each attribute.
 
         The class token goes through the frozen projection, attribute tokens through the learned one.
         """
-        tokens = Tokens(adapter["vision_tokens"], settings.beta)
-        layer = self.structure.vision_layer
-
-        def encode(prefix: Array) -> Array:
-            return vision.read_suffix(params, self.config, prefix, layer, tokens, settings.head_mask)
-
-        x = self.in_groups(encode, prefix)
-        attributes = vision.final_norm(params, self.config, x[:, 1:])
+        config = self.split.config
+        entering = Tokens(adapter["vision_tokens"][None], settings.beta[None])
+        x = self.split.read_images(params, seen.prefix, entering, settings.head_mask)
+        attributes = vision.final_norm(params, config, x[:, 1:])
         projected = jnp.einsum("bkD,kDd->bkd", attributes, self._attribute_projections(adapter))
-        class_path = vision.project(params, self.config, x[:, :1])
+        class_path = vision.project(params, config, x[:, :1])
         return unit(jnp.concatenate([class_path, projected], axis=1))
 
     def _attribute_projections(self, adapter: Adapter) -> Float[Array, "K D d"]:
         """One matrix per attribute, or the shared one for each."""
         matrices = adapter["attribute_projection"]
-        return jnp.broadcast_to(matrices, (self.structure.count, *matrices.shape[1:]))
+        return jnp.broadcast_to(matrices, (len(self.attributes), *matrices.shape[1:]))
+
+    def logits(
+        self, adapter: Adapter, settings: Settings, params: Params, classes: Float[Array, "C d"], seen: Seen
+    ) -> Float[Array, "B N C"]:
+        """Logits of every path: scale * cos(f_i, w_c)."""
+        return _path_logits(self.features(adapter, settings, params, seen), classes, params)
+
+    def weights(self, adapter: Adapter, settings: Settings) -> Float[Array, "N"]:
+        """alpha = softmax(theta)."""
+        return jax.nn.softmax(adapter["fusion"])
+
+    def loss(
+        self, adapter: Adapter, settings: Settings, frozen: Frozen, seen: Seen, labels: Int[Array, "B"]
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """CE(fused logits) + lambda_reg * L_reg + lambda_fusion * L_fusion (methods/dear section 4), and its parts."""
+        plain = seen.features[: len(labels)]
+        classes = self.classes(adapter, settings, frozen)
+        features = self.features(adapter, settings, frozen.params, seen)[: len(labels)]
+        logits = paths.combine(_path_logits(features, classes, frozen.params), self.weights(adapter, settings))
+
+        distance = losses.DISTANCES[self.regularization]
+        parts = {
+            "cross_entropy": losses.cross_entropy(logits, labels),
+            "regularization": distance(features[:, 0], plain) + distance(classes, frozen.prompts.features),
+            "fusion": class_share_loss(adapter["fusion"]),
+            "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == labels),
+            "class_weight": self.weights(adapter, settings)[0],
+        }
+        total = (
+            parts["cross_entropy"]
+            + settings.reg_weight * parts["regularization"]
+            + settings.fusion_weight * parts["fusion"]
+        )
+        return total, parts
 
 
-def path_logits(
-    features: Float[Array, "B 1+K d"], classes: Float[Array, "C d"], scale: Float[Array, ""]
-) -> Float[Array, "B 1+K C"]:
-    """Logits of every path: scale * cos(f_i, w_c)."""
-    return scale * jnp.einsum("bid,cd->bic", features, classes)
+def class_share_loss(theta: Float[Array, "N"]) -> Float[Array, ""]:
+    """L_fusion = -log alpha_cls, alpha = softmax(theta): keeps the class path in use; at least 0."""
+    return -jax.nn.log_softmax(theta)[0]
 
 
-def logit_scale(params: Params) -> Float[Array, ""]:
-    """exp of the backbone's own logit scale, at most 100 as in CLIP's training."""
-    return jnp.minimum(jnp.exp(params["logit_scale"]), 100.0)
-
-
-def unit(x: Float[Array, "*B d"]) -> Float[Array, "*B d"]:
-    """Scale to unit length, so that products are cosines."""
-    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+def _path_logits(
+    features: Float[Array, "B N d"], classes: Float[Array, "C d"], params: Params
+) -> Float[Array, "B N C"]:
+    return logit_scale(params) * jnp.einsum("bid,cd->bic", features, classes)

@@ -1,0 +1,34 @@
+"""What a job learns from and is measured on: classes with their prompts, and images."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from dear_jax.data.image_dataset import ImageSplit
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassSet:
+    """Classes that are told apart from each other, and their test images."""
+
+    class_names: tuple[str, ...]
+    template: str  # of the prompts, with one {} for the class name
+    prompts: tuple[str, ...]  # what the text tower reads, one per class
+    token_ids: np.ndarray  # int32 [C, T], cut to the longest prompt
+    test: ImageSplit
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a training run learns from and is measured on."""
+
+    train: tuple[ImageSplit, ...]  # one few-shot draw per seed
+    classes: dict[str, ClassSet]  # the first is the one trained on
+    data: dict[str, Any]  # where images, names and splits come from, for results.json
+    batch_size: int  # images per seed and step: the plan's, or all images where there are fewer, as in Dassl
+
+    @property
+    def trained_on(self) -> ClassSet:
+        """The classes of the training images."""
+        return next(iter(self.classes.values()))

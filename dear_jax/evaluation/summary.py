@@ -1,0 +1,117 @@
+"""From scores to results.json, results.md and the last row of metrics.jsonl, as the field's tables have them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dear_jax import __version__
+from dear_jax.data.protocols import Protocol, summarize
+from dear_jax.evaluation.accuracy import Scores
+from dear_jax.evaluation.metrics import MAIN, METRICS
+from dear_jax.files.workdir import Workdir
+from dear_jax.methods.adapter_file import Trained
+from dear_jax.methods.paths import Rule
+from dear_jax.report import tables
+from dear_jax.setup import methods
+
+
+def make_results(
+    protocol: Protocol,
+    rule: Rule,
+    trained: Trained | None,
+    scores: Mapping[str, Scores],
+    config_sha256: str,
+    data: Mapping[str, Any],
+    *,
+    backbone: str,
+    shots: int,
+) -> dict[str, Any]:
+    """The content of results.json: percent per class set and what follows from them, and the data's notes.
+
+    Args:
+        protocol: of the run.
+        rule: of the paths' weights where a class was not trained on.
+        trained: the adapters that were measured.
+        scores: on every class set.
+        config_sha256: of config.json.
+        data: where images, class names and splits come from.
+        backbone: its name; that of the adapters counts where there are any.
+        shots: training images per class; the same.
+    """
+    results: dict[str, Any] = {
+        "protocol": protocol.name,
+        "dataset": data["name"],
+        "backbone": trained.backbone if trained else backbone,
+        "shots": trained.shots if trained else shots,
+        "new_classes": str(rule),
+        "variants": {},
+        "zero_shot": protocol.complete({name: of_set.zero_shot[MAIN] for name, of_set in scores.items()}),
+        "data": dict(data),
+        "config_sha256": config_sha256,
+        "version": __version__,
+    }
+    more = {
+        metric: protocol.complete({name: of_set.zero_shot[metric] for name, of_set in scores.items()})
+        for metric in METRICS
+        if metric != MAIN
+    }
+    if more:
+        results["zero_shot_metrics"] = more
+    if trained:
+        results["method"] = trained.method
+        results["method_title"] = methods.find(trained.method).TITLE
+        results["trained_on"] = {"dataset": trained.dataset, "classes": len(trained.class_names)}
+        for v, name in enumerate(trained.names):
+            results["variants"][name] = _summarize_variant(protocol, trained, scores, v)
+    return results
+
+
+def _summarize_variant(protocol: Protocol, trained: Trained, scores: Mapping[str, Scores], v: int) -> dict[str, Any]:
+    """Rows per seed, their mean and spread; and, per class set with new classes, the mean and spread of each rule."""
+
+    def summarize_metric(metric: str) -> dict[str, Any]:
+        rows = [
+            protocol.complete({name: float(of_set.adapted[metric][0, s, v]) for name, of_set in scores.items()})
+            for s in range(len(trained.seeds))
+        ]
+        mean, std = summarize(rows)
+        return {"seeds": dict(zip(map(str, trained.seeds), rows, strict=True)), "mean": mean, "std": std}
+
+    new_classes = {
+        name: {
+            str(rule): {"mean": float(values.mean()), "std": float(values.std())}
+            for rule, values in zip(of_set.rules, of_set.adapted[MAIN][:, :, v], strict=True)
+        }
+        for name, of_set in scores.items()
+        if len(of_set.rules) > 1
+    }
+    more = {metric: summarize_metric(metric) for metric in METRICS if metric != MAIN}
+    return summarize_metric(MAIN) | {"new_classes": new_classes} | ({"metrics": more} if more else {})
+
+
+def log(files: Workdir, step: int, trained: Trained, scores: Mapping[str, Scores], seconds: float) -> None:
+    """The row of the evaluation after `step`, which took `seconds`: per class set, per variant over the seeds.
+
+    Columns are called after class sets; those of further metrics have the metric's name before a dot.
+    """
+    evaluation = {
+        name if metric == MAIN else f"{metric}.{name}": {"zero_shot": of_set.zero_shot[metric]}
+        | {variant: of_set.adapted[metric][0, :, v].tolist() for v, variant in enumerate(trained.names)}
+        for metric in METRICS
+        for name, of_set in scores.items()
+    }
+    files.append_metrics({"step": step, "seconds": round(seconds, 3), "evaluation": evaluation})
+
+
+def report(results: Mapping[str, Any], files: Workdir) -> None:
+    """Write results.md and results.json, the last file of a run, and print the table."""
+    table = tables.results_markdown(results)
+    files.write_text("results.md", table)
+    files.write_json("results.json", results)
+    print(f"\n{table}\nAll files of this run are in {files.path}.", flush=True)
+
+
+def report_finished(files: Workdir) -> bool:
+    """Whether the run was finished before; then its table is printed again."""
+    if files.finished:
+        print(f"\n{(files.path / 'results.md').read_text()}\nThis run was finished before, in {files.path}.")
+    return files.finished

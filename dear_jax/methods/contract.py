@@ -1,0 +1,115 @@
+"""What a method of adapting CLIP is to the rest of the project: a frozen dataclass of pure functions.
+
+The step, its compiled program, sharding, checkpoints, the adapter file, evaluation, predictions, retrieval, the dry run
+and the tables know this and nothing else. README.md here says how to write one.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Self
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from dear_jax.clip.config import CLIPConfig
+from dear_jax.clip.layers import Params
+from dear_jax.clip.split import Frozen, Seen, Split
+
+Adapter = dict[str, Array]  # what is learned, float32: all that is differentiated, saved and placed on devices
+Settings = Any  # a NamedTuple of arrays: what variants of a run set apart without compiling again
+Classes = Any  # a tree of arrays that `classes` makes and `logits` reads
+
+CLASS_PATH = "class"  # the path that every method has
+
+
+@dataclasses.dataclass(frozen=True)
+class Length:
+    """How long a run is; fixed when its step is compiled."""
+
+    epochs: int
+    steps_per_epoch: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Method(abc.ABC):
+    """Static and hashable: two equal methods make one compiled program.
+
+    A prediction is a weighted sum of the logits of N paths, of which the first is the class path. Functions are of ONE
+    run: its adapter and its settings; seeds, variants and devices are the caller's.
+    """
+
+    split: Split
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The names of the N paths, the class path first."""
+        return (CLASS_PATH,)
+
+    @abc.abstractmethod
+    def init(self, key: PRNGKeyArray, params: Params, start: Any) -> Adapter:
+        """A fresh adapter; `start` says where it starts (a value of the method's own type)."""
+
+    @abc.abstractmethod
+    def settings_like(self) -> Settings:
+        """Shapes and dtypes of the settings of one variant, as `jax.ShapeDtypeStruct`."""
+
+    @abc.abstractmethod
+    def classes(self, adapter: Adapter, settings: Settings, frozen: Frozen) -> Classes:
+        """What there is to know of the classes at hand: made once per class set, whatever the number of images."""
+
+    @abc.abstractmethod
+    def logits(
+        self, adapter: Adapter, settings: Settings, params: Params, classes: Classes, seen: Seen
+    ) -> Float[Array, "B N C"]:
+        """The logits of every path."""
+
+    @abc.abstractmethod
+    def features(self, adapter: Adapter, settings: Settings, params: Params, seen: Seen) -> Float[Array, "B N d"]:
+        """Unit features of the images on every path, by which images are retrieved.
+
+        Raises:
+            UserError: the method has none.
+        """
+
+    @abc.abstractmethod
+    def loss(
+        self, adapter: Adapter, settings: Settings, frozen: Frozen, seen: Seen, labels: Int[Array, "B"]
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """The training loss of a batch, and its parts: named float32 scalars, of which `accuracy` in [0, 1] is one.
+
+        `seen` may hold more images than there are labels: they only fill up the devices, and are to be dropped. Nothing
+        but `adapter` takes a gradient.
+        """
+
+    def weights(self, adapter: Adapter, settings: Settings) -> Float[Array, "N"]:
+        """The share of each path in the prediction, sums to 1."""
+        return jnp.full(len(self.paths), 1 / len(self.paths))
+
+    def begin(self, adapter: Adapter) -> Any:
+        """What training carries along beside the adapter, and checkpoints hold: a running average, say."""
+        return ()
+
+    def carry(self, carried: Any, adapter: Adapter, step: Int[Array, ""], length: Length) -> Any:
+        """What is carried after update number `step`, counted from 1, has made `adapter`."""
+        return carried
+
+    def finish(self, adapter: Adapter, carried: Any) -> Adapter:
+        """What a run has learned once it is at its end."""
+        return adapter
+
+    def spread(self, shards: int, class_chunk: int) -> Self:
+        """The same method with its class prompts dealt to so many groups of devices, see `Split.spread`."""
+        return dataclasses.replace(self, split=self.split.spread(shards, class_chunk))
+
+    def structure(self) -> dict[str, Any]:
+        """All that the method is beside the backbone, in JSON's types: what an adapter file says of it."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "split"}
+        return {"vision_layer": self.split.vision_layer, "text_layer": self.split.text_layer, **own}
+
+    @classmethod
+    def restore(cls, structure: Mapping[str, Any], config: CLIPConfig, dtype: jnp.dtype) -> Self:
+        """The method that `structure` describes, on a backbone."""
+        values: dict[str, Any] = dict(structure)
+        values |= {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+        return cls(Split(config, values.pop("vision_layer"), values.pop("text_layer"), dtype), **values)

@@ -1,0 +1,83 @@
+"""What is to be known of config keys beside their values: earlier names, and those that a second start may change."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dear_jax.files.workdir import RunConfig
+
+# Earlier names of keys and groups. They stay valid on the command line, and in what earlier versions wrote.
+RENAMED = {
+    "tokens": "dear.tokens",
+    "mask": "dear.mask",
+    "loss": "dear.loss",
+    "fusion.class_start": "dear.fusion.class_start",
+    "fusion.new_classes": "eval.new_classes",
+}
+# A second start may change these keys: they change neither the adapter nor the results.
+FREE = frozenset(
+    {
+        "compute.compilation_cache",
+        "compute.coordinator",
+        "compute.coordinator_timeout",
+        "compute.distributed",
+        "compute.mesh",
+        "compute.process",
+        "compute.processes",
+        "compute.shard_backbone",
+        "data.cache_gb",
+        "data.workers",
+        "roles.cache",
+        "train.checkpoint_every",
+        "train.keep_checkpoints",
+        "train.log_every",
+    }
+)
+
+
+def earlier_names(key: str) -> Iterator[str]:
+    """What a key was called before."""
+    for old, new in RENAMED.items():
+        if key == new or key.startswith(f"{new}."):
+            yield old + key.removeprefix(new)
+
+
+def current_name(key: str) -> str:
+    """What a key is called today."""
+    for old, new in RENAMED.items():
+        if key == old or key.startswith(f"{old}."):
+            return new + key.removeprefix(old)
+    return key
+
+
+def run_config(config: ConfigDict) -> RunConfig:
+    """What config.json is to hold, and how it compares with what an earlier start has written there."""
+    values = config.to_dict()
+    return RunConfig(values, FREE, lambda written: upgrade(written, values))
+
+
+def upgrade(written: Any, values: Mapping[str, Any]) -> Any:
+    """A config.json under today's names; a key that its version did not have is as the version of today has it."""
+    if not isinstance(written, Mapping) or "method" in written:
+        return written
+    return _merge(json.loads(json.dumps(values)), {current_name(key): value for key, value in _leaves(written)})
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in changes.items():
+        *groups, name = key.split(".")
+        group = values
+        for part in groups:
+            group = group.setdefault(part, {})
+        group[name] = value
+    return values

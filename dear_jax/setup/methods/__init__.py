@@ -1,0 +1,71 @@
+"""The methods that `config.method` names: one row each. A module per method holds its keys and how it is built."""
+
+from typing import Any, Protocol
+
+from dear_jax.errors import UserError
+from dear_jax.setup.methods import dear
+
+
+class RoleSource(Protocol):
+    """Where a method has the roles of attention heads from."""
+
+    def roles(self, named: str, first_layer: int, attributes: tuple[str, ...]) -> Any:
+        """The table of roles `[layer][head]` of layers first_layer..L: of the named map, or a fitting one."""
+
+
+class Entry(Protocol):
+    """What a module of this package has."""
+
+    @property
+    def TITLE(self) -> str:
+        """What tables call the method."""
+
+    @property
+    def Options(self) -> type[Any]:
+        """A frozen dataclass: the keys of its group of the config, with defaults and meaning."""
+
+    @property
+    def ARRAYS(self) -> tuple[str, ...]:
+        """Keys that variants may set apart without compiling again."""
+
+    @property
+    def STRUCTURAL(self) -> tuple[str, ...]:
+        """Keys that variants may set apart, each with a program of its own."""
+
+    @property
+    def PRESETS(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Of `config.variants`: name -> variant -> key -> value."""
+
+    def problems(self, options: Any) -> dict[str, str]:
+        """What is out of its range: key -> what is expected."""
+
+    def remarks(self, options: Any) -> list[str]:
+        """What a user should be told before a run with these options."""
+
+    def build(self, options: Any, config: Any, dtype: Any, class_chunk: int) -> Any:
+        """The `methods.contract.Method` on an architecture."""
+
+    def settings(self, options: Any, method: Any, roles: RoleSource) -> Any:
+        """The settings of one variant."""
+
+    def start(self, options: Any) -> Any:
+        """Where its adapters start."""
+
+    def restore(self, structure: Any, config: Any, dtype: Any) -> Any:
+        """The method that an adapter file describes."""
+
+
+METHODS: dict[str, Entry] = {
+    "dear": dear,
+}
+
+
+def find(name: str) -> Entry:
+    """The row of a method.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in METHODS:
+        raise UserError(f"config.method is {name!r}, expected one of {', '.join(METHODS)}.")
+    return METHODS[name]

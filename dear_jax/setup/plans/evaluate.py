@@ -1,0 +1,55 @@
+"""The plan of the job `evaluate`, and of the evaluation that ends a training run."""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from dear_jax.files.workdir import RunConfig
+from dear_jax.methods import paths
+from dear_jax.methods.paths import Rule
+from dear_jax.setup import backbones, checks, data, keys, runs
+from dear_jax.setup.backbones import BackbonePlan
+from dear_jax.setup.data import DataPlan
+from dear_jax.setup.runs import RunChoice
+
+
+@dataclasses.dataclass(frozen=True)
+class Measuring:
+    """How class sets are measured: keys of `config.eval`."""
+
+    batch_size: int  # images
+    rule: Rule  # of the paths' weights, where a class was not trained on
+    workers: int  # processes that prepare images
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationPlan:
+    """What the job works by."""
+
+    config: RunConfig
+    backbone: BackbonePlan
+    data: DataPlan
+    run: RunChoice
+    measuring: Measuring
+
+    @property
+    def label(self) -> str:
+        """What a new workdir is called after."""
+        return f"{self.data.protocol.name}-{self.data.dataset}"
+
+
+def read_measuring(config: ConfigDict) -> Measuring:
+    """The part of the plan that a training run shares."""
+    return Measuring(config.eval.batch_size, paths.parse_rule(config.eval.new_classes), config.data.workers)
+
+
+def make_plan(config: ConfigDict) -> EvaluationPlan:
+    """The plan of a config.
+
+    Raises:
+        UserError: a value out of its range.
+    """
+    checks.check(config, trains=False)
+    return EvaluationPlan(
+        keys.run_config(config), backbones.read(config), data.read(config), runs.read(config), read_measuring(config)
+    )

@@ -1,0 +1,77 @@
+"""The plan of the job `train`."""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from dear_jax.files.workdir import RunConfig
+from dear_jax.setup import backbones, checks, data, keys, methods, roles, variants
+from dear_jax.setup.backbones import BackbonePlan
+from dear_jax.setup.data import DataPlan
+from dear_jax.setup.plans import evaluate
+from dear_jax.setup.plans.evaluate import Measuring
+from dear_jax.setup.roles import RolePlan
+from dear_jax.setup.variants import Variant
+from dear_jax.training.loop import Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingPlan:
+    """What the job works by."""
+
+    config: RunConfig
+    method: str  # a row of setup/methods
+    title: str  # what tables call it
+    remarks: tuple[str, ...]  # of the method, about these settings
+    backbone: BackbonePlan
+    data: DataPlan
+    roles: RolePlan  # of the map that a run makes first where it needs one
+    variants: tuple[Variant, ...]
+    schedule: Schedule
+    measuring: Measuring
+
+    @property
+    def label(self) -> str:
+        """What a new workdir is called after."""
+        return f"{self.data.protocol.name}-{self.data.dataset}"
+
+
+def make_plan(config: ConfigDict) -> TrainingPlan:
+    """The plan of a config.
+
+    Raises:
+        UserError: a value out of its range.
+    """
+    checks.check(config, trains=True)
+    entry = methods.find(config.method)
+    found = variants.read(config)
+    return TrainingPlan(
+        config=keys.run_config(config),
+        method=config.method,
+        title=entry.TITLE,
+        remarks=tuple(entry.remarks(found[0].options)) if len(found) == 1 else (),
+        backbone=backbones.read(config),
+        data=data.read(config),
+        roles=roles.read(config),
+        variants=found,
+        schedule=_read_schedule(config),
+        measuring=evaluate.read_measuring(config),
+    )
+
+
+def _read_schedule(config: ConfigDict) -> Schedule:
+    train = config.train
+    return Schedule(
+        seeds=tuple(config.seeds),
+        epochs=train.epochs,
+        batch_size=train.batch_size,
+        log_every=train.log_every,
+        checkpoint_every=train.checkpoint_every,
+        keep_checkpoints=train.keep_checkpoints,
+        crop_scale=tuple(config.data.crop_scale),
+        flip=config.data.flip,
+        workers=config.data.workers,
+        cache_gb=config.data.cache_gb,
+        mesh=tuple(config.compute.mesh),
+        shard_backbone=config.compute.shard_backbone,
+    )
