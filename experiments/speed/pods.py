@@ -1,4 +1,4 @@
-"""What a pod makes of the main jobs, by the compiler of TPUs: the tables of README. No TPU is needed.
+"""What a pod makes of the main jobs, by the compiler of TPUs: the tables of dear_jax/tpu. No TPU is needed.
 
     python -m experiments.speed.pods --workdir=runs/pods                       # all rows
     python -m experiments.speed.pods --workdir=runs/pods --slices=v5e:8x8      # some

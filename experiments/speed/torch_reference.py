@@ -32,7 +32,7 @@ class TorchReference:
     fusion_weight: float
 
     def loss(self, adapter: dict[str, torch.Tensor], images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """METHOD's loss: cross-entropy of the fused logits, regularisation by the frozen towers, fusion.
+        """The loss of methods/dear section 4: cross-entropy of the fused logits, distance to the frozen towers, fusion.
 
         Args:
             adapter: the package's adapter, as tensors that require gradients.
