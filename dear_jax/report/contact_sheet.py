@@ -5,16 +5,13 @@ Whether a found image has the query's label is said by its frame (solid or dashe
 
 import dataclasses
 import io
-from html import escape
-from importlib import resources
-from string import Template
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from dear_jax.report.page import sprites
+from dear_jax.report import pages
 
 SAME, OTHER, UNKNOWN = "#009E73", "#D55E00", "#999999"  # of Okabe and Ito (2008)
 INCH = 0.68  # side of a cell of the PNG
@@ -40,6 +37,13 @@ class Ranking:
     feature: str
     label: str  # the kind of label that `same` speaks of; empty if there is none
     hits: tuple[Hit, ...]
+
+    @property
+    def share(self) -> str:
+        """How many of the shown images have the query's label."""
+        if not self.label:
+            return ""
+        return f"{sum(bool(hit.same) for hit in self.hits)} of {len(self.hits)} same {self.label}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +82,7 @@ def to_png(sheet: Sheet) -> bytes:
         axes.text(0.7, top + 1.35, "query", ha="center", va="center", fontsize=8)
         for ranking in query.rankings:
             axes.text(1.45, top + 0.38, _plain(ranking.feature), va="center", fontsize=9, fontweight="bold")
-            axes.text(1.45, top + 0.66, _plain(share(ranking)), va="center", fontsize=7)
+            axes.text(1.45, top + 0.66, _plain(ranking.share), va="center", fontsize=7)
             for place, hit in enumerate(ranking.hits):
                 left = 1.3 + LABEL + place
                 extent = (left + 0.06, left + 0.94, top + 0.94, top + 0.06)
@@ -98,57 +102,13 @@ def to_png(sheet: Sheet) -> bytes:
 
 def to_html(sheet: Sheet) -> str:
     """The page: each picture is in it once, and says what it is when pointed at."""
-    page = resources.files("dear_jax.report") / "page"
-    sheets = [f".s{i} {{ background-image: url({uri}); }}" for i, uri in enumerate(sprites.sheets(sheet.pictures))]
-    style = (page / "contact_sheet.css").read_text(encoding="utf-8")
-    return Template((page / "contact_sheet.html.template").read_text(encoding="utf-8")).substitute(
-        title=escape(sheet.title),
-        style="\n".join([style, *sheets]),
-        queries="\n".join(_section(sheet, number, query) for number, query in enumerate(sheet.queries, start=1)),
-    )
-
-
-def share(ranking: Ranking) -> str:
-    """How many of the shown images have the query's label."""
-    if not ranking.label:
-        return ""
-    return f"{sum(bool(hit.same) for hit in ranking.hits)} of {len(ranking.hits)} same {ranking.label}"
+    return pages.render("contact_sheet.html", sheet=sheet)
 
 
 def _frame(hit: Hit) -> tuple[str, str]:
     if hit.same is None:
         return UNKNOWN, "solid"
     return (SAME, "solid") if hit.same else (OTHER, "dashed")
-
-
-def _section(sheet: Sheet, number: int, query: Query) -> str:
-    rows = "\n".join(
-        f'<tr><th scope="row">{escape(ranking.feature)}<small>{escape(share(ranking))}</small></th>'
-        + "".join(f"<td>{_hit(sheet, hit)}</td>" for hit in ranking.hits)
-        + "</tr>"
-        for ranking in query.rankings
-    )
-    return (
-        f'<section aria-labelledby="q{number}"><h2 id="q{number}">Query {number}</h2>\n'
-        f'<div class="block"><figure>{_picture(sheet, query.picture, "query", "")}'
-        f"<figcaption>{escape(sheet.titles[query.picture])}</figcaption></figure>\n"
-        f'<div class="scroll" tabindex="0" role="region" aria-labelledby="q{number}"><table>\n{rows}\n</table></div>'
-        "</div></section>"
-    )
-
-
-def _hit(sheet: Sheet, hit: Hit) -> str:
-    kind, sign = {None: ("unknown", ""), True: ("same", "✓ "), False: ("other", "✗ ")}[hit.same]
-    return f'{_picture(sheet, hit.picture, kind, kind)}<span class="cosine">{sign}{hit.cosine:.2f}</span>'
-
-
-def _picture(sheet: Sheet, index: int, kind: str, word: str) -> str:
-    number, x, y = sprites.place(index)
-    title = escape(sheet.titles[index] + (f": {word} label" if word in ("same", "other") else ""), quote=True)
-    return (
-        f'<span class="picture {kind} s{number}" style="background-position: {x:.4g}% {y:.4g}%" role="img" '
-        f'aria-label="{title}" title="{title}"></span>'
-    )
 
 
 def _plain(text: str) -> str:
