@@ -1,7 +1,6 @@
 """From a data set's name and where its files are to an `ImageDataset`, whatever the source.
 
-`load_dataset` refuses what is missing or empty. `read_dataset` and `problems` are its two halves, for who wants
-to hear of everything that is wrong at once.
+What is missing or empty is refused, everything that is wrong at once.
 """
 
 import dataclasses
@@ -56,7 +55,7 @@ def load_dataset(
         drawn_splits: those that an earlier start of the same run drew.
     """
     places = places or Places()
-    dataset = read_dataset(name, places, drawn_splits)
+    dataset = _read(name, places, drawn_splits)
     found = problems(dataset)
     if dataset.missing and not places.skip_bad:
         found.insert(0, listing.describe_missing(dataset.missing, f"{dataset.name} ({dataset.notes['splits']})"))
@@ -65,12 +64,12 @@ def load_dataset(
     return dataset
 
 
-def read_dataset(
+def _read(
     name: str,
     places: Places,
     drawn_splits: Mapping[str, Any] | None = None,
 ) -> ImageDataset:
-    """The data set as it is; `missing` lists the absent files, `problems` says what else is wrong."""
+    """The data set as it is; `missing` lists the absent files."""
     row = find_row(name)
     if places.source not in SOURCES:
         raise UserError(f"data.source: expected one of {', '.join(SOURCES)}, found {places.source!r}.")
