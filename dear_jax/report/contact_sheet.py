@@ -6,6 +6,7 @@ Whether a found image has the query's label is said by its frame (solid or dashe
 import dataclasses
 import io
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -64,6 +65,7 @@ class Sheet:
     queries: tuple[Query, ...]
 
 
+@mpl.rc_context({"text.parse_math": False})  # names are plain text, whatever they hold
 def to_png(sheet: Sheet) -> bytes:
     """A block per query: its picture on the left, a row per feature."""
     columns = max(len(ranking.hits) for query in sheet.queries for ranking in query.rankings)
@@ -72,7 +74,7 @@ def to_png(sheet: Sheet) -> bytes:
     figure = Figure(figsize=(INCH * width, INCH * height))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), aspect="equal")
     axes.axis("off")
-    axes.text(0.15, 0.3, _plain(sheet.title), va="center", fontsize=11, fontweight="bold")
+    axes.text(0.15, 0.3, sheet.title, va="center", fontsize=11, fontweight="bold")
     axes.text(0.15, 0.62, LEGEND, va="center", fontsize=8)
     top = HEADER
     for query in sheet.queries:
@@ -81,8 +83,8 @@ def to_png(sheet: Sheet) -> bytes:
         )
         axes.text(0.7, top + 1.35, "query", ha="center", va="center", fontsize=8)
         for ranking in query.rankings:
-            axes.text(1.45, top + 0.38, _plain(ranking.feature), va="center", fontsize=9, fontweight="bold")
-            axes.text(1.45, top + 0.66, _plain(ranking.share), va="center", fontsize=7)
+            axes.text(1.45, top + 0.38, ranking.feature, va="center", fontsize=9, fontweight="bold")
+            axes.text(1.45, top + 0.66, ranking.share, va="center", fontsize=7)
             for place, hit in enumerate(ranking.hits):
                 left = 1.3 + LABEL + place
                 extent = (left + 0.06, left + 0.94, top + 0.94, top + 0.06)
@@ -109,8 +111,3 @@ def _frame(hit: Hit) -> tuple[str, str]:
     if hit.same is None:
         return UNKNOWN, "solid"
     return (SAME, "solid") if hit.same else (OTHER, "dashed")
-
-
-def _plain(text: str) -> str:
-    """Text that matplotlib does not read as a formula."""
-    return text.replace("$", r"\$")

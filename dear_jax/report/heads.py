@@ -1,7 +1,7 @@
 """One record per head, gathered from the JSON dictionary of a role map and the accuracies under ablation."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from dear_jax.report.role_styles import RoleStyle, role_styles
@@ -13,7 +13,7 @@ class Description:
 
     text: str
     variance: float  # share of the variance of the head's contribution, 0..1
-    concept: str  # name of its cluster
+    concept: str  # name of its cluster, "none" where it is in none
     bar: float  # percent of the largest variance among the descriptions of its head
 
 
@@ -52,26 +52,20 @@ class Head:
 def heads_of(role_map: Mapping[str, Any], ablation: Mapping[str, Any] | None) -> list[Head]:
     """The heads, layer after layer."""
     styles = role_styles(role_map["attributes"])
-    concepts = concept_names(role_map)
     return [
-        _head(role_map, ablation, row, head, styles[role], concepts)
+        _head(role_map, ablation, row, head, styles[role])
         for row, roles in enumerate(role_map["roles"])
         for head, role in enumerate(roles)
     ]
 
 
-def concept_names(role_map: Mapping[str, Any]) -> list[str]:
-    """Names of the clusters; an unnamed one is known by its number."""
-    return [str(cluster["name"]) or f"unnamed {index}" for index, cluster in enumerate(role_map["clusters"])]
+def concept_name(role_map: Mapping[str, Any], cluster: int) -> str:
+    """Name of a cluster, "none" for -1; an unnamed one is known by its number."""
+    return "none" if cluster < 0 else str(role_map["clusters"][cluster]["name"]) or f"unnamed {cluster}"
 
 
 def _head(
-    role_map: Mapping[str, Any],
-    ablation: Mapping[str, Any] | None,
-    row: int,
-    head: int,
-    style: RoleStyle,
-    concepts: Sequence[str],
+    role_map: Mapping[str, Any], ablation: Mapping[str, Any] | None, row: int, head: int, style: RoleStyle
 ) -> Head:
     found = role_map["heads"][row][head]
     accuracy = None if ablation is None else float(ablation["heads"][row][head])
@@ -82,14 +76,14 @@ def _head(
         head=head,
         style=style,
         entropy=float(role_map["entropy"][row][head]),
-        concept=concepts[found["cluster"]],
+        concept=concept_name(role_map, found["cluster"]),
         share=float(found["share"]),
         explained=float(found["explained"]),
         descriptions=tuple(
             Description(
                 text=description["text"],
                 variance=float(description["variance"]),
-                concept=concepts[description["cluster"]],
+                concept=concept_name(role_map, description["cluster"]),
                 bar=100 * float(description["variance"]) / largest if largest > 0 else 0.0,
             )
             for description in found["descriptions"]

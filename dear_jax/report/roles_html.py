@@ -14,7 +14,7 @@ from etils import epath
 from dear_jax.files import storage
 from dear_jax.report import pages
 from dear_jax.report.entropy_histogram import entropy_histogram
-from dear_jax.report.heads import concept_names, heads_of
+from dear_jax.report.heads import concept_name, heads_of
 from dear_jax.report.role_styles import role_styles
 
 SETTINGS = (
@@ -60,7 +60,7 @@ def render(
         heads=heads,
         styles=role_styles(role_map["attributes"]).values(),
         counts=Counter(head.style.role for head in heads),
-        concepts=concept_names(role_map),
+        concepts=[concept_name(role_map, index) for index in range(len(role_map["clusters"]))],
         thresholds=role_map["thresholds"],
         histogram=entropy_histogram(heads, role_map["thresholds"]),
         ablation=ablation,

@@ -117,6 +117,18 @@ def test_no_head_without_descriptions_or_images_breaks_it(make_report):
     Page(roles_html.render(role_map, thumbnails, ablation))
 
 
+def test_a_description_without_a_cluster_has_no_concept(make_report):
+    role_map, thumbnails, ablation = make_report()
+    role_map["clusters"][-1]["name"] = "last"
+    for head in (head for row in role_map["heads"] for head in row):
+        head["cluster"] = 0
+        for description in head["descriptions"]:
+            description["cluster"] = -1
+    html = roles_html.render(role_map, thumbnails, ablation)
+    assert html.count("<small>none</small>") == html.count('<span class="bar"')
+    assert html.count("last") == 1 + 1  # in the list of concepts, with its name
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize(
