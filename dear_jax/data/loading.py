@@ -81,7 +81,7 @@ def _read(
             earlier=drawn_splits,
             exif=places.exif,
         )
-        return _describe(dataset, row, name)
+        return _describe(dataset, row)
     if name in tasks.TASKS:
         dataset = dataclasses.replace(tasks.load(name), notes={"source": "world", "splits": "scenes drawn by index"})
     elif places.source == "coop" or (places.source == "auto" and places.root):
@@ -95,7 +95,7 @@ def _read(
             split_seed=places.split_seed,
             exif=places.exif,
         )
-    return _describe(dataset, row, name)
+    return _describe(dataset, row)
 
 
 def problems(dataset: ImageDataset) -> list[str]:
@@ -117,17 +117,17 @@ def problems(dataset: ImageDataset) -> list[str]:
     return found
 
 
-def _describe(dataset: ImageDataset, row: DatasetRow, name: str) -> ImageDataset:
+def _describe(dataset: ImageDataset, row: DatasetRow) -> ImageDataset:
     """Add to the notes what every source has, and whether results compare with published ones."""
     images = {split: sum(counts) for split, counts in dataset.counts().items()}
-    why = _why_not_comparable(dataset, row, images)
+    source, why = dataset.notes["source"], _why_not_comparable(dataset, row, images)
     notes = {
         "name": dataset.name,
         **dataset.notes,
         "images": images,
         "listing_sha256": listing_digest(dataset),
         "comparable": not why,
-        "remark": "" if dataset.notes["source"] == "world" else why or _remark(dataset, name),
+        "remark": "" if source == "world" else why or row.remarks.get(source, ""),
         "class_names": list(dataset.class_names),
     }
     return dataclasses.replace(dataset, notes=notes, distinct_names=row.distinct_names)
@@ -175,12 +175,4 @@ def _why_not_comparable(dataset: ImageDataset, row: DatasetRow, images: Mapping[
             f"Not comparable with published tables: those have {row.images[0]} train, {row.images[1]} val and "
             f"{row.images[2]} test images."
         )
-    return ""
-
-
-def _remark(dataset: ImageDataset, name: str) -> str:
-    if name == "imagenet":
-        return "Few-shot draws take sorted files; CoOp's tools take them as the file system lists them."
-    if name == "sun397" and dataset.notes["source"] == "tfds":
-        return "TFDS shrinks these images to 120,000 pixels and compresses them again."
     return ""
