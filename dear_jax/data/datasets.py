@@ -13,6 +13,7 @@ from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
 
 A_PHOTO = "a photo of a {}."
+FILE_ORDER = "Few-shot draws take sorted files; CoOp's tools take them as the file system lists them."
 NO_RECIPE: Mapping[str, Mapping[str, Any]] = {}
 
 
@@ -36,6 +37,7 @@ class DatasetRow:
         tfds_path: the path in CoOp's split file of a record of TFDS, made of {name}, {label} (class name) and
             {split}; empty where TFDS keeps no file names, so that CoOp's splits cannot be found again.
         distinct_names: whether two classes of one name are a mistake; ImageNet has such pairs.
+        remarks: of comparable results, what to know all the same; by source, coop or tfds.
         recipe: config keys that a protocol sets otherwise than configs/base.py (methods/dear section 5).
     """
 
@@ -51,6 +53,7 @@ class DatasetRow:
     tfds_splits: tuple[str, str, str] = ("train", "", "test")
     tfds_path: str = ""
     distinct_names: bool = True
+    remarks: Mapping[str, str] = dataclasses.field(default_factory=dict)
     recipe: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=lambda: NO_RECIPE)
 
 
@@ -83,6 +86,7 @@ DATASETS: dict[str, DatasetRow] = {
         A_PHOTO, 1000, (1281167, 50000, 50000), names="classnames.txt", layout="wnids", folder="imagenet",
         image_folder=("images/train", "images/val"), tfds="imagenet2012:5.1.0",
         tfds_splits=("train", "validation", "validation"), distinct_names=False,
+        remarks=dict.fromkeys(("coop", "tfds"), FILE_ORDER),
         recipe={"base2new": {"train.epochs": 5, "train.batch_size": 32}}),
     "caltech101": _listed(
         A_PHOTO, 100, (4128, 1649, 2465), "caltech-101", image_folder=("101_ObjectCategories",),
@@ -106,7 +110,8 @@ DATASETS: dict[str, DatasetRow] = {
         folder="fgvc_aircraft", image_folder=("images",)),
     "sun397": _listed(
         A_PHOTO, 397, (15880, 3970, 19850), "sun397", image_folder=("SUN397",),
-        split_file="split_zhou_SUN397.json", tfds="sun397/standard-part1-120k:4.0.0", tfds_path="{name}"),
+        split_file="split_zhou_SUN397.json", tfds="sun397/standard-part1-120k:4.0.0", tfds_path="{name}",
+        remarks={"tfds": "TFDS shrinks these images to 120,000 pixels and compresses them again."}),
     "dtd": _listed(
         "{} texture.", 47, (2820, 1128, 1692), "dtd", image_folder=("images",),
         split_file="split_zhou_DescribableTextures.json", tfds="dtd:3.0.1",

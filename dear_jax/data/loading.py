@@ -1,7 +1,6 @@
 """From a data set's name and where its files are to an `ImageDataset`, whatever the source.
 
-`load_dataset` refuses what is missing or empty. `read_dataset` and `problems` are its two halves, for who wants
-to hear of everything that is wrong at once.
+What is missing or empty is refused, everything that is wrong at once.
 """
 
 import dataclasses
@@ -56,7 +55,7 @@ def load_dataset(
         drawn_splits: those that an earlier start of the same run drew.
     """
     places = places or Places()
-    dataset = read_dataset(name, places, drawn_splits)
+    dataset = _read(name, places, drawn_splits)
     found = problems(dataset)
     if dataset.missing and not places.skip_bad:
         found.insert(0, listing.describe_missing(dataset.missing, f"{dataset.name} ({dataset.notes['splits']})"))
@@ -65,12 +64,12 @@ def load_dataset(
     return dataset
 
 
-def read_dataset(
+def _read(
     name: str,
     places: Places,
     drawn_splits: Mapping[str, Any] | None = None,
 ) -> ImageDataset:
-    """The data set as it is; `missing` lists the absent files, `problems` says what else is wrong."""
+    """The data set as it is; `missing` lists the absent files."""
     row = find_row(name)
     if places.source not in SOURCES:
         raise UserError(f"data.source: expected one of {', '.join(SOURCES)}, found {places.source!r}.")
@@ -82,7 +81,7 @@ def read_dataset(
             earlier=drawn_splits,
             exif=places.exif,
         )
-        return _describe(dataset, row, name)
+        return _describe(dataset, row)
     if name in tasks.TASKS:
         dataset = dataclasses.replace(tasks.load(name), notes={"source": "world", "splits": "scenes drawn by index"})
     elif places.source == "coop" or (places.source == "auto" and places.root):
@@ -96,7 +95,7 @@ def read_dataset(
             split_seed=places.split_seed,
             exif=places.exif,
         )
-    return _describe(dataset, row, name)
+    return _describe(dataset, row)
 
 
 def problems(dataset: ImageDataset) -> list[str]:
@@ -118,17 +117,17 @@ def problems(dataset: ImageDataset) -> list[str]:
     return found
 
 
-def _describe(dataset: ImageDataset, row: DatasetRow, name: str) -> ImageDataset:
+def _describe(dataset: ImageDataset, row: DatasetRow) -> ImageDataset:
     """Add to the notes what every source has, and whether results compare with published ones."""
     images = {split: sum(counts) for split, counts in dataset.counts().items()}
-    why = _why_not_comparable(dataset, row, images)
+    source, why = dataset.notes["source"], _why_not_comparable(dataset, row, images)
     notes = {
         "name": dataset.name,
         **dataset.notes,
         "images": images,
         "listing_sha256": listing_digest(dataset),
         "comparable": not why,
-        "remark": "" if dataset.notes["source"] == "world" else why or _remark(dataset, name),
+        "remark": "" if source == "world" else why or row.remarks.get(source, ""),
         "class_names": list(dataset.class_names),
     }
     return dataclasses.replace(dataset, notes=notes, distinct_names=row.distinct_names)
@@ -176,12 +175,4 @@ def _why_not_comparable(dataset: ImageDataset, row: DatasetRow, images: Mapping[
             f"Not comparable with published tables: those have {row.images[0]} train, {row.images[1]} val and "
             f"{row.images[2]} test images."
         )
-    return ""
-
-
-def _remark(dataset: ImageDataset, name: str) -> str:
-    if name == "imagenet":
-        return "Few-shot draws take sorted files; CoOp's tools take them as the file system lists them."
-    if name == "sun397" and dataset.notes["source"] == "tfds":
-        return "TFDS shrinks these images to 120,000 pixels and compresses them again."
     return ""

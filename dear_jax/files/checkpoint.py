@@ -44,10 +44,9 @@ class Checkpoint:
 class Checkpointer:
     """Saves to one folder and keeps the newest `keep` steps. One process at a time may hold the folder."""
 
-    def __init__(self, directory: epath.PathLike, keep: int = 2, say: Callable[[str], None] = print) -> None:
+    def __init__(self, directory: epath.PathLike, keep: int = 2) -> None:
         self.directory = storage.absolute(storage.to_path(directory))
         self._keep = keep
-        self._say = say
         self._saving: int | None = None
         self._manager: ocp.CheckpointManager | None = None
 
@@ -59,7 +58,7 @@ class Checkpointer:
         """
         if not _steps(self.directory):
             return None
-        checkpoint = read(self.directory, like, expected, say=self._say)
+        checkpoint = read(self.directory, like, expected)
         damaged = self.directory / DAMAGED
         if storage.is_remote(damaged):  # there Orbax clears away what is among the steps and has no mark as one
             damaged = self.directory.with_name(f"{self.directory.name}_{DAMAGED}")
@@ -166,20 +165,14 @@ class Checkpointer:
             ) from error
 
 
-def read(
-    directory: epath.PathLike,
-    like: Any,
-    expected: Mapping[str, Any] | None = None,
-    say: Callable[[str], None] = print,
-) -> Checkpoint:
-    """The newest step of a folder that is whole, without changing anything there.
+def read(directory: epath.PathLike, like: Any, expected: Mapping[str, Any] | None = None) -> Checkpoint:
+    """The newest step of a folder that is whole, without changing anything there; names damaged ones on the screen.
 
     Args:
         directory: the folder of the steps.
         like: a tree of arrays or `jax.ShapeDtypeStruct` with the names, shapes and dtypes of the state;
             its shardings, where it has them, say where the arrays go; NumPy's arrays stay NumPy's.
         expected: metadata that must be equal, such as the backbone's fingerprint.
-        say: takes one line for each damaged step that is passed over.
 
     Raises:
         UserError: there is no step, none is whole, or the newest was made with something else.
@@ -195,7 +188,7 @@ def read(
             return _load(directory / str(step), like, expected or {})
         damages.append(f"{directory / str(step)} ({damage})")
         if step != steps[-1]:
-            say(f"checkpoint {damages[-1]} is damaged: trying the one before.")
+            print(f"checkpoint {damages[-1]} is damaged: trying the one before.")
     raise UserError(
         f"every checkpoint is damaged: {', '.join(damages)}. Bring one back from a backup, or remove "
         f"{directory} to start again."

@@ -5,10 +5,10 @@ accuracy. Out: text. Accuracies are in percent, with the population standard dev
 what a reader must know about a cell is a note, marked [a], [b], ... in the cell and written out below its block.
 """
 
-import csv
 import dataclasses
-import io
 from collections.abc import Iterator, Sequence
+
+from dear_jax.report import text_tables
 
 MARKS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -60,12 +60,11 @@ def to_markdown(tables: Sequence[Table]) -> str:
         parts += [f"## {table.title}", table.caption]
         for block in table.blocks:
             marks = _marks(block)
-            rules = ["---", *["---:"] * len(block.columns)]
-            lines = [_markdown_row([block.title, *block.columns]), _markdown_row(rules)]
-            for name, row in block.rows.items():
-                cells = [_markdown_cell(row.get(column), marks) for column in block.columns]
-                lines.append(_markdown_row([name, *cells]))
-            parts.append("\n".join(lines))
+            rows = [
+                [name, *(_markdown_cell(row.get(column), marks) for column in block.columns)]
+                for name, row in block.rows.items()
+            ]
+            parts.append(text_tables.to_markdown([block.title, *block.columns], rows))
             if marks:
                 parts.append("  \n".join(f"[{mark}] {note}" for note, mark in marks.items()))
     return "\n\n".join(parts) + "\n"
@@ -73,15 +72,13 @@ def to_markdown(tables: Sequence[Table]) -> str:
 
 def to_csv(tables: Sequence[Table]) -> str:
     """All cells for programs, one a line."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["table", "block", "row", "column", "mean", "std", "seeds", "notes", "source"])
+    rows: list[list[object]] = [["table", "block", "row", "column", "mean", "std", "seeds", "notes", "source"]]
     for table in tables:
         for block, name, column, cell in _cells(table):
             std = "" if cell.std is None else f"{cell.std:.4f}"
             numbers = [f"{cell.mean:.4f}", std, cell.seeds or ""]
-            writer.writerow([table.title, block.title, name, column, *numbers, " ".join(cell.notes), cell.source])
-    return file.getvalue()
+            rows.append([table.title, block.title, name, column, *numbers, " ".join(cell.notes), cell.source])
+    return text_tables.to_csv(rows)
 
 
 def to_latex(tables: Sequence[Table]) -> str:
@@ -136,10 +133,6 @@ def _markdown_cell(cell: Cell | None, marks: dict[str, str]) -> str:
     spread = "" if cell.std is None else f" ± {cell.std:.2f}"
     letters = ",".join(marks[note] for note in cell.notes)
     return f"{cell.mean:.2f}{spread}" + (f" [{letters}]" if letters else "")
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _latex_cell(cell: Cell | None, marks: dict[str, str]) -> str:

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from etils import epath
 from matplotlib.axes import Axes
@@ -20,8 +21,10 @@ from dear_jax.report.entropy_bins import entropy_bins
 from dear_jax.report.role_styles import RoleStyle, role_styles
 
 DPI = 150
+NO_FORMULAS: Any = {"text.parse_math": False}  # names are plain text, whatever they hold
 
 
+@mpl.rc_context(NO_FORMULAS)
 def draw_role_map(role_map: Mapping[str, Any], path: epath.PathLike) -> None:
     """A cell per head: role by color, code and hatch, Concept Entropy in bits as a number."""
     styles = role_styles(role_map["attributes"])
@@ -35,7 +38,7 @@ def draw_role_map(role_map: Mapping[str, Any], path: epath.PathLike) -> None:
         ylim=(layers, 0),
         xlabel="head",
         ylabel="layer",
-        title=f"Head roles of {_plain(role_map['backbone'])}",
+        title=f"Head roles of {role_map['backbone']}",
     )
     axes.set_xticks(np.arange(heads) + 0.5, [str(head) for head in range(heads)])
     axes.set_yticks(np.arange(layers) + 0.5, [str(role_map["first_layer"] + row) for row in range(layers)])
@@ -45,6 +48,7 @@ def draw_role_map(role_map: Mapping[str, Any], path: epath.PathLike) -> None:
     _save(figure, path)
 
 
+@mpl.rc_context(NO_FORMULAS)
 def draw_entropy_histogram(role_map: Mapping[str, Any], path: epath.PathLike) -> None:
     """How many heads have which Concept Entropy, stacked by role, with the two thresholds."""
     styles = role_styles(role_map["attributes"])
@@ -79,6 +83,7 @@ def draw_entropy_histogram(role_map: Mapping[str, Any], path: epath.PathLike) ->
     _save(figure, path)
 
 
+@mpl.rc_context(NO_FORMULAS)
 def draw_heads(
     role_map: Mapping[str, Any], thumbnails: Mapping[str, np.ndarray], path: epath.PathLike, descriptions: int = 5
 ) -> None:
@@ -137,12 +142,12 @@ def _draw_head(
     title = (
         f"layer {role_map['first_layer'] + row}, head {head}: {style.name}, {role_map['entropy'][row][head]:.2f} bits"
     )
-    axes.text(0.5, height - 0.17, _plain(title), va="center", fontsize=9, fontweight="bold")
+    axes.text(0.5, height - 0.17, title, va="center", fontsize=9, fontweight="bold")
     for rank, description in enumerate(role_map["heads"][row][head]["descriptions"][:descriptions]):
         text = textwrap.shorten(description["text"], 58, placeholder=" ...")
         y = height - 0.42 - 0.17 * rank
         axes.text(0.42, y, f"{100 * description['variance']:.0f} %", va="center", ha="right", fontsize=7.5)
-        axes.text(0.5, y, _plain(text), va="center", fontsize=7.5)
+        axes.text(0.5, y, text, va="center", fontsize=7.5)
 
 
 def _draw_thumbnails(axes: Axes, images: np.ndarray, top: np.ndarray) -> None:
@@ -155,14 +160,9 @@ def _draw_thumbnails(axes: Axes, images: np.ndarray, top: np.ndarray) -> None:
 
 def _legend(styles: Mapping[str, RoleStyle]) -> list[Patch]:
     return [
-        Patch(facecolor=s.color, edgecolor="black", linewidth=0.5, hatch=s.hatch, label=_plain(f"{s.code}  {s.name}"))
+        Patch(facecolor=s.color, edgecolor="black", linewidth=0.5, hatch=s.hatch, label=f"{s.code}  {s.name}")
         for s in styles.values()
     ]
-
-
-def _plain(text: str) -> str:
-    """Text that matplotlib does not read as a formula."""
-    return text.replace("$", r"\$")
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

@@ -3,12 +3,12 @@
 `opinions` are float [C] per name: `WHOLE` (all paths fused), `ZERO_SHOT`, then each path by its name.
 """
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+
+from dear_jax.report.text_tables import to_csv as to_csv
 
 WHOLE, ZERO_SHOT = "all paths", "zero-shot CLIP"
 Opinions = Mapping[str, np.ndarray]
@@ -51,13 +51,6 @@ def bad_row(image: str, names: Sequence[str], problem: str) -> list[str]:
 def number(probability: float) -> str:
     """Six significant digits."""
     return f"{probability:.6g}"
-
-
-def to_csv(rows: Iterable[Sequence[str]]) -> str:
-    """Rows as the text of a CSV file, the header among them."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def _best(class_names: Sequence[str], values: np.ndarray) -> tuple[str, float]:

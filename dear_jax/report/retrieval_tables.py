@@ -3,33 +3,35 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dear_jax.report import text_tables
+
 TITLES = {"precision": "Precision@{top}", "mean_average_precision": "mAP"}
 
 
 def markdown(results: Mapping[str, Any]) -> str:
     """Percent, mean and population standard deviation over the seeds: a row per feature, a column per label."""
-    lines = [
+    parts = [
         f"Retrieval by cosine: {results['queries']} queries, {results['gallery']} gallery images of "
         f"{results['data']['name']}; adapter of {results['trained_on']}, variant {results['variant']}, "
         f"{len(results['seeds'])} seeds, backbone {results['backbone']}.",
     ]
     kinds = list(results["chance"])
     if not kinds:
-        return "\n".join([*lines, "", "Nothing is known of the images, so that nothing is measured."]) + "\n"
+        return "\n\n".join([*parts, "Nothing is known of the images, so that nothing is measured."]) + "\n"
     for measure, title in TITLES.items():
-        head = title.format(top=results["top"])
-        lines += ["", _row([f"{head}, ranked by", *kinds]), _row(["---", *("---:" for _ in kinds)])]
-        lines.append(_row(["chance", *(_cell(results["chance"][kind][measure]) for kind in kinds)]))
-        for feature, scores in results["features"].items():
-            lines.append(_row([feature, *(_cell(scores[kind][measure]) for kind in kinds)]))
+        rows = [
+            [feature, *(_cell(scores[kind][measure]) for kind in kinds)]
+            for feature, scores in {"chance": results["chance"], **results["features"]}.items()
+        ]
+        parts.append(text_tables.to_markdown([f"{title.format(top=results['top'])}, ranked by", *kinds], rows))
     unmatched = {kind: results["queries"] - count for kind, count in results["queries_with_a_match"].items()}
-    lines += ["", "Percent. A gallery image is relevant if it has the query's label, by which a column is called."]
-    lines += [
+    notes = ["Percent. A gallery image is relevant if it has the query's label, by which a column is called."]
+    notes += [
         f"{count} queries without a relevant image are left out of {kind}."
         for kind, count in unmatched.items()
         if count
     ]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join([*parts, "\n".join(notes)]) + "\n"
 
 
 def _cell(summary: Mapping[str, Any]) -> str:
@@ -37,7 +39,3 @@ def _cell(summary: Mapping[str, Any]) -> str:
         return "none"
     spread = f" ± {summary['std']:.1f}" if len(summary["seeds"]) > 1 else ""
     return f"{summary['mean']:.1f}{spread}"
-
-
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -15,6 +15,7 @@ ATTRIBUTE_HATCHES = ("\\\\\\", "|||", "xxx", "---", "ooo", "+++", "***")
 class RoleStyle:
     """One role's looks and words."""
 
+    number: int  # its place among the roles of a map
     role: str  # as in the role map: "generalization", "mixed", "other", "attribute:NAME"
     name: str  # for people: "generalization", "color"
     code: str  # two letters or more, unique among the roles of a map
@@ -23,6 +24,11 @@ class RoleStyle:
     hatch: str  # of matplotlib
     pattern: str  # of the page: "plain", "stripes" or "dots"
     meaning: str  # a few words, where the name does not say it
+
+    @property
+    def css_class(self) -> str:
+        """The classes that give an element of a page its color and pattern."""
+        return f"r{self.number} {self.pattern}"
 
 
 def role_styles(attributes: Sequence[str]) -> dict[str, RoleStyle]:
@@ -39,8 +45,8 @@ def role_styles(attributes: Sequence[str]) -> dict[str, RoleStyle]:
     ]
     codes = _codes([name for _, name, *_ in rows])
     return {
-        role: RoleStyle(role, name, code, color, text_color(color), hatch, pattern, meaning)
-        for (role, name, color, hatch, pattern, meaning), code in zip(rows, codes, strict=True)
+        role: RoleStyle(number, role, name, code, color, text_color(color), hatch, pattern, meaning)
+        for number, ((role, name, color, hatch, pattern, meaning), code) in enumerate(zip(rows, codes, strict=True))
     }
 
 

@@ -12,8 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flax.traverse_util import flatten_dict
+
 from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
+from dear_jax.report.tables import method_title
 
 Scores = dict[str, float]  # column -> accuracy in percent
 
@@ -26,6 +29,7 @@ class Run:
         folder: its workdir.
         protocol: a key of `PROTOCOLS`.
         dataset: what it was measured on; of a transfer, the data set before the targets.
+        method: what to call the method that was trained.
         backbone: as the config named it.
         shots: training images per class.
         config: every key of its config, by dotted name, with JSON's values.
@@ -40,6 +44,7 @@ class Run:
     folder: Path
     protocol: str
     dataset: str
+    method: str
     backbone: str
     shots: int
     config: dict[str, Any]
@@ -85,7 +90,7 @@ def read_run(folder: Path) -> Run:
     """
     if not (folder / "config.json").exists():
         raise UserError(f"{folder}: results.json without a config.json; this is no workdir of dear_jax.")
-    config = flatten(_read_object(folder / "config.json"))
+    config = flatten_dict(_read_object(folder / "config.json"), sep=".")
     job = config.get("job")
     if job not in ("train", "evaluate"):
         raise UserError(f"{folder}: a run of job {job!r}, which measures no protocol's accuracies.")
@@ -105,7 +110,7 @@ def _training_config(config: dict[str, Any]) -> dict[str, Any]:
         return config
     place = Path(config["run"])
     file = (place if place.is_dir() else place.parent) / "config.json"
-    return flatten(_read_object(file)) if file.exists() else {}
+    return flatten_dict(_read_object(file), sep=".") if file.exists() else {}
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -118,14 +123,6 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object, found {str(value)[:60]!r}.")
     return value
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted key."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
-    return flat
 
 
 def _to_run(folder: Path, config: dict[str, Any], results: Mapping[str, Any]) -> Run:
@@ -149,6 +146,7 @@ def _to_run(folder: Path, config: dict[str, Any], results: Mapping[str, Any]) ->
         folder=folder,
         protocol=protocol,
         dataset=str(results["dataset"]),
+        method=method_title(results),
         backbone=str(results["backbone"]),
         shots=int(results["shots"]),
         config=config,

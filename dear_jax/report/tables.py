@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dear_jax.report import text_tables
+
 TITLES = {"base": "Base", "new": "New", "hm": "HM", "accuracy": "Accuracy", "average": "Average"}
 MODES = {"learned": "learned", "class_only": "class path only", "equal": "all paths equal"}
 
@@ -10,46 +12,50 @@ MODES = {"learned": "learned", "class_only": "class path only", "equal": "all pa
 def results_markdown(results: Mapping[str, Any]) -> str:
     """One run as a table: zero-shot CLIP, every seed, mean and population standard deviation; percent."""
     columns = list(results["zero_shot"])
-    lines = [
+    method, variants = method_title(results), results["variants"]
+    rows = [["zero-shot CLIP", *_cells(results["zero_shot"], columns)]]
+    for name, variant in variants.items():
+        title = method if len(variants) == 1 else f"{method} {name}"
+        rows += [[f"{title}, seed {seed}", *_cells(row, columns)] for seed, row in variant["seeds"].items()]
+        spread = [f"**{variant['mean'][c]:.2f}** ± {variant['std'][c]:.2f}" for c in columns]
+        rows.append([f"{title}, mean ± std", *spread])
+    parts = [
         f"{results['protocol']}, {results['dataset']}, {results['backbone']}, {results['shots']} shots; "
         "top-1 accuracy in percent.",
-        "",
-        _row(["", *(TITLES.get(column, column) for column in columns)]),
-        _row(["---", *("---:" for _ in columns)]),
-        _row(["zero-shot CLIP", *_cells(results["zero_shot"], columns)]),
+        text_tables.to_markdown(["", *(TITLES.get(column, column) for column in columns)], rows),
+        *_new_classes_table(variants),
+        results["data"]["remark"],
     ]
-    for name, variant in results["variants"].items():
-        title = "DeAR" if len(results["variants"]) == 1 else f"DeAR {name}"
-        for seed, row in variant["seeds"].items():
-            lines.append(_row([f"{title}, seed {seed}", *_cells(row, columns)]))
-        spread = [f"**{variant['mean'][c]:.2f}** ± {variant['std'][c]:.2f}" for c in columns]
-        lines.append(_row([f"{title}, mean ± std", *spread]))
-    lines += _fusion_lines(results["variants"])
-    remark = results["data"]["remark"]
-    return "\n".join([*lines, *(["", remark] if remark else [])]) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _fusion_lines(variants: Mapping[str, Any]) -> list[str]:
-    """A table of the classes that were not trained on, under each way to fuse the class and attribute paths."""
-    fusions = {name: variant["fusion"] for name, variant in variants.items() if variant["fusion"]}
-    if not fusions:
+def method_title(results: Mapping[str, Any]) -> str:
+    """What to call the method; older results do not say it."""
+    return str(results.get("method_title", "DeAR"))
+
+
+def new_classes(variant: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a variant's results: class set that was not trained on -> way to fuse the paths -> mean and std."""
+    return variant["new_classes"] if "new_classes" in variant else variant["fusion"]  # as older results call it
+
+
+def _new_classes_table(variants: Mapping[str, Any]) -> list[str]:
+    """The classes that were not trained on, under each way to fuse the class and attribute paths."""
+    found = {name: new_classes(variant) for name, variant in variants.items() if new_classes(variant)}
+    if not found:
         return []
-    modes = list(next(iter(next(iter(fusions.values())).values())))
-    lines = ["", "Classes not trained on, by fusion (mean ± std); the first is the one in the table above.", ""]
-    lines += [
-        _row(["", *(MODES.get(mode, f"alpha_cls {mode}") for mode in modes)]),
-        _row(["---", *("---:" for _ in modes)]),
+    modes = list(next(iter(next(iter(found.values())).values())))
+    rows = []
+    for name, class_sets in found.items():
+        for class_set, row in class_sets.items():
+            title = TITLES.get(class_set, class_set)
+            cells = [f"{row[mode]['mean']:.2f} ± {row[mode]['std']:.2f}" for mode in modes]
+            rows.append([title if len(found) == 1 else f"{name}, {title}", *cells])
+    return [
+        "Classes not trained on, by fusion (mean ± std); the first is the one in the table above.",
+        text_tables.to_markdown(["", *(MODES.get(mode, f"alpha_cls {mode}") for mode in modes)], rows),
     ]
-    for name, columns in fusions.items():
-        for column, row in columns.items():
-            title = TITLES.get(column, column) if len(fusions) == 1 else f"{name}, {TITLES.get(column, column)}"
-            lines.append(_row([title, *(f"{row[mode]['mean']:.2f} ± {row[mode]['std']:.2f}" for mode in modes)]))
-    return lines
 
 
 def _cells(row: Mapping[str, float], columns: Sequence[str]) -> list[str]:
     return [f"{row[column]:.2f}" for column in columns]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -31,11 +31,6 @@ class Array:
         """Size without padding; tokens and opaque values have none."""
         return math.prod(self.shape) * BITS.get(self.dtype, 0) // 8
 
-    @property
-    def main_bytes(self) -> int:
-        """Size if it lies in HBM, else 0."""
-        return self.bytes if self.main_memory else 0
-
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:

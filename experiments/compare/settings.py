@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flax.traverse_util import flatten_dict
+
 from dear_jax import main as command_line
 from dear_jax.files.workdir import FREE_KEYS
-from dear_jax.report.runs import Run, flatten
+from dear_jax.report.runs import Run
 
 ZERO_SHOT = "zero-shot CLIP"
 OURS = "(ours)"  # in the name of a row that this project measured
@@ -53,7 +55,7 @@ def adapter_row(run: Run, variant: str) -> str:
     else:
         words.append(f"adapter of {run.config['run']}")
         changed = _changed(run, run.config, EVALUATION)
-    return _name("DeAR", changed, words)
+    return _name(run.method, changed, words)
 
 
 def _name(method: str, changed: Mapping[str, Any], words: Sequence[str] = ()) -> str:
@@ -92,4 +94,4 @@ def _changed(run: Run, config: Mapping[str, Any], prefixes: tuple[str, ...] = ("
 def _default_config(protocol: str, dataset: str) -> dict[str, Any]:
     """The config of a protocol and data set, flat, with JSON's values."""
     config = command_line.load_config(f"{CONFIGS / protocol}.py:{dataset}")
-    return flatten(json.loads(json.dumps(config.to_dict())))
+    return flatten_dict(json.loads(json.dumps(config.to_dict())), sep=".")

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from dear_jax.methods.dear.tokens import Structure
 from torch.nn import functional
 
 from dear_jax.clip.config import LEGACY_EOS, CLIPConfig, TowerConfig
-from dear_jax.methods.dear.tokens import Structure
 
 Tree = dict[str, Any]
 

@@ -17,6 +17,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from dear_jax.report.tables import new_classes
+from dear_jax.report.text_tables import to_markdown
+
 DRAWS = ("world_compositions", *(f"world_compositions_{draw}" for draw in range(1, 5)))
 SETTINGS = {
     "roles": "mask.pattern=roles",
@@ -61,28 +64,25 @@ def accuracy_table(runs: list[dict]) -> str:
     """A row per setting: mean ± population standard deviation over draws and seeds, and the paired difference."""
     reference = {column: draw_means(runs, REFERENCE, column) for column in COLUMNS}
     plain = [spread([run["zero_shot"][column] for run in runs]) for column in COLUMNS]
-    lines = [
-        f"| mask | Base | New | HM | Base - {REFERENCE} | New - {REFERENCE} | HM - {REFERENCE} |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        f"| zero-shot CLIP | {' | '.join(plain)} | | | |",
-    ]
+    head = ["mask", "Base", "New", "HM", *(f"{column} - {REFERENCE}" for column in ("Base", "New", "HM"))]
+    rows = [["zero-shot CLIP", *plain, "", "", ""]]
     for name in SETTINGS:
         cells = [spread(all_seeds(runs, name, column)) for column in COLUMNS]
         for column in COLUMNS:
             difference = draw_means(runs, name, column) - reference[column]
             cells.append("" if name == REFERENCE else interval(difference))
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([name, *cells])
+    return to_markdown(head, rows)
 
 
 def fusion_table(runs: list[dict]) -> str:
     """A row per setting: new classes under each way to fuse, mean ± population standard deviation over draws."""
-    lines = [f"| mask | {' | '.join(f'New, {title}' for title in FUSIONS.values())} |", "| --- | ---: | ---: | ---: |"]
+    rows = []
     for name in SETTINGS:
-        fusions = [run["variants"][name]["fusion"]["new"] for run in runs]
+        fusions = [new_classes(run["variants"][name])["new"] for run in runs]
         cells = [spread([fusion[mode]["mean"] for fusion in fusions]) for mode in FUSIONS]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([name, *cells])
+    return to_markdown(["mask", *(f"New, {title}" for title in FUSIONS.values())], rows)
 
 
 def all_seeds(runs: list[dict], name: str, column: str) -> list[float]:

@@ -139,7 +139,7 @@ def damage(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["missing", "truncated", "garbage", "one bit"])
-def test_damage_to_any_file_is_found_and_the_step_before_used(tmp_path, how):
+def test_damage_to_any_file_is_found_and_the_step_before_used(tmp_path, how, capsys):
     save(tmp_path / "good", 1, 2)
     state = make_state()
     marks = {"commit_success.txt", "_CHECKPOINT_METADATA"}  # Orbax reads neither
@@ -147,26 +147,26 @@ def test_damage_to_any_file_is_found_and_the_step_before_used(tmp_path, how):
     assert len(names) >= 6
     original = {name: (tmp_path / "good" / name).read_bytes() for name in names}
     for name in names:
-        path, said = tmp_path / "good" / name, []
+        path = tmp_path / "good" / name
         damage(path, how)
-        found = read(tmp_path / "good", state, say=said.append)
+        found = read(tmp_path / "good", state)
         assert found.step == 1, name
         assert_equal(found.state, make_state(1))
-        assert len(said) == 1
-        assert f"{tmp_path / 'good' / '2'} (" in said[0]
+        (said,) = capsys.readouterr().out.splitlines()
+        assert f"{tmp_path / 'good' / '2'} (" in said
         path.write_bytes(original[name])
     assert read(tmp_path / "good", state).step == 2
 
 
-def test_after_a_damaged_step_training_writes_it_again(tmp_path):
+def test_after_a_damaged_step_training_writes_it_again(tmp_path, capsys):
     save(tmp_path, 1, 2)
     damage(tmp_path / "2" / "sha256.json", "missing")
-    said = []
-    with Checkpointer(tmp_path, say=said.append) as checkpointer:
+    with Checkpointer(tmp_path) as checkpointer:
         assert checkpointer.restore(make_state()).step == 1
         assert (tmp_path / "damaged" / "2").is_dir()
         checkpointer.save(2, make_state(7))
-    assert said == [f"checkpoint {tmp_path / '2'} (sha256.json is missing) is damaged: trying the one before."]
+    said = capsys.readouterr().out
+    assert said == f"checkpoint {tmp_path / '2'} (sha256.json is missing) is damaged: trying the one before.\n"
     found = read(tmp_path, make_state())
     assert found.step == 2
     assert_equal(found.state, make_state(7))
@@ -247,23 +247,24 @@ def kill_while_saving(folder, seconds: float) -> int:
         return int(([str(first), *process.stdout.read().split("\n")[:-1]])[-1]) - 1
 
 
-def check_killed(folder, generator, times: int) -> None:
+def check_killed(folder, generator, times: int, capsys) -> None:
     for _ in range(times):
         saved = kill_while_saving(folder, generator.uniform(0.0, 0.3))
-        found = read(folder, make_state(), say=pytest.fail) if saved else None
+        found = read(folder, make_state()) if saved else None
+        assert "damaged" not in capsys.readouterr().out
         if found is not None:
             assert found.step >= saved
             assert found.iterator_state == {"step": found.step}
             assert_equal(found.state, make_state(found.step))
 
 
-def test_killed_while_saving(tmp_path):
-    check_killed(tmp_path, random.Random(0), times=2)
+def test_killed_while_saving(tmp_path, capsys):
+    check_killed(tmp_path, random.Random(0), times=2, capsys=capsys)
 
 
 @pytest.mark.slow
-def test_killed_while_saving_often(tmp_path):
-    check_killed(tmp_path, random.Random(1), times=8)
+def test_killed_while_saving_often(tmp_path, capsys):
+    check_killed(tmp_path, random.Random(1), times=8, capsys=capsys)
 
 
 def test_a_save_takes_little_time(tmp_path):

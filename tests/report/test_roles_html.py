@@ -107,7 +107,7 @@ def test_without_ablation_there_is_no_such_column_or_section(make_report):
     html = roles_html.render(role_map, thumbnails)
     assert "ccuracy" not in html
     columns = len(Page(html).find("th", scope="col")) - len(role_map["roles"][0])
-    assert all(len(re.findall("<t[hd]", row)) == columns for row in re.findall("<tr data-head.*", html))
+    assert all(len(re.findall("<t[hd]", row)) == columns for row in re.findall("<tr data-head.*?</tr>", html, re.S))
 
 
 def test_no_head_without_descriptions_or_images_breaks_it(make_report):
@@ -115,6 +115,18 @@ def test_no_head_without_descriptions_or_images_breaks_it(make_report):
     role_map["heads"][0][0]["descriptions"] = []
     thumbnails["top"][0, 0] = -1
     Page(roles_html.render(role_map, thumbnails, ablation))
+
+
+def test_a_description_without_a_cluster_has_no_concept(make_report):
+    role_map, thumbnails, ablation = make_report()
+    role_map["clusters"][-1]["name"] = "last"
+    for head in (head for row in role_map["heads"] for head in row):
+        head["cluster"] = 0
+        for description in head["descriptions"]:
+            description["cluster"] = -1
+    html = roles_html.render(role_map, thumbnails, ablation)
+    assert html.count("<small>none</small>") == html.count('<span class="bar"')
+    assert html.count("last") == 1 + 1  # in the list of concepts, with its name
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ def test_runs_are_found_below_a_folder_and_each_once(write_run, tmp_path):
     assert runs[0].variants == {"roles": SCORES, "open": SCORES}
     assert runs[1].zero_shot == {"base": 50.0, "new": 50.0, "hm": 50.0}
     assert (runs[1].protocol, runs[1].dataset, runs[1].shots) == ("base2new", "dtd", 16)
+    assert runs[1].method == "DeAR"
     assert runs[1].config["tokens.beta"] == 0.9
     assert runs[1].training is runs[1].config
 

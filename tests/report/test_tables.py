@@ -15,7 +15,7 @@ RESULTS = {
             "seeds": {"1": {"base": 80.0, "new": 61.0, "hm": 69.2}, "2": {"base": 82.0, "new": 63.0, "hm": 71.3}},
             "mean": {"base": 81.0, "new": 62.0, "hm": 70.24},
             "std": {"base": 1.0, "new": 1.0, "hm": 1.05},
-            "fusion": {"new": {"learned": {"mean": 62.0, "std": 1.0}, "0.3": {"mean": 61.5, "std": 0.5}}},
+            "new_classes": {"new": {"learned": {"mean": 62.0, "std": 1.0}, "0.3": {"mean": 61.5, "std": 0.5}}},
         }
     },
 }
@@ -38,6 +38,18 @@ def test_one_run():
         "| --- | ---: | ---: |",
         "| New | 62.00 ± 1.00 | 61.50 ± 0.50 |",
     ]
+
+
+def test_older_results_call_it_fusion():
+    variant = dict(RESULTS["variants"]["default"])
+    variant["fusion"] = variant.pop("new_classes")
+    assert tables.results_markdown(RESULTS | {"variants": {"default": variant}}) == tables.results_markdown(RESULTS)
+
+
+def test_results_name_their_method():
+    table = tables.results_markdown(RESULTS | {"method_title": "MaPLe"})
+    assert "| MaPLe, mean ± std |" in table
+    assert "DeAR" not in table
 
 
 def test_a_remark_on_the_data_stands_below():

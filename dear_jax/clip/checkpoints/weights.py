@@ -7,13 +7,14 @@ are stacked on a leading axis. Loading is a table of names (`clip.names`, `clip.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 from dear_jax.clip import tokenizer
@@ -54,9 +55,8 @@ def load_backbone(name: str, image_size: int | None = None) -> Backbone:
         UserError: nothing of that name; a file that is missing, truncated or for another architecture.
     """
     files: Files = Directory(EMBEDDED[name]) if name in EMBEDDED else locate(name)
-    config, from_open_clip = _read_config(files)
-    words = tokenizer.load(files, config)  # before the weights, which may be a long download
-    params = _read_params(files, config, from_open_clip)
+    words = tokenizer.load(files, read_config(files))  # before the weights, which may be a long download
+    config, params = load_params(files)
     mark = fingerprint(params)
     if image_size is not None and image_size != config.image_size:
         config, params = positions.resize(config, params, image_size)
@@ -130,7 +130,7 @@ def cast(params: Params, dtype: Any) -> Params:
 def fingerprint(params: Params) -> str:
     """Sixteen hexadecimal digits that name the parameters, whatever file or precision they were stored in."""
     digest = hashlib.sha256()
-    for path, leaf in sorted(_leaves(params)):
+    for path, leaf in sorted(flatten_dict(params, sep="/").items()):
         digest.update(f"{path} {leaf.shape}".encode())
         digest.update(np.ascontiguousarray(leaf, np.float32).data)
     return digest.hexdigest()[:16]
@@ -138,7 +138,7 @@ def fingerprint(params: Params) -> str:
 
 def parameter_count(params: Params) -> int:
     """Number of scalars in the tree."""
-    return sum(leaf.size for _, leaf in _leaves(params))
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _build(config: CLIPConfig, tensor: Callable[[str, tuple[int, ...]], np.ndarray]) -> Params:
@@ -169,14 +169,6 @@ def _take(params: Params, name: str) -> np.ndarray:
         node = node[part]
     value = np.asarray(node if layer is None else node[layer])
     return value if axes is None else value.transpose(np.argsort(axes))
-
-
-def _leaves(params: Params, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    for name, value in params.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}", np.asarray(value)
 
 
 def _initial_std(name: str, config: CLIPConfig) -> float:

@@ -30,7 +30,7 @@ LARGE_PATCH14 = CLIPConfig(
 # size of the process that started this one. Importing is part of the baseline.
 MEASURE = """
 import json, re, sys
-from dear_jax.clip import hub, weights
+from dear_jax.clip.checkpoints import hub, weights
 peak = lambda: 1024 * int(re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1])
 before = peak()
 config, params = weights.load_params(hub.locate(sys.argv[1]))

@@ -40,6 +40,11 @@ def test_a_data_set_beside_the_published_rows(write_run):
     assert block.rows[DEAR]["Base"].std == pytest.approx((8 / 3) ** 0.5)
 
 
+def test_a_row_has_the_title_of_its_method(write_run):
+    found, _ = tables(write_run("a", SEEDS, method_title="MaPLe"))
+    assert list(found["Base-to-new generalization"]["dtd"].rows)[-1] == "MaPLe (ours)"
+
+
 def test_the_average_hm_is_that_of_the_averages(write_run):
     found, _ = tables(write_run("a", SEEDS), write_run("b", OTHERS, dataset="eurosat"))
     block = found["Base-to-new generalization"]["Average over 2 data sets"]

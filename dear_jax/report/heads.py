@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from dear_jax.report.role_styles import RoleStyle, role_styles
+
 
 @dataclasses.dataclass(frozen=True)
 class Description:
@@ -11,7 +13,8 @@ class Description:
 
     text: str
     variance: float  # share of the variance of the head's contribution, 0..1
-    concept: str  # name of its cluster
+    concept: str  # name of its cluster, "none" where it is in none
+    bar: float  # percent of the largest variance among the descriptions of its head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Head:
     row: int  # of the role map's lists
     layer: int  # counted from 1
     head: int  # counted from 0
-    role: str
+    style: RoleStyle  # of its role
     entropy: float  # bits
     concept: str  # name of its dominant cluster
     share: float  # of its descriptions in that cluster
@@ -48,33 +51,42 @@ class Head:
 
 def heads_of(role_map: Mapping[str, Any], ablation: Mapping[str, Any] | None) -> list[Head]:
     """The heads, layer after layer."""
+    styles = role_styles(role_map["attributes"])
     return [
-        _head(role_map, ablation, row, head)
-        for row in range(len(role_map["roles"]))
-        for head in range(len(role_map["roles"][row]))
+        _head(role_map, ablation, row, head, styles[role])
+        for row, roles in enumerate(role_map["roles"])
+        for head, role in enumerate(roles)
     ]
 
 
 def concept_name(role_map: Mapping[str, Any], cluster: int) -> str:
-    """Name of a cluster; an unnamed one is known by its number."""
-    return str(role_map["clusters"][cluster]["name"]) or f"unnamed {cluster}"
+    """Name of a cluster, "none" for -1; an unnamed one is known by its number."""
+    return "none" if cluster < 0 else str(role_map["clusters"][cluster]["name"]) or f"unnamed {cluster}"
 
 
-def _head(role_map: Mapping[str, Any], ablation: Mapping[str, Any] | None, row: int, head: int) -> Head:
+def _head(
+    role_map: Mapping[str, Any], ablation: Mapping[str, Any] | None, row: int, head: int, style: RoleStyle
+) -> Head:
     found = role_map["heads"][row][head]
     accuracy = None if ablation is None else float(ablation["heads"][row][head])
+    largest = max((float(description["variance"]) for description in found["descriptions"]), default=0.0)
     return Head(
         row=row,
         layer=role_map["first_layer"] + row,
         head=head,
-        role=role_map["roles"][row][head],
+        style=style,
         entropy=float(role_map["entropy"][row][head]),
         concept=concept_name(role_map, found["cluster"]),
         share=float(found["share"]),
         explained=float(found["explained"]),
         descriptions=tuple(
-            Description(d["text"], float(d["variance"]), concept_name(role_map, d["cluster"]))
-            for d in found["descriptions"]
+            Description(
+                text=description["text"],
+                variance=float(description["variance"]),
+                concept=concept_name(role_map, description["cluster"]),
+                bar=100 * float(description["variance"]) / largest if largest > 0 else 0.0,
+            )
+            for description in found["descriptions"]
         ),
         accuracy=accuracy,
         change=None if accuracy is None or ablation is None else accuracy - float(ablation["accuracy"]),
