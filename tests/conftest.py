@@ -22,8 +22,9 @@ from dear_jax.clip.checkpoints import weights
 from dear_jax.clip.config import CLIPConfig, TowerConfig
 from dear_jax.methods import adapter_file as adapters
 from dear_jax.methods.adapter_file import Part, Trained
-from dear_jax.methods.dear import mask, patterns, tokens
-from dear_jax.methods.dear.model import Settings
+from dear_jax.methods.dear import mask, patterns
+from dear_jax.methods.dear.model import Start
+from dear_jax.setup.methods import dear
 
 pytest_plugins = ["tests.emulated_bucket"]
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -116,9 +117,9 @@ def write_run(tmp_path) -> Callable[..., Path]:
     return write
 
 
-def _adapter_of(backbone, structure, seed):
+def _adapter_of(method, params, seed):
     """An adapter as training might leave it: every leaf moved away from its start."""
-    fresh = tokens.initialize(jax.random.key(seed), backbone.params, backbone.config, structure)
+    fresh = method.init(jax.random.key(seed), params, Start())
     random = np.random.default_rng(seed)
     return {name: leaf + random.normal(0, 0.05, leaf.shape).astype(np.float32) for name, leaf in fresh.items()}
 
@@ -128,27 +129,23 @@ def embedded_run(tmp_path_factory):
     """The adapter file of a run on the embedded CLIP that was never trained: two seeds of two variants."""
     backbone = weights.load_backbone("embedded")
     attributes = ("color", "shape", "texture")
-    structure = tokens.make_structure(
-        backbone.config, attributes=attributes, text_count=2, vision_layer=None, text_layer=None
-    )
-    layers = backbone.config.vision.layers - structure.vision_layer + 1
+    options = dear.Options(tokens=dear.Tokens(attributes, text_count=2))
+    method = dear.build(options, backbone.config, np.float32)
+    layers, heads, *_ = method.settings_like().head_mask.shape
     masks = [
-        mask.build(
-            patterns.plain_roles(pattern, layers, backbone.config.vision.heads, attributes, 0),
-            attributes,
-            1 + backbone.config.patches,
-        )
+        mask.build(patterns.plain_roles(pattern, layers, heads, attributes, 0), attributes, 1 + backbone.config.patches)
         for pattern in ("open", "random")
     ]
-    adapters_of_runs = [_adapter_of(backbone, structure, seed) for seed in range(4)]
+    adapters_of_runs = [_adapter_of(method, backbone.params, seed) for seed in range(4)]
     weight = np.array([0.9, 0.7], np.float32)
     part = Part(
-        structure,
+        method.structure(),
         ("open", "random"),
         jax.tree.map(lambda *leaves: np.stack(leaves).reshape(2, 2, *leaves[0].shape), *adapters_of_runs),
-        Settings(np.stack(masks), weight, weight, weight),
+        {"head_mask": np.stack(masks)} | dict.fromkeys(("beta", "reg_weight", "fusion_weight"), weight),
     )
     trained = Trained(
+        method="dear",
         backbone="embedded",
         fingerprint=backbone.fingerprint,
         image_size=None,

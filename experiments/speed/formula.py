@@ -5,9 +5,10 @@ backward pass what it costs forward; attention costs twice. Norms, softmax, acti
 save memory are not counted.
 """
 
+from dear_jax.methods.dear.tokens import Structure
+
 from dear_jax.clip.config import CLIPConfig, TowerConfig
 from dear_jax.clip.packing import GAP, Packing
-from dear_jax.methods.dear.tokens import Structure
 
 
 def step_flops(

@@ -10,11 +10,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from dear_jax.clip.checkpoints.weights import Backbone
+from dear_jax.clip.split import Split
 from dear_jax.errors import UserError
 from dear_jax.methods import adapter_file as adapters
 from dear_jax.methods.adapter_file import Part, Trained
-from dear_jax.methods.dear import mask, patterns, tokens
-from dear_jax.methods.dear.model import Settings
+from dear_jax.methods.dear import mask, patterns
+from dear_jax.methods.dear.model import DeAR, Start
+from dear_jax.setup import runs
 
 SEEDS, ATTRIBUTES = (1, 5), ("color", "shape")
 
@@ -25,13 +27,9 @@ def backbone(clip_config, clip_params) -> Backbone:
 
 
 def make_part(backbone: Backbone, names: tuple[str, ...], vision_layer: int) -> Part:
-    structure = tokens.make_structure(
-        backbone.config, attributes=ATTRIBUTES, text_count=3, vision_layer=vision_layer, text_layer=2
-    )
+    method = DeAR(Split(backbone.config, vision_layer, 2), ATTRIBUTES, text_count=3)
     fresh = [
-        tokens.initialize(jax.random.key(seed + v), backbone.params, backbone.config, structure)
-        for seed in SEEDS
-        for v in range(len(names))
+        method.init(jax.random.key(seed + v), backbone.params, Start()) for seed in SEEDS for v in range(len(names))
     ]
     adapter = jax.tree.map(lambda *leaves: np.stack(leaves).reshape(len(SEEDS), len(names), *leaves[0].shape), *fresh)
     tower = backbone.config.vision
@@ -43,13 +41,17 @@ def make_part(backbone: Backbone, names: tuple[str, ...], vision_layer: int) -> 
         )
         for seed in range(len(names))
     ]
-    rest = (np.linspace(0, 1, len(names), dtype=np.float32) + k for k in range(3))
-    return Part(structure, names, adapter, Settings(np.stack(masks), *rest))
+    rest = {
+        name: np.linspace(0, 1, len(names), dtype=np.float32) + k
+        for k, name in enumerate(("beta", "reg_weight", "fusion_weight"))
+    }
+    return Part(method.structure(), names, adapter, {"head_mask": np.stack(masks), **rest})
 
 
 @pytest.fixture(scope="module")
 def trained(backbone) -> Trained:
     return Trained(
+        method="dear",
         backbone="tiny",
         fingerprint=backbone.fingerprint,
         image_size=None,
@@ -73,13 +75,62 @@ def test_loaded_as_saved(trained, backbone, tmp_path):
         assert found.names == ("a", "b", "c", "d")
         assert dataclasses.replace(found, parts=()) == dataclasses.replace(trained, parts=())
         for part, expected in zip(found.parts, trained.parts, strict=True):
-            assert (part.structure, part.names) == (expected.structure, expected.names)
+            assert (part.structure, part.names) == (as_json(expected.structure), expected.names)
             jax.tree.map(
                 np.testing.assert_array_equal, (part.adapter, part.settings), (expected.adapter, expected.settings)
             )
-            assert part.settings.head_mask.dtype == bool
-    first, second = found.adapters(backbone, jnp.float32)
-    assert (first.model.structure.vision_layer, second.model.structure.vision_layer) == (2, 3)
+            assert part.settings["head_mask"].dtype == bool
+    first, second = runs.restore(found, backbone, jnp.float32)
+    assert (first.method.split.vision_layer, second.method.split.vision_layer) == (2, 3)
+    assert first.method == DeAR(Split(backbone.config, 2, 2), ATTRIBUTES, text_count=3)
+
+
+def as_json(value):
+    return json.loads(json.dumps(value))
+
+
+def test_files_of_version_1_are_those_of_today(trained, backbone, tmp_path):
+    """They knew DeAR alone: no method is named, the head mask's shape stands by itself."""
+    tensors, parts = {}, []
+    for number, part in enumerate(trained.parts):
+        settings = dict(part.settings)
+        settings["head_mask"] = np.packbits(settings["head_mask"].reshape(len(part.names), -1), axis=-1)
+        tensors |= {f"{number}/adapter/{name}": np.ascontiguousarray(leaf) for name, leaf in part.adapter.items()}
+        tensors |= {f"{number}/settings/{name}": leaf for name, leaf in settings.items()}
+        structure = {
+            "attributes": ATTRIBUTES,
+            "text_count": 3,
+            "vision_layer": (2, 3)[number],
+            "text_layer": 2,
+            "shared_projection": True,
+        }
+        mask_shape = part.settings["head_mask"].shape
+        parts.append({"structure": structure, "names": part.names, "head_mask_shape": mask_shape})
+    about = {
+        "format": "dear_jax adapter, version 1",
+        "backbone": "tiny",
+        "fingerprint": "0123456789abcdef",
+        "image_size": None,
+        "dataset": "pets",
+        "template": "a photo of a {}.",
+        "class_names": ["cat", "dog"],
+        "shots": 4,
+        "seeds": [1, 5],
+        "parts": parts,
+    }
+    save_file(tensors, tmp_path / adapters.NAME, metadata={"dear_jax": json.dumps(about)})
+    found = adapters.load(tmp_path)
+    assert dataclasses.replace(found, parts=()) == dataclasses.replace(trained, parts=())
+    for part, expected in zip(found.parts, trained.parts, strict=True):
+        assert part.names == expected.names
+        jax.tree.map(
+            np.testing.assert_array_equal, (part.adapter, part.settings), (expected.adapter, expected.settings)
+        )
+        assert part.settings["head_mask"].dtype == bool
+    restored, expected = (runs.restore(of, backbone, jnp.float32) for of in (found, trained))
+    assert [program.method for program in restored] == [program.method for program in expected]
+    save(found, tmp_path)  # as today's files say it
+    assert adapters.load(tmp_path).names == trained.names
 
 
 def test_classes_that_were_not_trained_on_are_new(trained):
@@ -90,15 +141,16 @@ def test_classes_that_were_not_trained_on_are_new(trained):
 def test_another_backbone_is_refused(trained, backbone):
     other = dataclasses.replace(backbone, name="other", fingerprint="f" * 16)
     with pytest.raises(UserError, match=r"trained on the backbone tiny with the fingerprint 0123.*other has ffff"):
-        trained.adapters(other, jnp.float32)
+        runs.restore(trained, other, jnp.float32)
 
 
 @pytest.mark.parametrize("change", [{"attributes": ("color",)}, {"vision_layer": 3}, {"text_count": 4}])
 def test_arrays_of_another_structure_are_refused(change, trained, backbone):
     part = trained.parts[0]
-    changed = dataclasses.replace(part, structure=dataclasses.replace(part.structure, **change))
-    with pytest.raises(UserError, match=r"does not fit the backbone tiny with J = .*, expected"):
-        dataclasses.replace(trained, parts=(changed,)).adapters(backbone, jnp.float32)
+    changed = dataclasses.replace(part, structure={**part.structure, **change})
+    message = r"\(vision_layer .*, attributes .*\) does not fit the backbone tiny: .*, expected"
+    with pytest.raises(UserError, match=message):
+        runs.restore(dataclasses.replace(trained, parts=(changed,)), backbone, jnp.float32)
 
 
 def test_places_without_an_adapter_are_refused(tmp_path):
@@ -122,6 +174,7 @@ def test_damaged_and_foreign_files_are_refused(trained, tmp_path):
     save_file({"x": np.zeros(3)}, path)
     with pytest.raises(UserError, match="no adapter of this project"):
         adapters.load(path)
-    save_file({"x": np.zeros(3)}, path, metadata={"dear_jax": json.dumps({"format": adapters.FORMAT})})
-    with pytest.raises(UserError, match="cannot be read as an adapter"):
-        adapters.load(path)
+    for version in adapters.FORMATS:
+        save_file({"x": np.zeros(3)}, path, metadata={"dear_jax": json.dumps({"format": version})})
+        with pytest.raises(UserError, match="cannot be read as an adapter"):
+            adapters.load(path)

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dear_jax.methods.dear.tokens import Start
 from jax.sharding import Mesh
 
 from dear_jax.clip import layers, text, tokenizer, vision
 from dear_jax.evaluation import accuracy
 from dear_jax.methods.dear import mask, patterns, tokens
 from dear_jax.methods.dear.model import Model, Settings, unit
-from dear_jax.methods.dear.tokens import Start
 from dear_jax.parallel import sharding
 from dear_jax.training import optimizer as optimizers
 from dear_jax.training import step

@@ -9,6 +9,7 @@ from dear_jax.clip.layers import Tokens
 from dear_jax.errors import UserError
 from dear_jax.methods.dear import mask, patterns
 from dear_jax.roles.role_map import GENERALIZATION, MIXED, OTHER
+from tests import reference
 
 ATTRIBUTES = ("color", "shape", "texture")
 FIRST_LAYER = 2  # of the tiny tower's 3
@@ -62,11 +63,21 @@ def test_files(tmp_path):
         mask.load(path, table.shape)
 
 
-def run_suffix(config, params, pixels, roles, scale=1.0, analyse=False):
-    tokens = scale * np.random.default_rng(3).normal(size=(len(ATTRIBUTES), config.vision.width)).astype(np.float32)
+def make_tokens(config, scale=1.0, beta=0.9):
+    values = scale * np.random.default_rng(3).normal(size=(1, len(ATTRIBUTES), config.vision.width))
+    return Tokens(jnp.asarray(values, jnp.float32), jnp.float32([beta]))
+
+
+def run_suffix(config, params, pixels, tokens, roles=None):
+    """All rows by the reference, and those that are read; both from layer FIRST_LAYER on."""
     x = vision.prefix(params, config, pixels, FIRST_LAYER - 1)
-    table = mask.build(roles, ATTRIBUTES, x.shape[1])
-    return vision.suffix(params, config, x, FIRST_LAYER, Tokens(tokens, 0.9), jnp.asarray(table), analyse)
+    table = None if roles is None else jnp.asarray(mask.build(roles, ATTRIBUTES, x.shape[1]))
+    rows, _ = reference.vision_suffix(params, config, x, FIRST_LAYER, tokens, table)
+    return rows, vision.read_suffix(params, config, x, FIRST_LAYER, tokens, table)
+
+
+def rows_that_are_read(rows):
+    return jnp.concatenate([rows[:, :1], rows[:, -len(ATTRIBUTES) :]], axis=1)
 
 
 @pytest.fixture
@@ -79,38 +90,40 @@ def pixels(clip_config):
 def test_isolated_heads_leave_clip_as_it_was(clip_config, clip_params, pixels, scale):
     heads = clip_config.vision.heads
     roles = patterns.plain_roles("isolated", 2, heads, ATTRIBUTES)
-    x, _ = run_suffix(clip_config, clip_params, pixels, roles, scale)
+    rows, read = run_suffix(clip_config, clip_params, pixels, make_tokens(clip_config, scale), roles)
     plain = vision.prefix(clip_params, clip_config, pixels, clip_config.vision.layers)
     # Blocked keys weigh exactly 0; what is left is another order of the same float32 sums.
-    np.testing.assert_allclose(x[:, : -len(ATTRIBUTES)], plain, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(rows[:, : -len(ATTRIBUTES)], plain, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(read[:, 0], plain[:, 0], rtol=0, atol=2e-6)
 
 
 def test_open_heads_are_plain_attention(clip_config, clip_params, pixels):
     roles = patterns.plain_roles("open", 2, clip_config.vision.heads, ATTRIBUTES)
-    x, _ = run_suffix(clip_config, clip_params, pixels, roles)
-    tokens = np.random.default_rng(3).normal(size=(len(ATTRIBUTES), clip_config.vision.width)).astype(np.float32)
-    prefix = vision.prefix(clip_params, clip_config, pixels, FIRST_LAYER - 1)
-    without_mask, _ = vision.suffix(clip_params, clip_config, prefix, FIRST_LAYER, Tokens(tokens, 0.9))
-    np.testing.assert_array_equal(x, without_mask)
+    with_mask = run_suffix(clip_config, clip_params, pixels, make_tokens(clip_config), roles)
+    without_mask = run_suffix(clip_config, clip_params, pixels, make_tokens(clip_config))
+    for rows, expected in zip(with_mask, without_mask, strict=True):
+        np.testing.assert_array_equal(rows, expected)
 
 
 def test_beta_one_replaces_and_beta_zero_keeps(clip_config, clip_params, pixels):
     """beta = 0 is plain attention over the longer sequence, written here without any mixing."""
-    tokens = np.random.default_rng(3).normal(size=(len(ATTRIBUTES), clip_config.vision.width)).astype(np.float32)
+    tokens = make_tokens(clip_config).values[0]
     prefix = vision.prefix(clip_params, clip_config, pixels, FIRST_LAYER - 1)
-    stack = layers.slice_layers(clip_params["vision_model"]["encoder"]["layers"], FIRST_LAYER, 3)
-    longer = layers.insert_tokens(prefix, jnp.asarray(tokens), prefix.shape[1])
-    expected, _ = layers.run_blocks(clip_config.vision, stack, longer)
-    kept, _ = vision.suffix(clip_params, clip_config, prefix, FIRST_LAYER, Tokens(tokens, 0.0))
+    stack = clip_params["vision_model"]["encoder"]["layers"]
+    longer = layers.insert_tokens(prefix, tokens, prefix.shape[1])
+    expected = layers.run_blocks(clip_config.vision, stack, longer, first=FIRST_LAYER)
+    kept, read = run_suffix(clip_config, clip_params, pixels, make_tokens(clip_config, beta=0.0))
     np.testing.assert_allclose(kept, expected, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(read, rows_that_are_read(expected), rtol=0, atol=2e-6)
 
-    replaced, _ = vision.suffix(clip_params, clip_config, prefix, FIRST_LAYER, Tokens(tokens, 1.0))
+    replaced, read = run_suffix(clip_config, clip_params, pixels, make_tokens(clip_config, beta=1.0))
     x = longer
     for layer in range(FIRST_LAYER, 4):
-        one = layers.slice_layers(clip_params["vision_model"]["encoder"]["layers"], layer, layer)
         fresh = jnp.broadcast_to(tokens[None], (2, *tokens.shape))
-        x, _ = layers.run_blocks(clip_config.vision, one, x.at[:, -len(ATTRIBUTES) :].set(fresh))
+        x = x.at[:, -len(ATTRIBUTES) :].set(fresh)
+        x = layers.run_blocks(clip_config.vision, stack, x, first=layer, last=layer)
     np.testing.assert_allclose(replaced, x, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(read, rows_that_are_read(x), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("key", [0, 4, -3, -2, -1])  # the class token, a patch, the three attribute tokens
@@ -120,17 +133,16 @@ def test_a_blocked_key_changes_nothing_in_exactly_the_heads_that_block_it(clip_c
     roles = ((GENERALIZATION, MIXED, "attribute:color", "attribute:shape", OTHER) * heads)[:heads]
     table = mask.build((roles,), ATTRIBUTES, 1 + clip_config.patches)
     x = vision.prefix(clip_params, clip_config, pixels, clip_config.vision.layers - 1)
-    tokens = np.random.default_rng(3).normal(size=(len(ATTRIBUTES), clip_config.vision.width)).astype(np.float32)
+    tokens = make_tokens(clip_config).values[0]
     noise = np.random.default_rng(4).normal(size=clip_config.vision.width).astype(np.float32)
     outputs = []
     for change in (0 * noise, noise):
-        sequence = layers.insert_tokens(x, jnp.asarray(tokens), x.shape[1]).at[:, key].add(change[None])
-        inputs, learned = sequence[:, : x.shape[1]], sequence[0, x.shape[1] :]
-        _, analysis = vision.suffix(
-            clip_params, clip_config, inputs, clip_config.vision.layers, Tokens(learned, 0.9), jnp.asarray(table), True
-        )
-        outputs.append(np.asarray(analysis.head_outputs[0]))
-        blocked = ~np.broadcast_to(table[0], analysis.probabilities[0].shape)
-        assert (np.asarray(analysis.probabilities[0])[blocked] == 0).all()
+        sequence = layers.insert_tokens(x, tokens, x.shape[1]).at[:, key].add(change[None])
+        inputs, learned = sequence[:, : x.shape[1]], Tokens(sequence[:1, x.shape[1] :], jnp.float32([0.9]))
+        last = clip_config.vision.layers
+        _, (analysis,) = reference.vision_suffix(clip_params, clip_config, inputs, last, learned, table)
+        outputs.append(np.asarray(analysis.head_outputs))
+        blocked = ~np.broadcast_to(table[0], analysis.probabilities.shape)
+        assert (np.asarray(analysis.probabilities)[blocked] == 0).all()
     differs = (outputs[0] != outputs[1]).any(axis=(0, 3)).T  # [H, T]: exactly, for a blocked key weighs exactly 0
     np.testing.assert_array_equal(differs, table[0, :, :, key])

@@ -7,8 +7,10 @@ import pytest
 
 from dear_jax.clip import tokenizer, vision
 from dear_jax.clip.layers import Tokens
-from dear_jax.methods.dear import mask, patterns, tokens
-from dear_jax.methods.dear.model import Model, Settings
+from dear_jax.clip.split import Frozen, Split
+from dear_jax.methods.dear import mask, patterns
+from dear_jax.methods.dear.model import DeAR, Settings, Start
+from tests import reference
 
 ATTRIBUTES = ("color", "shape")
 LAYERS = pytest.mark.parametrize(
@@ -17,11 +19,13 @@ LAYERS = pytest.mark.parametrize(
 CLOSE = dict(rtol=0, atol=2e-6)  # of numbers about 1: the same float32 sums in another order
 
 
-def make_model(clip_config, layer: int, class_chunk: int = 0) -> Model:
-    structure = tokens.make_structure(
-        clip_config, attributes=ATTRIBUTES, text_count=3, vision_layer=layer, text_layer=layer
-    )
-    return Model(clip_config, structure, class_chunk=class_chunk)
+def make_method(clip_config, layer: int, class_chunk: int = 0) -> DeAR:
+    return DeAR(Split(clip_config, layer, layer, class_chunk=class_chunk), ATTRIBUTES, text_count=3)
+
+
+def make_settings(clip_config, layer: int) -> Settings:
+    roles = patterns.plain_roles("random", 4 - layer, clip_config.vision.heads, ATTRIBUTES)
+    return Settings(mask.build(roles, ATTRIBUTES, 1 + clip_config.patches), *jnp.float32([0.9, 1.0, 0.1]))
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +45,13 @@ def test_chunks_of_classes_give_the_same_features_and_gradients(clip_config, cli
     weights = jax.random.normal(jax.random.key(1), (len(token_ids), clip_config.embed_dim))
 
     def run(class_chunk):
-        model = make_model(clip_config, layer, class_chunk)
-        prompts = model.encode_prompts(clip_params, token_ids)
-        adapter = tokens.initialize(
-            jax.random.key(0), clip_params, clip_config, model.structure, tokens.Start(init_std=0.5)
-        )
+        method = make_method(clip_config, layer, class_chunk)
+        prompts = method.split.encode_prompts(clip_params, token_ids)
+        adapter = method.init(jax.random.key(0), clip_params, Start(init_std=0.5))
+        settings = make_settings(clip_config, layer)
 
         def total(text_tokens):
-            features = model.text_features({**adapter, "text_tokens": text_tokens}, clip_params, prompts, 0.9)
+            features = method.classes({**adapter, "text_tokens": text_tokens}, settings, Frozen(clip_params, prompts))
             return (features * weights).sum(), features
 
         (_, features), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(adapter["text_tokens"])
@@ -67,24 +70,23 @@ def test_rows_that_are_read_are_those_of_the_whole_suffix(clip_config, clip_para
     size, width = clip_config.image_size, clip_config.vision.width
     generator = np.random.default_rng(0)
     pixels = generator.normal(size=(2, size, size, 3)).astype(np.float32)
-    values = jnp.asarray(generator.normal(size=(len(ATTRIBUTES), width)), jnp.float32)
+    values = jnp.asarray(generator.normal(size=(1, len(ATTRIBUTES), width)), jnp.float32)
     weights = jnp.asarray(generator.normal(size=(2, 1 + len(ATTRIBUTES), width)), jnp.float32)
     x = vision.prefix(clip_params, clip_config, pixels, layer - 1)
-    roles = patterns.plain_roles("random", 4 - layer, clip_config.vision.heads, ATTRIBUTES)
-    table = jnp.asarray(mask.build(roles, ATTRIBUTES, x.shape[1]))
+    table, beta = jnp.asarray(make_settings(clip_config, layer).head_mask), jnp.float32([0.9])
 
     def whole(values):
-        rows, _ = vision.suffix(clip_params, clip_config, x, layer, Tokens(values, 0.9), table)
+        rows, _ = reference.vision_suffix(clip_params, clip_config, x, layer, Tokens(values, beta), table)
         return jnp.concatenate([rows[:, :1], rows[:, -len(ATTRIBUTES) :]], axis=1)
 
     def read(values):
-        return vision.read_suffix(clip_params, clip_config, x, layer, Tokens(values, 0.9), table)
+        return vision.read_suffix(clip_params, clip_config, x, layer, Tokens(values, beta), table)
 
     np.testing.assert_allclose(read(values), whole(values), rtol=0, atol=1e-5)
     gradient, expected = (jax.grad(lambda v, f=f: (f(v) * weights).sum())(values) for f in (read, whole))
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
-    plain, _ = vision.suffix(clip_params, clip_config, x, layer)
+    plain, _ = reference.vision_suffix(clip_params, clip_config, x, layer)
     np.testing.assert_allclose(vision.read_suffix(clip_params, clip_config, x, layer), plain[:, :1], rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="expected a head_mask of shape"):
         vision.read_suffix(clip_params, clip_config, x, layer, None, table)
@@ -92,22 +94,19 @@ def test_rows_that_are_read_are_those_of_the_whole_suffix(clip_config, clip_para
 
 @pytest.mark.parametrize("count", [6, 7])
 def test_groups_of_images_give_what_all_of_them_give(clip_config, clip_params, monkeypatch, count):
-    model, size = make_model(clip_config, 2), clip_config.image_size
+    method, size = make_method(clip_config, 2), clip_config.image_size
     images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
-    adapter = tokens.initialize(
-        jax.random.key(0), clip_params, clip_config, model.structure, tokens.Start(init_std=0.5)
-    )
-    roles = patterns.plain_roles("random", 2, clip_config.vision.heads, ATTRIBUTES)
-    settings = Settings(mask.build(roles, ATTRIBUTES, 1 + clip_config.patches), 0.9, 1.0, 0.1)
+    adapter = method.init(jax.random.key(0), clip_params, Start(init_std=0.5))
+    settings = make_settings(clip_config, 2)
     weights = jax.random.normal(jax.random.key(1), (count, 1 + len(ATTRIBUTES), clip_config.embed_dim))
 
     def run(at_a_time):
         monkeypatch.setattr(vision, "IN_CACHE", at_a_time)
 
         def total(adapter):
-            prefix = model.image_prefix(clip_params, images)
-            features = model.image_features(adapter, clip_params, settings, prefix)
-            return (features * weights).sum(), (features, model.plain_features(clip_params, prefix))
+            seen = method.split.look(clip_params, images)
+            features = method.features(adapter, settings, clip_params, seen)
+            return (features * weights).sum(), (features, seen.features)
 
         return jax.jit(jax.value_and_grad(total, has_aux=True))(adapter)
 
