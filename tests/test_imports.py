@@ -1,47 +1,48 @@
-"""The import rules of the package: data flows one way, and the parts know nothing of each other."""
+"""The rules of the house: every module lies in a room, imports go down only, and rooms know what they may know."""
 
 import ast
+import io
+import re
+import tokenize
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "dear_jax"
-JOBS = {"train", "evaluate", "predict", "retrieve", "pretrain", "roles.find", "compile"}
-FREE = {"", "errors", "storage", "local_copy"}  # the user's error and where files are: for anyone
+from tests.repository import REPOSITORY
 
-# What a part may import of this package, beside itself. Jobs, their set-up and `main` may import any part.
-ALLOWED: dict[str, set[str]] = {
+PACKAGE = REPOSITORY / "dear_jax"
+
+# What the modules of a room may import, beside each other. A module in no room has no rule, which fails.
+BELOW_METHODS = {"errors", "files", "clip", "data", "roles"}
+ROOMS: dict[str, set[str]] = {
     "errors": set(),
-    "storage": set(),
-    "local_copy": set(),
-    "lock": set(),
-    "metrics_file": set(),
-    "workdir": {"lock", "metrics_file"},
-    "checkpoint": {"checksums"},
-    "checksums": set(),
-    "sharding": set(),
-    "losses": set(),
-    "optimizer": set(),
-    "metrics": set(),
-    "retrieval": set(),
-    "features": {"adapt", "adapters", "clip", "data", "sharding", "step"},
-    "classifier": {"adapt", "adapters", "clip", "data", "features", "report.predictions"},
-    "report": set(),
-    "data": set(),
-    "clip": set(),
-    "adapt": {"clip", "roles.role_map"},
-    "roles": {"clip", "data"},
-    "hlo": set(),
-    "program_cost": {"hlo"},
-    "flops": set(),
-    "chips": set(),
-    "step": {"adapt", "clip", "losses", "optimizer"},
+    "files": {"errors"},
+    "clip": {"errors", "files"},
+    "data": {"errors", "files"},
+    "report": {"errors", "files", "data"},
+    "roles": {"errors", "files", "clip", "data"},
+    "methods": BELOW_METHODS,
+    "parallel": {"errors", "files"},
+    "training": {"errors", "files", "clip", "data", "methods", "parallel"},
+    "setup": BELOW_METHODS | {"methods", "parallel", "training"},
+    "evaluation": BELOW_METHODS | {"methods", "parallel", "setup", "report"},
+    "tpu": BELOW_METHODS | {"methods", "parallel", "training", "setup", "evaluation"},
+    "jobs": BELOW_METHODS | {"methods", "parallel", "training", "setup", "evaluation", "tpu", "report"},
+    "main": {"errors", "files", "parallel", "training", "setup", "tpu", "jobs"},
+    "": {"evaluation"},  # the package itself: its public names
 }
+METHODS = {path.stem for path in (PACKAGE / "setup" / "methods").glob("[a-z]*.py")}
+GENERIC = ("training", "evaluation", "parallel", "files")  # rooms that know the contract of a method alone
+METHOD_WORDS = re.compile(r"(?i)(^|[^a-z])(dear|masks?|masked|fusion|fused?|tokens?|attributes?)($|[^a-z_])")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def _name(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").strip(".")
+
+
+def _room(name: str) -> str:
+    return name.split(".")[0]
 
 
 def _imports(path: Path) -> set[str]:
@@ -60,23 +61,58 @@ def _imports(path: Path) -> set[str]:
     return {name.removeprefix("dear_jax").strip(".") for name in found if name.split(".")[0] == "dear_jax"}
 
 
-def _inside(name: str, parts: set[str]) -> bool:
-    return any(name == part or name.startswith(f"{part}.") for part in parts)
-
-
 @pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_imports_follow_the_architecture(path):
+def test_imports_go_down_only(path):
     name = _name(path)
-    part = next((part for part in ALLOWED if _inside(name, {part})), None)
-    if part is None or name in JOBS:
-        return
-    wrong = {found for found in _imports(path) if found not in FREE and not _inside(found, ALLOWED[part] | {part})}
+    room = _room(name)
+    assert room in ROOMS, f"{name} lies in no room; there are {', '.join(filter(None, ROOMS))}"
+    wrong = {found for found in _imports(path) if found and _room(found) not in ROOMS[room] | {room}}
     assert not wrong, f"{name} must not import {sorted(wrong)}"
 
 
+def test_rooms_have_a_purpose_and_an_order():
+    """Every room is there and says what it is for, and none imports one that imports it."""
+    for room in filter(None, ROOMS):
+        place = PACKAGE / room
+        source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        assert ast.get_docstring(ast.parse(source.read_text())), f"{source} says no purpose"
+    for room, below in ROOMS.items():
+        assert not {other for other in below if room in ROOMS[other]}, f"{room} stands in a circle"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=_name)
-def test_nothing_but_main_imports_main(path):
-    assert "main" not in _imports(path)
+def test_only_setup_imports_a_concrete_method(path):
+    name = _name(path)
+    own = {f"methods.{method}" for method in METHODS if name.startswith(f"methods.{method}")}
+    found = {found for found in _imports(path) for method in METHODS if f"{found}.".startswith(f"methods.{method}.")}
+    assert _room(name) == "setup" or {".".join(one.split(".")[:2]) for one in found} <= own, sorted(found)
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "jobs").glob("[a-z]*.py")), ids=_name)
+def test_jobs_do_not_import_each_other(path):
+    assert {found for found in _imports(path) if _room(found) == "jobs"} <= {"jobs.description"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_the_config_ends_in_setup(path):
+    """Below it plans are read: plain dataclasses."""
+    if _room(_name(path)) not in ("setup", "main"):
+        assert not re.search(r"ml_collections|ConfigDict", path.read_text())
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if _room(_name(path)) in GENERIC], ids=_name)
+def test_generic_rooms_do_not_speak_of_a_method(path):
+    """No name and no text of the code; comments and docstrings may explain."""
+    source = path.read_text()
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        node.body[0].lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.NAME, tokenize.STRING) and token.start[0] not in docstrings:
+            assert not METHOD_WORDS.search(token.string), f"{path}:{token.start[0]}: {token.string}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)
@@ -88,5 +124,5 @@ def test_no_torch_and_no_tensorflow(path):
         for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""])
     }
     assert not modules & {"torch", "tensorflow"}
-    if _inside(_name(path), {"data"}):
+    if _room(_name(path)) == "data":
         assert not modules & {"jax", "flax"}

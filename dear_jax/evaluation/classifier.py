@@ -34,7 +34,7 @@ from dear_jax.errors import UserError
 from dear_jax.evaluation.features import ClassGroup, Encoder
 from dear_jax.methods import adapter_file, paths
 from dear_jax.methods.adapter_file import Trained
-from dear_jax.methods.contract import Adapter, Method, Settings
+from dear_jax.methods.contract import Adapter, Method, Settings, check_classes
 from dear_jax.methods.paths import Rule
 from dear_jax.report import predictions
 from dear_jax.setup.backbones import DTYPES
@@ -157,6 +157,7 @@ class Classifier:
     @classes.setter
     def classes(self, names: Sequence[str]) -> None:
         _, token_ids = tokenize(names, self.template, self.backbone)
+        check_classes(self._encoder.method, self.trained.class_names, {"the list of classes": names})
         names = tuple(names)
         with jax.default_matmul_precision(self._precision):
             self._groups = self._encoder.classes(token_ids)

@@ -8,6 +8,7 @@ from dear_jax.data.class_set import ClassSet
 from dear_jax.evaluation.accuracy import Evaluator, Scores
 from dear_jax.methods import paths
 from dear_jax.methods.adapter_file import Trained
+from dear_jax.methods.contract import check_classes
 from dear_jax.parallel import sharding
 from dear_jax.setup import runs
 from dear_jax.setup.backbones import BackbonePlan
@@ -28,6 +29,10 @@ def measure(
     """
     dtype, chunk = plan.compute_dtype, plan.class_chunk
     adapters = runs.restore(trained, backbone, dtype, chunk) if trained else ()
+    for of_program in adapters:
+        assert trained is not None
+        others = {name: class_set.class_names for name, class_set in classes.items()}
+        check_classes(of_program.method, trained.class_names, others)
     plain = adapters[0].method.split if adapters else plain_split(backbone.config, dtype, chunk)
     mesh = sharding.data_mesh()
     params = sharding.place_backbone(cast(backbone.params, dtype), mesh, plan.shard)

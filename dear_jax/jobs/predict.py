@@ -22,6 +22,7 @@ from dear_jax.jobs.description import Description, describe_backbone, describe_r
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.report import predictions
 from dear_jax.report.predictions import WHOLE, ZERO_SHOT
+from dear_jax.report.text_tables import to_csv
 from dear_jax.setup import runs
 from dear_jax.setup.backbones import DTYPES
 from dear_jax.setup.plans.predict import PredictionPlan, make_plan
@@ -102,8 +103,8 @@ def classify(classifier: Classifier, images: ImageSplit, files: Workdir, shown: 
             labels.append(label)
             if len(labels) <= shown:
                 print(predictions.describe(name, classifier.classes, row), flush=True)
-    files.write_text("predictions.csv", predictions.to_csv(top))
-    files.write_text("probabilities.csv", predictions.to_csv(table))
+    files.write_text("predictions.csv", to_csv(top))
+    files.write_text("probabilities.csv", to_csv(table))
     if len(labels) > shown:
         print(f"... and {len(labels) - shown} more images in predictions.csv.")
     if labels:

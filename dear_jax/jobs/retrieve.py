@@ -25,7 +25,8 @@ from dear_jax.methods.adapter_file import Trained
 from dear_jax.methods.contract import CLASS_PATH
 from dear_jax.report import contact_sheet, retrieval_tables
 from dear_jax.report.contact_sheet import Hit, Query, Ranking, Sheet
-from dear_jax.report.predictions import ZERO_SHOT, to_csv
+from dear_jax.report.predictions import ZERO_SHOT
+from dear_jax.report.text_tables import to_csv
 from dear_jax.setup import data, runs
 from dear_jax.setup.plans.retrieve import RetrievalPlan, make_plan
 

@@ -4,11 +4,13 @@ plan -> backbone, programs, task -> batches -> steps -> checkpoints -> adapter f
 results.md. Read `run` from top to bottom.
 """
 
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -19,7 +21,7 @@ from dear_jax.evaluation.measure import measure
 from dear_jax.jobs.description import Description, describe_analysis, describe_backbone, describe_data
 from dear_jax.methods import adapter_file
 from dear_jax.methods.adapter_file import Part, Trained
-from dear_jax.methods.contract import Adapter
+from dear_jax.methods.contract import Adapter, check_classes
 from dear_jax.parallel import agreement, processes
 from dear_jax.setup import backbones, data
 from dear_jax.setup.plans.train import TrainingPlan, make_plan
@@ -48,6 +50,7 @@ def run(plan: TrainingPlan, workdir: epath.Path) -> None:
         with processes.together():
             roles = RoleMaps(plan.roles, backbone)
             programs = make_programs(plan.variants, plan.backbone, backbone.config, roles)
+            _check_classes(task, programs)
         _announce(plan, backbone, task, programs)
 
         learned, steps = loop.train(plan.schedule, files, backbone, task, programs)
@@ -69,6 +72,12 @@ def run(plan: TrainingPlan, workdir: epath.Path) -> None:
             shots=plan.data.shots,
         )
         summary.report(results, files)
+
+
+def _check_classes(task: Task, programs: Sequence[Program]) -> None:
+    others = {name: class_set.class_names for name, class_set in task.classes.items()}
+    for program in programs:
+        check_classes(program.method, task.trained_on.class_names, others)
 
 
 def collect(
@@ -134,6 +143,7 @@ def describe(plan: TrainingPlan, description: Description) -> None:
             rows = description.attempt(describe_analysis, plan.roles, backbone, dataset, *place)
             description.section("Role map, made first", rows)
     if task is not None and programs is not None:
+        description.attempt(_check_classes, task, programs)
         description.section("Work", description.attempt(_describe_work, plan, backbone, task, programs))
 
 
@@ -172,8 +182,10 @@ def _describe_step(
     program: Program, runs: Runs, backbone: Backbone, params: Any, task: Task, which: str
 ) -> dict[str, Any]:
     """Trainable parameters and memory of one program."""
-    adapter = programs_of.fresh_state(program, runs.seeds[:1], backbone.params).adapter
-    trainable = sum(leaf[0, 0].size for leaf in jax.tree.leaves(adapter))
+    classes = jax.ShapeDtypeStruct((len(task.trained_on.class_names), backbone.config.embed_dim), jnp.float32)
+    fresh = functools.partial(programs_of.fresh_state, program, runs.seeds[:1])
+    adapter = jax.eval_shape(fresh, backbone.params, classes).adapter
+    trainable = sum(leaf.size for leaf in jax.tree.leaves(adapter)) // len(program.names)
     compiled = programs_of.compile_fitting(program, runs, params, task.trained_on.token_ids)
     chunk = compiled.program.method.split.class_chunk
     at_a_time = f", with {chunk} class prompts at a time" if chunk else ""

@@ -6,8 +6,8 @@ and the tables know this and nothing else. README.md here says how to write one.
 
 import abc
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from dear_jax.clip.config import CLIPConfig
 from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Frozen, Seen, Split
+from dear_jax.errors import UserError
 
 Adapter = dict[str, Array]  # what is learned, float32: all that is differentiated, saved and placed on devices
 Settings = Any  # a NamedTuple of arrays: what variants of a run set apart without compiling again
@@ -41,14 +42,23 @@ class Method(abc.ABC):
 
     split: Split
 
+    open_classes: ClassVar[bool] = True  # whether classes that were not trained on can be told apart
+
     @property
     def paths(self) -> tuple[str, ...]:
         """The names of the N paths, the class path first."""
         return (CLASS_PATH,)
 
     @abc.abstractmethod
-    def init(self, key: PRNGKeyArray, params: Params, start: Any) -> Adapter:
-        """A fresh adapter; `start` says where it starts (a value of the method's own type)."""
+    def init(self, key: PRNGKeyArray, params: Params, classes: Float[Array, "C d"], start: Any) -> Adapter:
+        """A fresh adapter.
+
+        Args:
+            key: of the run's seed.
+            params: CLIP's, float32.
+            classes: plain CLIP's text features of the classes trained on, unit length.
+            start: where to start, a value of the method's own type.
+        """
 
     @abc.abstractmethod
     def settings_like(self) -> Settings:
@@ -113,3 +123,18 @@ class Method(abc.ABC):
         values: dict[str, Any] = dict(structure)
         values |= {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
         return cls(Split(config, values.pop("vision_layer"), values.pop("text_layer"), dtype), **values)
+
+
+def check_classes(method: Method, trained_on: Sequence[str], others: Mapping[str, Sequence[str]]) -> None:
+    """Refuse class sets with classes that were not trained on where the method has no rule for them.
+
+    Raises:
+        UserError: there is one.
+    """
+    known = set(trained_on)
+    new = [name for name, class_names in others.items() if not set(class_names) <= known]
+    if new and not method.open_classes:
+        raise UserError(
+            f"The method knows the classes that it was trained on and no others; {', '.join(new)} has others. Take "
+            "--config=configs/few_shot.py, where all classes are trained on, or another config.method."
+        )

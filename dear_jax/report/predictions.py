@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from dear_jax.report.text_tables import to_csv as to_csv
-
 WHOLE, ZERO_SHOT = "all paths", "zero-shot CLIP"
 Opinions = Mapping[str, np.ndarray]
 

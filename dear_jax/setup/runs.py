@@ -89,15 +89,16 @@ def restore(trained: Trained, backbone: Backbone, dtype: Any, class_chunk: int =
             f"{backbone.name} has {backbone.fingerprint}. Give the backbone of the run, by config.run_backbone "
             "if it has moved."
         )
-    return tuple(_restore_part(trained.method, part, backbone, dtype, class_chunk) for part in trained.parts)
+    return tuple(_restore_part(trained, part, backbone, dtype, class_chunk) for part in trained.parts)
 
 
-def _restore_part(name: str, part: Part, backbone: Backbone, dtype: Any, class_chunk: int) -> Adapters:
+def _restore_part(trained: Trained, part: Part, backbone: Backbone, dtype: Any, class_chunk: int) -> Adapters:
     """The method of a part; its arrays must have the shapes that the structure and the backbone ask for."""
-    entry = methods.find(name)
+    entry = methods.find(trained.method)
     method = entry.restore(part.structure, backbone.config, dtype).spread(1, class_chunk)
     start = entry.start(entry.Options())
-    fresh = jax.eval_shape(lambda key: method.init(key, backbone.params, start), jax.random.key(0))
+    classes = jnp.zeros((len(trained.class_names), backbone.config.embed_dim))
+    fresh = jax.eval_shape(lambda key: method.init(key, backbone.params, classes, start), jax.random.key(0))
     like = method.settings_like()
     expected = {key: leaf.shape for key, leaf in (fresh | like._asdict()).items()}
     found = {key: leaf.shape[2:] for key, leaf in part.adapter.items()}
@@ -110,6 +111,7 @@ def _restore_part(name: str, part: Part, backbone: Backbone, dtype: Any, class_c
         ]
         structure = ", ".join(f"{key} {value}" for key, value in part.structure.items())
         raise UserError(
-            f"The adapter of method {name} ({structure}) does not fit the backbone {backbone.name}: {'; '.join(wrong)}."
+            f"The adapter of method {trained.method} ({structure}) does not fit the backbone {backbone.name}: "
+            f"{'; '.join(wrong)}."
         )
     return Adapters(method, part.names, jax.tree.map(jnp.asarray, part.adapter), type(like)(**part.settings))

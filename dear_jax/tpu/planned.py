@@ -177,7 +177,7 @@ def _evaluation(
     for number, (program, of_program) in enumerate(zip(spread, prompts[1:], strict=True), start=1):
         which = f", program {number}" if len(programs) > 1 else ""
         fresh = functools.partial(programs_of.fresh_state, program, seeds)
-        adapter = jax.eval_shape(fresh, backbone.params).adapter
+        adapter = jax.eval_shape(fresh, backbone.params, of_program.features).adapter
         run = sharding.shapes((adapter, program.settings), mesh, sharding.REPLICATED)
         encode = jax.jit(functools.partial(accuracy.encode_classes, program.method), out_shardings=everywhere)
         arguments = (run, Frozen(params, of_program))

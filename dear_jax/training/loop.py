@@ -61,7 +61,10 @@ def train(
     params = place_backbone(schedule, backbone, programs, runs.mesh)
     updates = [_compile(program, runs, params, task) for program in programs]
     fixed = [_place_fixed(update.program, params, task, runs) for update in updates]
-    states: States = tuple(programs_of.initial_state(program, runs, backbone.params) for program in programs)
+    states: States = tuple(
+        programs_of.initial_state(program, runs, backbone.params, np.asarray(frozen.prompts.features))
+        for program, (frozen, _, _) in zip(programs, fixed, strict=True)
+    )
 
     made_with = {"backbone": backbone.name, "fingerprint": backbone.fingerprint}
     mesh, specs = runs.mesh, runs.specs

@@ -124,8 +124,8 @@ def make_step(method: Method, runs: Runs, shape: tuple[int, int]) -> Any:
 def arguments(program: Program, runs: Runs, params: Params, token_ids: np.ndarray) -> tuple[Any, ...]:
     """The step's arguments as shapes, dtypes and places; `params` as they are given."""
     split, mesh, specs = program.method.split, runs.mesh, runs.specs
-    state = jax.eval_shape(lambda params: fresh_state(program, runs.seeds, params), params)
     prompts = jax.eval_shape(lambda params: split.encode_prompts(params, token_ids), params)
+    state = jax.eval_shape(lambda *frozen: fresh_state(program, runs.seeds, *frozen), params, prompts.features)
     size, shape = split.config.image_size, (len(runs.seeds), runs.batch_size)
     images, labels = jax.ShapeDtypeStruct((*shape, size, size, 3), jnp.uint8), jax.ShapeDtypeStruct(shape, jnp.int32)
     return (
@@ -144,16 +144,23 @@ def bytes_of(compiled: jax.stages.Compiled) -> int:
     return int(used + memory.generated_code_size_in_bytes - memory.alias_size_in_bytes)
 
 
-def initial_state(program: Program, runs: Runs, params: Params) -> TrainState:
+def initial_state(program: Program, runs: Runs, params: Params, classes: np.ndarray) -> TrainState:
     """The state before the first step, filled up, on the mesh's devices."""
-    return sharding.place(fresh_state(program, runs.seeds, params), runs.mesh, runs.specs.runs)
+    return sharding.place(fresh_state(program, runs.seeds, params, classes), runs.mesh, runs.specs.runs)
 
 
-def fresh_state(program: Program, seeds: Sequence[int], params: Params) -> TrainState:
-    """Each seed starts from its own adapter, whatever the other seeds are; its variants as their settings say."""
+def fresh_state(program: Program, seeds: Sequence[int], params: Params, classes: Any) -> TrainState:
+    """Each seed starts from its own adapter, whatever the other seeds are; its variants as their settings say.
+
+    Args:
+        program: the method, and where its variants start.
+        seeds: S.
+        params: CLIP's, float32.
+        classes: plain CLIP's text features of the classes trained on, `[C, d]`.
+    """
 
     def start(seed: int, start: Any) -> Adapter:
-        return program.method.init(jax.random.key(seed), params, start)
+        return program.method.init(jax.random.key(seed), params, classes, start)
 
     def stack(*leaves: jax.Array) -> jax.Array:
         return jnp.stack(leaves).reshape(len(seeds), len(program.starts), *leaves[0].shape)

@@ -50,8 +50,8 @@ class DeAR(Method):
         """The class path and one for each attribute."""
         return (CLASS_PATH, *self.attributes)
 
-    def init(self, key: PRNGKeyArray, params: Params, start: Start) -> Adapter:
-        """A fresh adapter, float32. `key` counts where the start has no seed of its own.
+    def init(self, key: PRNGKeyArray, params: Params, classes: Float[Array, "C d"], start: Start) -> Adapter:
+        """A fresh adapter, float32. `key` counts where the start has no seed of its own; the classes do not.
 
         Returns:
             vision_tokens `[K, D]` and text_tokens `[K_t, D]`, normal with standard deviation init_std;

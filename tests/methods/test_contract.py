@@ -1,0 +1,324 @@
+"""What every method owes to the rest of the project: one run over all rows of the table, and over a second method."""
+
+import dataclasses
+import functools
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from configs import few_shot
+from dear_jax import Classifier, jobs
+from dear_jax.clip import tokenizer
+from dear_jax.clip.split import Frozen
+from dear_jax.jobs.description import Description
+from dear_jax.methods import adapter_file
+from dear_jax.methods.contract import Length
+from dear_jax.parallel import axes, sharding
+from dear_jax.setup import backbones, checks, methods, values, variants
+from dear_jax.setup.plans import compile as compile_plans
+from dear_jax.setup.programs import make_programs
+from dear_jax.setup.roles import NoRoleMaps
+from dear_jax.tpu.planned import plan_programs
+from dear_jax.training import program as programs_of
+from dear_jax.training import step
+from dear_jax.training.program import Runs
+from tests import linear_probe
+
+BATCH, CLASSES, SEEDS = 4, 5, (1, 2)
+LENGTH = Length(2, 2)
+# Float32 rounding: the same products in another order, over two steps of AdamW, whose division by the root of a small
+# second moment magnifies it.
+CLOSE = dict(rtol=2e-4, atol=2e-6)
+
+methods.METHODS["linear_probe"] = linear_probe  # for this process alone
+NAMES = tuple(methods.METHODS)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request) -> str:
+    return request.param
+
+
+def config_of(name: str, **changes):
+    config = few_shot.get_config("world_objects")
+    return values.set_all(config, {"method": name} | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+@pytest.fixture(scope="module")
+def program(name, clip_config):
+    """One program of two variants that differ in a rate, on the small CLIP."""
+    config = config_of(name, variants="one: optimizer.weight_decay=0 | two: optimizer.learning_rate=0.01")
+    roles = NoRoleMaps(clip_config.vision.layers, clip_config.vision.heads)
+    (program,) = make_programs(variants.read(config), backbones.read(config), clip_config, roles)
+    return program
+
+
+@pytest.fixture(scope="module")
+def method(program):
+    return program.method
+
+
+@pytest.fixture(scope="module")
+def token_ids(clip_config):
+    ids = np.zeros((CLASSES, clip_config.context_length), np.int32)
+    for number, (row, length) in enumerate(zip(ids, (4, 7, 5, 6, 4), strict=True)):
+        row[:length] = np.random.default_rng(number).integers(1, 48, length)
+        row[0], row[length - 1] = 48, 49
+    return tokenizer.shorten(ids)
+
+
+@pytest.fixture(scope="module")
+def frozen(method, clip_params, token_ids):
+    params = jax.device_put(clip_params)
+    return Frozen(params, method.split.encode_prompts(params, token_ids))
+
+
+@pytest.fixture(scope="module")
+def batches(clip_config):
+    generator, size = np.random.default_rng(0), clip_config.image_size
+    shape = (len(SEEDS), BATCH)
+    return [
+        (generator.integers(0, 256, (*shape, size, size, 3), np.uint8), generator.integers(0, CLASSES, shape, np.int32))
+        for _ in range(2)
+    ]
+
+
+@pytest.fixture(scope="module")
+def state(program, frozen):
+    """Of all runs, `[S, V]`, away from the start, where some gradients vanish."""
+    fresh = programs_of.fresh_state(program, SEEDS, frozen.params, frozen.prompts.features)
+    noise = np.random.default_rng(1)
+    moved = jax.tree.map(
+        lambda leaf: leaf + noise.normal(0, 0.05, leaf.shape).astype(np.float32), fresh.adapter
+    )
+    return fresh._replace(adapter=moved)
+
+
+@pytest.fixture(scope="module")
+def one(program, state, method, frozen, batches):
+    """Adapter, settings, images seen, and labels of the first run."""
+    adapter = jax.tree.map(lambda leaf: leaf[0, 0], state.adapter)
+    settings = jax.tree.map(lambda leaf: leaf[0], program.settings)
+    images, labels = batches[0]
+    return adapter, settings, method.split.look(frozen.params, images[0]), labels[0]
+
+
+def equal(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_what_it_returns_has_the_shapes_that_are_promised(method, program, one, frozen):
+    adapter, settings, seen, labels = one
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(adapter))
+    like = method.settings_like()
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), like) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), settings
+    )
+    paths, width = len(method.paths), method.split.config.embed_dim
+    assert method.paths[0] == "class"
+    classes = method.classes(adapter, settings, frozen)
+    assert method.logits(adapter, settings, frozen.params, classes, seen).shape == (BATCH, paths, CLASSES)
+    features = method.features(adapter, settings, frozen.params, seen)
+    assert features.shape == (BATCH, paths, width)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=-1), 1, rtol=1e-5)
+    weights = method.weights(adapter, settings)
+    assert weights.shape == (paths,)
+    np.testing.assert_allclose(weights.sum(), 1, rtol=1e-6)
+    total, parts = method.loss(adapter, settings, frozen, seen, labels)
+    assert (total.shape, total.dtype) == ((), jnp.float32)
+    assert np.isfinite(total)
+    assert 0 <= parts["accuracy"] <= 1
+    assert all(part.shape == () and np.isfinite(part) for part in parts.values())
+    assert not {"loss", "gradient_norm"} & parts.keys()  # the step's own
+
+
+def test_its_structure_says_all_that_it_is(method):
+    structure = json.loads(json.dumps(method.structure()))
+    again = type(method).restore(structure, method.split.config, method.split.dtype)
+    assert again == method
+    assert hash(again) == hash(method)
+    spread = method.spread(2, 3)
+    assert (spread.split.class_shards, spread.split.class_chunk) == (2, 3)
+    assert spread.structure() == method.structure()
+
+
+def test_it_is_pure_and_deterministic(method, one, frozen):
+    adapter, settings, seen, labels = one
+    before = jax.tree.map(np.array, (adapter, settings, frozen, seen))
+    loss = jax.jit(method.loss)
+    equal(loss(adapter, settings, frozen, seen, labels), loss(adapter, settings, frozen, seen, labels))
+    equal(before, (adapter, settings, frozen, seen))
+
+
+def test_a_fresh_adapter_depends_on_its_seed_alone(program, frozen):
+    fresh = functools.partial(programs_of.fresh_state, program)
+    together = fresh((1, 2), frozen.params, frozen.prompts.features)
+    alone = fresh((2,), frozen.params, frozen.prompts.features)
+    equal(jax.tree.map(lambda leaf: leaf[1:], together), alone)
+
+
+def test_images_beyond_the_labels_count_for_nothing(method, one, frozen, batches):
+    adapter, settings, seen, labels = one
+    images = batches[0][0][0]
+    more = method.split.look(frozen.params, np.concatenate([images, 255 - images[:2]]))
+    loss = jax.jit(jax.value_and_grad(lambda adapter, seen: method.loss(adapter, settings, frozen, seen, labels)[0]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), loss(adapter, more), loss(adapter, seen))
+
+
+def test_a_step_changes_the_adapter_alone_and_compiles_once(program, method, state, frozen, batches):
+    images, labels = batches[0]
+    before = jax.tree.map(np.array, frozen)
+
+    @jax.jit
+    def update(state, settings, rates):
+        seen = method.split.look(frozen.params, images[0])
+        return step.train_step(method, LENGTH, state, frozen, seen, labels[0], settings, rates)
+
+    run = jax.tree.map(lambda leaf: leaf[0, 0], state)
+    for variant in range(2):
+        settings, rates = jax.tree.map(lambda leaf, v=variant: leaf[v], (program.settings, program.rates))
+        new, metrics = update(run, settings, rates)
+    assert update._cache_size() == 1
+    equal(before, frozen)
+    for leaf, value in run.adapter.items():
+        assert (np.asarray(value) != np.asarray(new.adapter[leaf])).any(), f"{leaf} does not move"
+    assert int(new.step) == 1
+    assert {"loss", "gradient_norm", "accuracy"} <= metrics.keys()
+
+
+def run_steps(update, state, program, frozen, batches):
+    for images, labels in batches:
+        state, metrics = update(state, frozen, images, labels, program.settings, program.rates)
+    return state, metrics
+
+
+@pytest.fixture(scope="module")
+def together(program, method, state, frozen, batches):
+    """Two steps of all runs on one device."""
+    update = jax.jit(functools.partial(step.train_runs, jax.vmap, method, LENGTH))
+    return run_steps(update, state, program, frozen, batches)
+
+
+def test_seeds_and_variants_together_give_what_each_gives_alone(together, program, method, state, frozen, batches):
+    update = jax.jit(functools.partial(step.train_runs, axes.in_turn, method, LENGTH))
+    for s, v in ((0, 1), (1, 0)):
+        alone = jax.tree.map(lambda leaf, s=s, v=v: leaf[s : s + 1, v : v + 1], state)
+        settings, rates = jax.tree.map(lambda leaf, v=v: leaf[v : v + 1], (program.settings, program.rates))
+        part = dataclasses.replace(program, settings=settings, rates=rates)
+        of_seed = [(images[s : s + 1], labels[s : s + 1]) for images, labels in batches]
+        expected = jax.tree.map(lambda leaf, s=s, v=v: leaf[s : s + 1, v : v + 1], together)
+        found = run_steps(update, alone, part, frozen, of_seed)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), found, expected)
+
+
+def test_four_devices_give_what_one_gives(together, program, state, frozen, batches, token_ids):
+    mesh = Mesh(np.asarray(jax.devices()[:4]).reshape(2, 2), ("run", "data"))
+    specs = sharding.BY_SEED
+    runs = Runs(SEEDS, BATCH, LENGTH, mesh, specs)
+    spread = program.spread(2, 0)
+    prompts = spread.method.split.encode_prompts(frozen.params, token_ids)
+    placed = Frozen(sharding.place(frozen.params, mesh, sharding.REPLICATED), sharding.place_prompts(prompts, mesh))
+    update = programs_of.make_step(spread.method, runs, runs.shape(program))
+    fixed = sharding.place((program.settings, program.rates), mesh, specs.settings)
+    current = sharding.place(jax.tree.map(np.array, state), mesh, specs.runs)
+    for images, labels in batches:
+        images, labels = sharding.place(images, mesh, specs.images), sharding.place(labels, mesh, specs.labels)
+        current, metrics = update(current, placed, images, labels, *fixed)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), (current, metrics), together)
+
+
+SMALL = dict(
+    data__shots=1,
+    train__epochs=2,
+    train__batch_size=5,
+    optimizer__warmup_epochs=0,
+    seeds=(1, 2),
+    eval__batch_size=50,
+    data__cache_gb=0.1,
+    train__keep_checkpoints=5,
+)
+
+
+@pytest.fixture(scope="module")
+def trained(name, tmp_path_factory, compilation_cache):
+    """A short run on the embedded world."""
+    workdir = tmp_path_factory.mktemp(name) / "run"
+    start_job(config_of(name, **SMALL), workdir)
+    return workdir
+
+
+def start_job(config, workdir):
+    job = jobs.find(config.job).load()
+    job.run(job.make_plan(config), workdir)
+
+
+def test_a_run_leaves_its_results_under_the_title_of_the_method(name, trained):
+    results = json.loads((trained / "results.json").read_text())
+    assert results["method"] == name
+    assert f"| {methods.METHODS[name].TITLE}, seed 1 |" in (trained / "results.md").read_text()
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert {"loss", "accuracy", "gradient_norm"} <= rows[0].keys()
+
+
+def test_a_run_that_was_killed_ends_like_one_that_was_not(name, trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "run")
+    steps = [int(step.name) for step in (tmp_path / "run" / "checkpoints").iterdir() if step.name.isdigit()]
+    first, *later = sorted(steps)
+    for number in later:
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / str(number))
+    for file in ("results.json", "results.md", adapter_file.NAME):
+        (tmp_path / "run" / file).unlink()
+    start_job(config_of(name, **SMALL), tmp_path / "run")
+    assert f"Going on from the checkpoint of step {first}" in capsys.readouterr().out
+    assert (tmp_path / "run" / adapter_file.NAME).read_bytes() == (trained / adapter_file.NAME).read_bytes()
+
+
+def test_evaluation_repeats_what_training_measured(name, trained, tmp_path):
+    start_job(config_of(name, **SMALL, job="evaluate", run=str(trained)), tmp_path / "evaluation")
+    ours, theirs = (json.loads((path / "results.json").read_text()) for path in (tmp_path / "evaluation", trained))
+    assert ours["variants"] == theirs["variants"]
+    assert ours["zero_shot"] == theirs["zero_shot"]
+
+
+def test_it_classifies_and_retrieves(name, trained, tmp_path):
+    classifier = Classifier.load(str(trained), batch_size=4)
+    image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    prediction = classifier([image])
+    np.testing.assert_allclose(prediction.probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert tuple(prediction.paths) == classifier.paths
+    changes = dict(job="retrieve", run=str(trained), retrieve__queries=4, retrieve__shown=1)
+    start_job(config_of(name, **changes), tmp_path / "retrieval")
+    found = json.loads((tmp_path / "retrieval" / "retrieval.json").read_text())
+    assert set(found["features"]) == {"zero-shot CLIP", *classifier.paths}
+
+
+def test_its_dry_run_finds_no_problem(name, compilation_cache, capsys):
+    config = config_of(name, **SMALL)
+    job, description = jobs.find("train").load(), Description()
+    job.describe(job.make_plan(config), description)
+    description.finish()
+    out = capsys.readouterr().out
+    assert "trainable parameters" in out
+    assert "No problem found." in out
+
+
+def test_its_programs_can_be_planned_without_data(name):
+    plan = compile_plans.make_plan(config_of(name, **SMALL, compile__classes=3))
+    for planned in plan_programs(plan, jax.devices()):
+        planned.function.trace(*planned.arguments)
+
+
+def test_its_keys_are_known_and_checked(name):
+    config = config_of(name)
+    checks.check(config, trains=True)
+    entry = methods.METHODS[name]
+    assert values.read(entry.Options, config[name]) == entry.Options()
+    keys = {key.removeprefix(f"{name}.") for key in values.flatten(config) if key.startswith(f"{name}.")}
+    assert {*entry.ARRAYS, *entry.STRUCTURAL} <= keys
+
+
