@@ -12,10 +12,10 @@ MODES = {"learned": "learned", "class_only": "class path only", "equal": "all pa
 def results_markdown(results: Mapping[str, Any]) -> str:
     """One run as a table: zero-shot CLIP, every seed, mean and population standard deviation; percent."""
     columns = list(results["zero_shot"])
-    method, variants = method_title(results), results["variants"]
+    variants = results["variants"]
     rows = [["zero-shot CLIP", *_cells(results["zero_shot"], columns)]]
     for name, variant in variants.items():
-        title = method if len(variants) == 1 else f"{method} {name}"
+        title = _variant_title(results, name)
         rows += [[f"{title}, seed {seed}", *_cells(row, columns)] for seed, row in variant["seeds"].items()]
         spread = [f"**{variant['mean'][c]:.2f}** ± {variant['std'][c]:.2f}" for c in columns]
         rows.append([f"{title}, mean ± std", *spread])
@@ -24,9 +24,16 @@ def results_markdown(results: Mapping[str, Any]) -> str:
         "top-1 accuracy in percent.",
         text_tables.to_markdown(["", *(TITLES.get(column, column) for column in columns)], rows),
         *_new_classes_table(variants),
+        *_metric_tables(results, columns),
         results["data"]["remark"],
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _variant_title(results: Mapping[str, Any], name: str) -> str:
+    """The method, and which of its variants where there are several."""
+    method = method_title(results)
+    return method if len(results["variants"]) == 1 else f"{method} {name}"
 
 
 def method_title(results: Mapping[str, Any]) -> str:
@@ -55,6 +62,20 @@ def _new_classes_table(variants: Mapping[str, Any]) -> list[str]:
         "Classes not trained on, by fusion (mean ± std); the first is the one in the table above.",
         text_tables.to_markdown(["", *(MODES.get(mode, f"alpha_cls {mode}") for mode in modes)], rows),
     ]
+
+
+def _metric_tables(results: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """Further metrics than that of the table: a small table each."""
+    parts = []
+    for metric, zero_shot in results.get("zero_shot_metrics", {}).items():
+        rows = [["zero-shot CLIP", *_cells(zero_shot, columns)]]
+        for name, variant in results["variants"].items():
+            mean, std = variant["metrics"][metric]["mean"], variant["metrics"][metric]["std"]
+            spread = [f"{mean[column]:.2f} ± {std[column]:.2f}" for column in columns]
+            rows.append([f"{_variant_title(results, name)}, mean ± std", *spread])
+        titles = ["", *(TITLES.get(column, column) for column in columns)]
+        parts += [f"By the metric {metric}.", text_tables.to_markdown(titles, rows)]
+    return parts
 
 
 def _cells(row: Mapping[str, float], columns: Sequence[str]) -> list[str]:

@@ -57,5 +57,36 @@ def test_a_remark_on_the_data_stands_below():
     assert table.endswith("| 61.50 ± 0.50 |\n\nNot comparable.\n")
 
 
+def test_further_metrics_have_a_small_table_each():
+    more = {
+        "metrics": {
+            "macro": {
+                "seeds": {},
+                "mean": {"base": 79.5, "new": 60.5, "hm": 68.71},
+                "std": {"base": 0.5, "new": 1.5, "hm": 0.7},
+            }
+        }
+    }
+    results = RESULTS | {
+        "zero_shot_metrics": {"macro": {"base": 69.0, "new": 59.0, "hm": 63.61}},
+        "variants": {"default": RESULTS["variants"]["default"] | more},
+        "data": {"remark": "Not comparable."},
+    }
+    without = tables.results_markdown(RESULTS)
+    table = tables.results_markdown(results)
+    assert table.startswith(without)
+    assert table.removeprefix(without).splitlines() == [
+        "",
+        "By the metric macro.",
+        "",
+        "|  | Base | New | HM |",
+        "| --- | ---: | ---: | ---: |",
+        "| zero-shot CLIP | 69.00 | 59.00 | 63.61 |",
+        "| DeAR, mean ± std | 79.50 ± 0.50 | 60.50 ± 1.50 | 68.71 ± 0.70 |",
+        "",
+        "Not comparable.",
+    ]
+
+
 def test_zero_shot_alone():
     assert len(tables.results_markdown(RESULTS | {"variants": {}}).splitlines()) == 5
