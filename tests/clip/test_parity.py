@@ -7,8 +7,9 @@ import pytest
 import torch
 import transformers
 
-from dear_jax.clip import text, vision
+from dear_jax.clip import layers, text, vision
 from dear_jax.clip.checkpoints import hub, weights
+from tests import reference
 
 # Float32 rounding over up to 24 layers; measured errors are about 1e-6.
 RELATIVE = 1e-5
@@ -129,14 +130,15 @@ def test_prefix_and_suffix_make_the_whole(split, tmp_path):
     config, params = load(random_model("odd"), tmp_path)
     pixels = np.random.default_rng(1).normal(size=(2, 35, 35, 3)).astype(np.float32)
     x = vision.prefix(params, config, pixels, split)
-    x, analysis = vision.suffix(params, config, x, split + 1)
-    assert analysis is None
-    np.testing.assert_allclose(
-        vision.project(params, config, x[:, 0]),
-        vision.encode(params, config, pixels),
-        rtol=0,
-        atol=1e-6,
-    )
+    whole = layers.run_blocks(config.vision, params["vision_model"]["encoder"]["layers"], x, first=split + 1)
+    read = [vision.read_suffix(params, config, x, split + 1)] if split < config.vision.layers else []
+    for rows in (whole, *read):
+        np.testing.assert_allclose(
+            vision.project(params, config, rows[:, 0]),
+            vision.encode(params, config, pixels),
+            rtol=0,
+            atol=1e-6,
+        )
 
 
 def test_analysis_is_what_attention_did(tmp_path):
@@ -144,11 +146,12 @@ def test_analysis_is_what_attention_did(tmp_path):
     model.set_attn_implementation("eager")
     config, params = load(model, tmp_path)
     pixels = np.random.default_rng(1).normal(size=(2, 35, 35, 3)).astype(np.float32)
-    _, analysis = vision.suffix(params, config, vision.embed(params, config, pixels), 1, analyse=True)
+    _, analyses = reference.vision_suffix(params, config, vision.embed(params, config, pixels), 1)
     theirs = model.vision_model(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()), output_attentions=True)
-    for layer in range(3):
-        assert relative_error(analysis.probabilities[layer], theirs.attentions[layer]) < RELATIVE
-    assert analysis.head_outputs.shape == (3, 2, 26, 4, 12)
+    for analysis, attention in zip(analyses, theirs.attentions, strict=True):
+        assert relative_error(analysis.probabilities, attention) < RELATIVE
+        assert analysis.head_outputs.shape == (2, 26, 4, 12)
+    assert len(analyses) == 3
 
 
 def test_bfloat16_stays_near_float32(tmp_path):

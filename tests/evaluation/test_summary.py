@@ -1,0 +1,98 @@
+"""From scores to results.json, results.md and the row of metrics.jsonl: every metric, the main one as ever."""
+
+import json
+
+import numpy as np
+import pytest
+
+from dear_jax.data.protocols import PROTOCOLS
+from dear_jax.evaluation import metrics, summary
+from dear_jax.evaluation.accuracy import Scores
+from dear_jax.files.workdir import Workdir
+from dear_jax.methods.adapter_file import Part, Trained
+from dear_jax.report import tables
+
+RULES = ("learned", "class_only")
+DATA = {"name": "pets", "remark": ""}
+
+
+@pytest.fixture
+def trained():
+    part = Part({}, ("a", "b"), {}, {})
+    return Trained(
+        method="dear",
+        backbone="tiny",
+        fingerprint="0",
+        image_size=None,
+        dataset="pets",
+        template="a photo of a {}.",
+        class_names=("cat", "dog"),
+        shots=4,
+        seeds=(1, 5),
+        parts=(part,),
+    )
+
+
+def make_scores(names):
+    """On base under one rule, on new under two; the metrics by number, so that each value can be told."""
+
+    def on(first, rules):
+        values = first + np.arange(len(rules) * 4.0).reshape(len(rules), 2, 2)
+        adapted = {name: values + 20 * number for number, name in enumerate(names)}
+        return Scores(adapted, {name: first - 1.0 + 20 * number for number, name in enumerate(names)}, rules)
+
+    return {"base": on(40.0, RULES[:1]), "new": on(60.0, RULES)}
+
+
+def make_results(trained, scores):
+    given = dict(backbone="other", shots=1)
+    return summary.make_results(PROTOCOLS["base2new"], "learned", trained, scores, "sha", DATA, **given)
+
+
+def test_without_further_metrics_results_have_none(trained):
+    results = make_results(trained, make_scores(["accuracy"]))
+    assert results["zero_shot"] == {"base": 39.0, "new": 59.0, "hm": pytest.approx(2 * 39 * 59 / 98)}
+    assert (results["backbone"], results["shots"], results["method_title"]) == ("tiny", 4, "DeAR")
+    variant = results["variants"]["b"]
+    assert variant.keys() == {"seeds", "mean", "std", "new_classes"}
+    assert [row["new"] for row in variant["seeds"].values()] == [61.0, 63.0]
+    assert (variant["mean"]["base"], variant["std"]["base"]) == (42.0, 1.0)
+    assert variant["new_classes"] == {
+        "new": {"learned": {"mean": 62.0, "std": 1.0}, "class_only": {"mean": 66.0, "std": 1.0}}
+    }
+    assert not any("metric" in key for key in results)
+
+
+def test_a_further_metric_is_in_every_file(trained, tmp_path, monkeypatch):
+    before = make_results(trained, make_scores(["accuracy"]))
+    monkeypatch.setitem(metrics.METRICS, "macro", metrics.accuracy)
+    scores = make_scores(metrics.METRICS)
+    results = json.loads(json.dumps(make_results(trained, scores)))
+    assert results["zero_shot_metrics"]["macro"] == {"base": 59.0, "new": 79.0, "hm": pytest.approx(2 * 59 * 79 / 138)}
+    macro = results["variants"]["b"]["metrics"]["macro"]
+    assert {seed: row["base"] for seed, row in macro["seeds"].items()} == {"1": 61.0, "5": 63.0}
+    assert (macro["mean"]["new"], macro["std"]["new"]) == (82.0, 1.0)
+    assert macro["mean"]["hm"] == pytest.approx(2 * 62 * 82 / 144)
+    without = {
+        name: {key: value for key, value in variant.items() if key != "metrics"}
+        for name, variant in results["variants"].items()
+    }
+    assert {**results, "variants": without} == {**before, "zero_shot_metrics": results["zero_shot_metrics"]}
+
+    table, main = tables.results_markdown(results), tables.results_markdown(before)
+    assert table.startswith(main)
+    assert "By the metric macro." in table
+    assert "| DeAR b, mean ± std | 62.00 ± 1.00 | 82.00 ± 1.00 |" in table.removeprefix(main)
+
+    files = Workdir(tmp_path)
+    summary.log(files, 7, trained, scores, 1.5)
+    files.flush_metrics()
+    files.close()
+    row = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert row["step"] == 7
+    assert row["evaluation"] == {
+        "base": {"zero_shot": 39.0, "a": [40.0, 42.0], "b": [41.0, 43.0]},
+        "new": {"zero_shot": 59.0, "a": [60.0, 62.0], "b": [61.0, 63.0]},
+        "macro.base": {"zero_shot": 59.0, "a": [60.0, 62.0], "b": [61.0, 63.0]},
+        "macro.new": {"zero_shot": 79.0, "a": [80.0, 82.0], "b": [81.0, 83.0]},
+    }
