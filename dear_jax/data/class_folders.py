@@ -15,7 +15,7 @@ def class_folders(folder: epath.Path) -> list[str]:
     try:
         return [name for name in storage.entries(folder)[0] if not name.startswith(".")]
     except storage.failures() as error:
-        raise UserError(f"data.root: expected class folders in {folder}; {storage.reason(error)}.") from error
+        raise UserError(f"config.data.root: expected class folders in {folder}; {storage.reason(error)}.") from error
 
 
 def image_files(folder: epath.Path) -> list[str]:

@@ -142,7 +142,7 @@ def find_row(name: str) -> DatasetRow:
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.0)
         raise UserError(
-            f"data.dataset: no data set is called {name!r}; there are {', '.join(DATASETS)}. "
+            f"config.data.dataset: no data set is called {name!r}; there are {', '.join(DATASETS)}. "
             f"The nearest name is {near[0]!r}. 'folder' stands for images of your own, in one folder per class."
         )
     return DATASETS[name]

@@ -72,7 +72,7 @@ def _read(
     """The data set as it is; `missing` lists the absent files."""
     row = find_row(name)
     if places.source not in SOURCES:
-        raise UserError(f"data.source: expected one of {', '.join(SOURCES)}, found {places.source!r}.")
+        raise UserError(f"config.data.source: expected one of {', '.join(SOURCES)}, found {places.source!r}.")
     if places.source == "folder" or name == "folder":
         dataset = folder.load(
             places.root,

@@ -283,13 +283,13 @@ def _check_training(
         raise UserError(f"seeds: expected numbers of 0 to 2^32 - 1, found {list(seeds)}.")
     if not 1 <= batch_size <= sizes[0]:
         raise UserError(
-            f"train.batch_size: expected 1 to {sizes[0]}, the number of training images of each "
+            f"config.train.batch_size: expected 1 to {sizes[0]}, the number of training images of each "
             f"seed, found {batch_size}; set it to {sizes[0]} at most, or raise data.shots."
         )
     if epochs < 1:
-        raise UserError(f"train.epochs: expected at least 1, found {epochs}.")
+        raise UserError(f"config.train.epochs: expected at least 1, found {epochs}.")
     if not (len(crop_scale) == 2 and 0 < crop_scale[0] <= crop_scale[1] <= 1):
         raise UserError(
-            f"data.crop_scale: expected the least and the greatest area share of the random crop, "
+            f"config.data.crop_scale: expected the least and the greatest area share of the random crop, "
             f"0 < least <= greatest <= 1, found {tuple(crop_scale)}."
         )

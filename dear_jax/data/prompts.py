@@ -12,7 +12,7 @@ def prompts(class_names: Sequence[str], template: str, distinct: bool = True) ->
     """
     if template.count("{}") != 1:
         raise UserError(
-            f"data.template: expected a prompt with {{}} once, where the class name goes, such as "
+            f"config.data.template: expected a prompt with {{}} once, where the class name goes, such as "
             f"'a photo of a {{}}.'; found {template!r}."
         )
     names = [" ".join(name.replace("_", " ").split()) for name in class_names]

@@ -29,7 +29,7 @@ def few_shot(
     a class with fewer images than asked for gives them all (`short_classes` tells which).
     """
     if shots < 1:
-        raise UserError(f"data.shots: expected 1 or more training images per class, found {shots}.")
+        raise UserError(f"config.data.shots: expected 1 or more training images per class, found {shots}.")
     generator = random.Random(seed)
     train = _draw(train_labels, shots, generator)
     val = _draw(val_labels, min(shots, MAX_VAL_SHOTS), generator)

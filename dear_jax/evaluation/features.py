@@ -18,6 +18,7 @@ from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Frozen
 from dear_jax.data import pipeline
 from dear_jax.data.image_dataset import ImageSplit
+from dear_jax.evaluation.accuracy import encode_classes
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.methods.contract import Adapter, Classes, Method, Settings
 from dear_jax.parallel import axes, sharding
@@ -72,7 +73,7 @@ class Encoder:
 
     def _encode_group(self, token_ids: Int[np.ndarray, "C T"]) -> ClassGroup:
         prompts = sharding.place_prompts(self.method.split.encode_prompts(self.params, token_ids), self.mesh)
-        return ClassGroup(self._classes(*self.run, Frozen(self.params, prompts)), prompts.features)
+        return ClassGroup(self._classes(self.run, Frozen(self.params, prompts)), prompts.features)
 
     def images(
         self, split: ImageSplit, skip_bad: bool = False
@@ -104,8 +105,5 @@ def _encode_images(
     return ImageFeatures(adapted[:, 0], seen.features)
 
 
-def _encode_classes(method: Method, adapter: Adapter, settings: Settings, frozen: Frozen) -> Classes:
-    adapted = axes.each_run(
-        lambda adapter, settings: method.classes(adapter, settings, frozen), adapter, settings
-    )
-    return jax.tree.map(lambda leaf: leaf[:, 0], adapted)
+def _encode_classes(method: Method, run: tuple[Adapter, Settings], frozen: Frozen) -> Classes:
+    return jax.tree.map(lambda leaf: leaf[:, 0], encode_classes(method, run, frozen))

@@ -63,7 +63,7 @@ def cluster(
             f"config.roles.min_samples (now {min_samples}), pick more config.roles.descriptions per head, or give a "
             "bank that covers more (config.roles.bank)."
         )
-    centroids = _unit(np.stack([embeddings[found == label].mean(0) for label in range(count)]))
+    centroids = unit(np.stack([embeddings[found == label].mean(0) for label in range(count)]))
     labels = found.copy()
     outside = found == NOISE
     if noise == "nearest" and outside.any():
@@ -122,6 +122,7 @@ def entropy(shares: Float[np.ndarray, "G C"]) -> Float[np.ndarray, "G"]:
     return np.abs((shares * logarithms).sum(1))
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows of unit length; those that are zero stay so."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)

@@ -17,6 +17,7 @@ from dear_jax.clip.checkpoints.weights import EMBEDDED, Backbone
 from dear_jax.data.world.scenes import ATTRIBUTES, NAMES
 from dear_jax.errors import UserError
 from dear_jax.roles.bank import Anchors
+from dear_jax.roles.concepts import unit
 
 TEXT_TOWER = "text_tower"
 LEXICON = "lexicon"  # of the embedded world: which attributes a phrase names, and their values
@@ -68,10 +69,10 @@ def embed(
 ) -> tuple[Float[np.ndarray, "M e"], dict[str, Float[np.ndarray, "e"]]]:
     """Unit vectors of the bank relative to its mean; and one per concept, of the mean over its phrases."""
     phrases = [phrase for group in anchors.values() for phrase in group]
-    vectors = _unit(encoder.encode([*bank, *phrases]))
-    vectors = _unit(vectors - vectors[: len(bank)].mean(0, keepdims=True))
+    vectors = unit(encoder.encode([*bank, *phrases]))
+    vectors = unit(vectors - vectors[: len(bank)].mean(0, keepdims=True))
     rest = iter(vectors[len(bank) :])
-    concepts = {name: _unit(np.mean([next(rest) for _ in group], axis=0)) for name, group in anchors.items()}
+    concepts = {name: unit(np.mean([next(rest) for _ in group], axis=0)) for name, group in anchors.items()}
     return vectors[: len(bank)], concepts
 
 
@@ -81,7 +82,7 @@ def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Float[np.ndarray, 
     params = jax.device_put(backbone.params)
     encode = jax.jit(lambda params, ids: text.encode(params, backbone.config, ids))
     parts = [np.asarray(encode(params, ids[start : start + BATCH])) for start in range(0, len(ids), BATCH)]
-    return _unit(np.concatenate(parts))
+    return unit(np.concatenate(parts))
 
 
 def encode_by_lexicon(texts: Sequence[str]) -> Float[np.ndarray, "M e"]:
@@ -104,8 +105,3 @@ def _sentence_transformer(name: str) -> SentenceEncoder:
     return SentenceEncoder(
         name, lambda texts: np.asarray(model.encode(list(texts), show_progress_bar=False), np.float32)
     )
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)

@@ -45,10 +45,10 @@ def load(name: str, row: DatasetRow, root: str, exif: bool = True) -> ImageDatas
 def find_folder(name: str, row: DatasetRow, root: epath.Path) -> epath.Path:
     """The folder of the data set, or a `UserError` that says what lies at `root` instead."""
     if not row.folder:
-        raise UserError(f"data.source: {name} is no data set of files; leave config.data.source at 'auto'.")
+        raise UserError(f"config.data.source: {name} is no data set of files; leave config.data.source at 'auto'.")
     if (root / row.folder).is_dir():
         return root / row.folder
-    expected = f"data.root: expected the folder {row.folder!r} of {name} in {root}"
+    expected = f"config.data.root: expected the folder {row.folder!r} of {name} in {root}"
     if not root.is_dir():
         raise UserError(f"{expected}, and that does not exist. Give the folder that holds {row.folder}/.")
     if root.name == row.folder or (row.split_file and (root / row.split_file).exists()):

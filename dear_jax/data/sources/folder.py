@@ -40,7 +40,7 @@ def load(
     """
     folder = storage.to_path(root)
     if not root or not folder.is_dir():
-        raise UserError(f"data.root: expected a folder with one folder of images per class, found {root!r}.")
+        raise UserError(f"config.data.root: expected a folder with one folder of images per class, found {root!r}.")
     parts = _parts(folder)
     drawn = parts in ([""], ["train"])
     if earlier:
@@ -51,7 +51,7 @@ def load(
         found = _given(folder, parts)
     if not earlier:
         found = _rename(found, _read_names(folder))
-    splits = "splits.json in the workdir, drawn by data.split_seed" if drawn else f"folders {', '.join(parts)}"
+    splits = "splits.json in the workdir, drawn by config.data.split_seed" if drawn else f"folders {', '.join(parts)}"
     dataset = listing.to_dataset(
         found,
         folder,
@@ -70,7 +70,7 @@ def _parts(folder: epath.Path) -> list[str]:
     """
     folders = class_folders(folder)
     if not folders:
-        raise UserError(f"data.root: expected one folder per class in {folder}, found no folder.")
+        raise UserError(f"config.data.root: expected one folder per class in {folder}, found no folder.")
     if set(folders) <= set(SPLITS) and all(class_folders(folder / part) for part in folders):
         return [split for split in SPLITS if split in folders]
     return [""]

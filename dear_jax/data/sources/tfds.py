@@ -103,8 +103,8 @@ def _read_splits(name: str, row: DatasetRow, splits_folder: str) -> Listing:
     if not row.tfds_path:
         known = [other for other, known in DATASETS.items() if known.tfds_path]
         raise UserError(
-            f"data.splits: TFDS keeps no file names of {name}, so CoOp's splits cannot be found there; they can for "
-            f"{', '.join(known)}. Use CoOp's folders (--config.data.source=coop), or leave data.splits empty."
+            f"config.data.splits: TFDS keeps no file names of {name}, so CoOp's splits cannot be found there; they can "
+            f"for {', '.join(known)}. Use CoOp's folders (--config.data.source=coop), or leave data.splits empty."
         )
     folder = storage.to_path(splits_folder)
     if not (folder / row.split_file).is_file() and (folder / row.folder / row.split_file).is_file():
@@ -176,7 +176,7 @@ def _by_tfds(
         labels, where = chosen["train"]
         drawn = random_splits(labels, split_seed, [names[label] or "" for label in kept])
         chosen = {split: (labels[drawn[split]], where[drawn[split]]) for split in SPLITS}
-        described = f"drawn by data.split_seed from {row.tfds_splits[0]}"
+        described = f"drawn by config.data.split_seed from {row.tfds_splits[0]}"
     notes = {"source": "tfds", "tfds": row.tfds, "splits": f"TFDS's own ({described})"}
     splits = {s: ImageSplit(labels, RecordLoader(sources, where, None, exif)) for s, (labels, where) in chosen.items()}
     return ImageDataset(
