@@ -20,10 +20,12 @@ import torch
 from dear_jax import main
 from dear_jax.clip.checkpoints import weights
 from dear_jax.clip.config import CLIPConfig, TowerConfig
+from dear_jax.clip.split import Split
 from dear_jax.methods import adapter_file as adapters
 from dear_jax.methods.adapter_file import Part, Trained
-from dear_jax.methods.dear import mask, patterns, tokens
-from dear_jax.methods.dear.model import Settings
+from dear_jax.methods.dear import mask, patterns
+from dear_jax.methods.dear.model import DeAR, Start
+from dear_jax.roles.options import deeper_third
 
 pytest_plugins = ["tests.emulated_bucket"]
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -116,22 +118,14 @@ def write_run(tmp_path) -> Callable[..., Path]:
     return write
 
 
-def _adapter_of(backbone, structure, seed):
-    """An adapter as training might leave it: every leaf moved away from its start."""
-    fresh = tokens.initialize(jax.random.key(seed), backbone.params, backbone.config, structure)
-    random = np.random.default_rng(seed)
-    return {name: leaf + random.normal(0, 0.05, leaf.shape).astype(np.float32) for name, leaf in fresh.items()}
-
-
 @pytest.fixture(scope="session")
 def embedded_run(tmp_path_factory):
     """The adapter file of a run on the embedded CLIP that was never trained: two seeds of two variants."""
     backbone = weights.load_backbone("embedded")
     attributes = ("color", "shape", "texture")
-    structure = tokens.make_structure(
-        backbone.config, attributes=attributes, text_count=2, vision_layer=None, text_layer=None
-    )
-    layers = backbone.config.vision.layers - structure.vision_layer + 1
+    layer = deeper_third(backbone.config.vision.layers)
+    method = DeAR(Split(backbone.config, layer, deeper_third(backbone.config.text.layers)), attributes, text_count=2)
+    layers = backbone.config.vision.layers - layer + 1
     masks = [
         mask.build(
             patterns.plain_roles(pattern, layers, backbone.config.vision.heads, attributes, 0),
@@ -140,15 +134,22 @@ def embedded_run(tmp_path_factory):
         )
         for pattern in ("open", "random")
     ]
-    adapters_of_runs = [_adapter_of(backbone, structure, seed) for seed in range(4)]
+
+    def moved(seed):
+        """An adapter as training might leave it: every leaf moved away from its start."""
+        random, fresh = np.random.default_rng(seed), method.init(jax.random.key(seed), backbone.params, Start())
+        return {name: leaf + random.normal(0, 0.05, leaf.shape).astype(np.float32) for name, leaf in fresh.items()}
+
+    adapters_of_runs = [moved(seed) for seed in range(4)]
     weight = np.array([0.9, 0.7], np.float32)
     part = Part(
-        structure,
+        method.structure(),
         ("open", "random"),
         jax.tree.map(lambda *leaves: np.stack(leaves).reshape(2, 2, *leaves[0].shape), *adapters_of_runs),
-        Settings(np.stack(masks), weight, weight, weight),
+        {"head_mask": np.stack(masks), "beta": weight, "reg_weight": weight, "fusion_weight": weight},
     )
     trained = Trained(
+        method="dear",
         backbone="embedded",
         fingerprint=backbone.fingerprint,
         image_size=None,
