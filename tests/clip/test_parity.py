@@ -127,7 +127,7 @@ def test_features_and_pixel_gradients(name, tmp_path):
 @pytest.mark.parametrize("split", [0, 1, 3])
 def test_prefix_and_suffix_make_the_whole(split, tmp_path):
     config, params = load(random_model("odd"), tmp_path)
-    pixels = np.random.default_rng(1).normal(size=(2, 35, 35, 3)).astype(np.float32)
+    pixels = jnp.asarray(np.random.default_rng(1).normal(size=(2, 35, 35, 3)), jnp.float32)
     x = vision.prefix(params, config, pixels, split)
     x, analysis = vision.suffix(params, config, x, split + 1)
     assert analysis is None
@@ -144,7 +144,7 @@ def test_analysis_is_what_attention_did(tmp_path):
     model.set_attn_implementation("eager")
     config, params = load(model, tmp_path)
     pixels = np.random.default_rng(1).normal(size=(2, 35, 35, 3)).astype(np.float32)
-    _, analysis = vision.suffix(params, config, vision.embed(params, config, pixels), 1, analyse=True)
+    _, analysis = vision.suffix(params, config, vision.embed(params, config, jnp.asarray(pixels)), 1, analyse=True)
     theirs = model.vision_model(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()), output_attentions=True)
     for layer in range(3):
         assert relative_error(analysis.probabilities[layer], theirs.attentions[layer]) < RELATIVE
@@ -153,7 +153,7 @@ def test_analysis_is_what_attention_did(tmp_path):
 
 def test_bfloat16_stays_near_float32(tmp_path):
     config, params = load(random_model("odd"), tmp_path)
-    pixels = np.random.default_rng(1).normal(size=(4, 35, 35, 3)).astype(np.float32)
+    pixels = jnp.asarray(np.random.default_rng(1).normal(size=(4, 35, 35, 3)), jnp.float32)
     exact = vision.encode(params, config, pixels)
     rounded = vision.encode(params, config, pixels, jnp.bfloat16)
     assert rounded.dtype == jnp.float32
