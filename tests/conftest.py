@@ -1,4 +1,4 @@
-"""Several CPU devices, so that sharding is tested anywhere; silent rank promotion is an error."""
+"""Several CPU devices, so that sharding is tested anywhere; shapes are checked, silent promotion is an error."""
 
 import importlib.util
 import json
@@ -17,6 +17,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests import shapes
+
+shapes.install()  # before anything of the package is imported
+
 from dear_jax import main
 from dear_jax.clip.checkpoints import weights
 from dear_jax.clip.config import CLIPConfig, TowerConfig
@@ -28,6 +32,7 @@ from dear_jax.setup.methods import dear
 
 pytest_plugins = ["tests.emulated_bucket"]
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 def _declare_torchvision_operators() -> None:

@@ -67,7 +67,7 @@ class Case:
             row[: len(prompt)] = prompt
         return ids
 
-    def short_ids(self) -> Int[np.ndarray, "C t"]:
+    def short_ids(self) -> Int[np.ndarray, "C shortest"]:
         """The same, cut to the longest prompt."""
         return tokenizer.shorten(self.token_ids())
 
