@@ -44,7 +44,7 @@ def plainly(run: Path, images: list[np.ndarray], mode: fusion.Mode = "learned") 
     wholes, paths = [], []
     for s in range(2):
         adapter = jax.tree.map(lambda leaf, s=s: leaf[s, 0], program.adapter)
-        settings = jax.tree.map(lambda leaf: leaf[0], program.settings)
+        settings = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), program.settings)
         ours = model.image_features(adapter, params, settings, model.image_prefix(params, jnp.asarray(images)))
         theirs = model.text_features(adapter, params, prompts, settings.beta)
         logits = path_logits(ours, theirs, logit_scale(params))

@@ -54,7 +54,7 @@ def token_ids(clip_config) -> np.ndarray:
 @pytest.fixture(scope="module")
 def frozen(clip_params, model, token_ids) -> Frozen:
     params = jax.device_put(clip_params)
-    return Frozen(params, model.encode_prompts(params, jnp.asarray(tokenizer.shorten(token_ids))))
+    return Frozen(params, model.encode_prompts(params, tokenizer.shorten(token_ids)))
 
 
 def make_settings(model: Model, seed: int, beta: float = 0.9) -> Settings:
@@ -165,7 +165,7 @@ def plain_loss(adapter, params, model: Model, token_ids, images, labels, setting
 
 def test_shared_prefix_and_short_context_equal_the_plain_computation(model, frozen, token_ids):
     adapter = fresh(model, frozen, 0)
-    images, labels = make_batches(model, 0, 1)[0]
+    images, labels = map(jnp.asarray, make_batches(model, 0, 1)[0])
     settings = jax.tree.map(jnp.asarray, make_settings(model, 1))
     differentiate = jax.jit(jax.value_and_grad(functools.partial(step.loss, model), has_aux=True))
     seen = step.look(model, frozen.params, images)
@@ -315,7 +315,7 @@ def test_many_variants_go_over_run_and_one_run_over_data():
 
 def test_another_mask_does_not_compile_again_and_does_change_the_result(model, frozen, update_one):
     state = start(model, frozen, 0)
-    images, labels = make_batches(model, 0, 1)[0]
+    images, labels = map(jnp.asarray, make_batches(model, 0, 1)[0])
     losses = [
         float(update_one(state, frozen, images, labels, make_settings(model, seed), make_rates())[1].cross_entropy)
         for seed in (0, 1)
@@ -325,7 +325,7 @@ def test_another_mask_does_not_compile_again_and_does_change_the_result(model, f
 
 def test_training_lowers_the_loss_of_one_batch(model, frozen, update_one):
     state = start(model, frozen, 0)
-    images, labels = make_batches(model, 0, 1)[0]
+    images, labels = map(jnp.asarray, make_batches(model, 0, 1)[0])
     losses = []
     for _ in range(20):
         state, metrics = update_one(state, frozen, images, labels, make_settings(model, 0), make_rates())
@@ -336,7 +336,7 @@ def test_training_lowers_the_loss_of_one_batch(model, frozen, update_one):
 
 def test_counts_leave_out_what_is_not_valid(model, frozen):
     adapter, settings = fresh(model, frozen, 0), make_settings(model, 0)
-    images = np.concatenate([images for images, _ in make_batches(model, 0, 2)])
+    images = jnp.concatenate([images for images, _ in make_batches(model, 0, 2)])
     prefix = model.image_prefix(frozen.params, images)
     classes = model.text_features(adapter, frozen.params, frozen.prompts, settings.beta)
     features = model.image_features(adapter, frozen.params, settings, prefix)
