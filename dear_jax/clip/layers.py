@@ -76,14 +76,23 @@ def attention(
     return jnp.einsum("bhqk,bkhd->bqhd", probabilities.astype(value.dtype), value), probabilities
 
 
-def layer_norm(epsilon: float, name: str | None = None) -> nn.LayerNorm:
+class LayerNorm(nn.LayerNorm):
+    """Flax's own, which takes from an input of any dtype its mean in float32, where promotion is strict, too."""
+
+    def __call__(self, x: Float[Array, "*B D"], *, mask: Array | None = None) -> Float[Array, "*B D"]:
+        """Each row by itself."""
+        with jax.numpy_dtype_promotion("standard"):
+            return cast(Array, super().__call__(x, mask=mask))
+
+
+def layer_norm(epsilon: float, name: str | None = None) -> LayerNorm:
     """LayerNorm in float32, whatever the compute dtype, as OpenAI's CLIP does it. Returns float32."""
-    return nn.LayerNorm(epsilon=epsilon, dtype=jnp.float32, use_fast_variance=False, name=name)
+    return LayerNorm(epsilon=epsilon, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
 def apply_norm(params: Params, x: Float[Array, "*B D"], epsilon: float) -> Float[Array, "*B D"]:
     """The same LayerNorm outside a block, with its own parameters {"scale", "bias"}. Returns float32."""
-    return cast(Array, layer_norm(epsilon).apply({"params": params}, x.astype(jnp.float32)))
+    return cast(Array, layer_norm(epsilon).apply({"params": params}, x))
 
 
 class SelfAttention(nn.Module):
@@ -155,14 +164,14 @@ class Block(nn.Module):
 
     def project(self, x: Float[Array, "*B D"], pick: Pick | None = None) -> tuple[Array, Array, Array]:
         """Keys and values of all rows, queries of all or of those that `pick` takes, `[..., H, Dh]`."""
-        normed = self.layer_norm1(x.astype(jnp.float32)).astype(x.dtype)
+        normed = self.layer_norm1(x).astype(x.dtype)
         query, key, value = self.self_attn.project(normed if pick is None else pick(normed), normed)
         return checkpoint_name(query, SAVED), checkpoint_name(key, SAVED), checkpoint_name(value, SAVED)
 
     def finish(self, x: Float[Array, "*rows D"], outputs: Float[Array, "*rows H Dh"]) -> Float[Array, "*rows D"]:
         """The rows `x` with the heads' outputs for them added, then the MLP."""
         x = checkpoint_name(x + self.self_attn.merge(outputs), SAVED)
-        return x + cast(Array, self.mlp(self.layer_norm2(x.astype(jnp.float32)).astype(x.dtype)))
+        return x + cast(Array, self.mlp(self.layer_norm2(x).astype(x.dtype)))
 
 
 def insert_tokens(x: Float[Array, "B T D"], values: Float[Array, "K D"], start: int) -> Float[Array, "B longer D"]:

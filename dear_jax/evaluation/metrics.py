@@ -19,7 +19,7 @@ def accuracy(predicted: Int[np.ndarray, "*R n"], labels: Int[np.ndarray, "n"], c
         labels: the true ones.
         classes: how many there are.
     """
-    return 100.0 * np.sum(predicted == labels, axis=-1) / len(labels)
+    return np.asarray(100.0 * np.sum(predicted == labels, axis=-1) / len(labels))
 
 
 METRICS: dict[str, Metric] = {"accuracy": accuracy}  # the first is that of the tables

@@ -160,7 +160,7 @@ def fresh_state(program: Program, seeds: Sequence[int], params: Params, classes:
     """
 
     def start(seed: int, start: Any) -> Adapter:
-        return program.method.init(jax.random.key(seed), params, classes, start)
+        return program.method.init(jax.random.key(seed), params, jnp.asarray(classes), start)
 
     def stack(*leaves: jax.Array) -> jax.Array:
         return jnp.stack(leaves).reshape(len(seeds), len(program.starts), *leaves[0].shape)

@@ -1,6 +1,5 @@
 """What every method owes to the rest of the project: one run over all rows of the table, and over a second method."""
 
-import dataclasses
 import functools
 import json
 import shutil
@@ -37,6 +36,7 @@ CLOSE = dict(rtol=2e-4, atol=2e-6)
 
 methods.METHODS["linear_probe"] = linear_probe  # for this process alone
 NAMES = tuple(methods.METHODS)
+WITHOUT_ROLES = {"dear": {"dear.mask.pattern": "open"}}  # of a CLIP whose heads nobody has looked at
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -82,10 +82,8 @@ def frozen(method, clip_params, token_ids):
 def batches(clip_config):
     generator, size = np.random.default_rng(0), clip_config.image_size
     shape = (len(SEEDS), BATCH)
-    return [
-        (generator.integers(0, 256, (*shape, size, size, 3), np.uint8), generator.integers(0, CLASSES, shape, np.int32))
-        for _ in range(2)
-    ]
+    images = [generator.integers(0, 256, (*shape, size, size, 3), np.uint8) for _ in range(2)]
+    return [(jnp.asarray(one), jnp.asarray(generator.integers(0, CLASSES, shape, np.int32))) for one in images]
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +103,36 @@ def one(program, state, method, frozen, batches):
     adapter = jax.tree.map(lambda leaf: leaf[0, 0], state.adapter)
     settings = jax.tree.map(lambda leaf: leaf[0], program.settings)
     images, labels = batches[0]
-    return adapter, settings, method.split.look(frozen.params, images[0]), labels[0]
+    return adapter, settings, jax.jit(method.split.look)(frozen.params, images[0]), labels[0]
 
 
 def equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def test_what_it_returns_has_the_shapes_that_are_promised(method, program, one, frozen):
+@pytest.fixture(scope="module")
+def everything(method):
+    """All functions of a method, compiled together."""
+
+    @jax.jit
+    def call(adapter, settings, frozen, seen, labels):
+        classes = method.classes(adapter, settings, frozen)
+        differentiate = jax.value_and_grad(method.loss, has_aux=True)
+        (total, parts), gradient = differentiate(adapter, settings, frozen, seen, labels)
+        return {
+            "classes": classes,
+            "logits": method.logits(adapter, settings, frozen.params, classes, seen),
+            "features": method.features(adapter, settings, frozen.params, seen),
+            "weights": method.weights(adapter, settings),
+            "loss": total,
+            "parts": parts,
+            "gradient": gradient,
+        }
+
+    return call
+
+
+def test_what_it_returns_has_the_shapes_that_are_promised(method, everything, one, frozen):
     adapter, settings, seen, labels = one
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(adapter))
     like = method.settings_like()
@@ -121,20 +141,29 @@ def test_what_it_returns_has_the_shapes_that_are_promised(method, program, one, 
     )
     paths, width = len(method.paths), method.split.config.embed_dim
     assert method.paths[0] == "class"
-    classes = method.classes(adapter, settings, frozen)
-    assert method.logits(adapter, settings, frozen.params, classes, seen).shape == (BATCH, paths, CLASSES)
-    features = method.features(adapter, settings, frozen.params, seen)
-    assert features.shape == (BATCH, paths, width)
-    np.testing.assert_allclose(np.linalg.norm(features, axis=-1), 1, rtol=1e-5)
-    weights = method.weights(adapter, settings)
-    assert weights.shape == (paths,)
-    np.testing.assert_allclose(weights.sum(), 1, rtol=1e-6)
-    total, parts = method.loss(adapter, settings, frozen, seen, labels)
-    assert (total.shape, total.dtype) == ((), jnp.float32)
-    assert np.isfinite(total)
+    found = everything(adapter, settings, frozen, seen, labels)
+    assert found["logits"].shape == (BATCH, paths, CLASSES)
+    assert found["features"].shape == (BATCH, paths, width)
+    np.testing.assert_allclose(np.linalg.norm(found["features"], axis=-1), 1, rtol=1e-5)
+    assert found["weights"].shape == (paths,)
+    np.testing.assert_allclose(found["weights"].sum(), 1, rtol=1e-6)
+    assert (found["loss"].shape, found["loss"].dtype) == ((), jnp.float32)
+    assert np.isfinite(found["loss"])
+    parts = found["parts"]
     assert 0 <= parts["accuracy"] <= 1
     assert all(part.shape == () and np.isfinite(part) for part in parts.values())
     assert not {"loss", "gradient_norm"} & parts.keys()  # the step's own
+    assert {name: leaf.shape for name, leaf in found["gradient"].items()} == {
+        name: leaf.shape for name, leaf in adapter.items()
+    }
+
+
+def test_it_is_pure_and_deterministic(everything, one, frozen):
+    adapter, settings, seen, labels = one
+    before = jax.tree.map(np.array, (adapter, settings, frozen, seen))
+    equal(*(everything(adapter, settings, frozen, seen, labels) for _ in range(2)))
+    equal(before, (adapter, settings, frozen, seen))
+    assert everything._cache_size() == 1
 
 
 def test_its_structure_says_all_that_it_is(method):
@@ -147,14 +176,6 @@ def test_its_structure_says_all_that_it_is(method):
     assert spread.structure() == method.structure()
 
 
-def test_it_is_pure_and_deterministic(method, one, frozen):
-    adapter, settings, seen, labels = one
-    before = jax.tree.map(np.array, (adapter, settings, frozen, seen))
-    loss = jax.jit(method.loss)
-    equal(loss(adapter, settings, frozen, seen, labels), loss(adapter, settings, frozen, seen, labels))
-    equal(before, (adapter, settings, frozen, seen))
-
-
 def test_a_fresh_adapter_depends_on_its_seed_alone(program, frozen):
     fresh = functools.partial(programs_of.fresh_state, program)
     together = fresh((1, 2), frozen.params, frozen.prompts.features)
@@ -162,33 +183,15 @@ def test_a_fresh_adapter_depends_on_its_seed_alone(program, frozen):
     equal(jax.tree.map(lambda leaf: leaf[1:], together), alone)
 
 
-def test_images_beyond_the_labels_count_for_nothing(method, one, frozen, batches):
+def test_images_beyond_the_labels_count_for_nothing(method, everything, one, frozen, batches):
     adapter, settings, seen, labels = one
     images = batches[0][0][0]
-    more = method.split.look(frozen.params, np.concatenate([images, 255 - images[:2]]))
-    loss = jax.jit(jax.value_and_grad(lambda adapter, seen: method.loss(adapter, settings, frozen, seen, labels)[0]))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), loss(adapter, more), loss(adapter, seen))
-
-
-def test_a_step_changes_the_adapter_alone_and_compiles_once(program, method, state, frozen, batches):
-    images, labels = batches[0]
-    before = jax.tree.map(np.array, frozen)
-
-    @jax.jit
-    def update(state, settings, rates):
-        seen = method.split.look(frozen.params, images[0])
-        return step.train_step(method, LENGTH, state, frozen, seen, labels[0], settings, rates)
-
-    run = jax.tree.map(lambda leaf: leaf[0, 0], state)
-    for variant in range(2):
-        settings, rates = jax.tree.map(lambda leaf, v=variant: leaf[v], (program.settings, program.rates))
-        new, metrics = update(run, settings, rates)
-    assert update._cache_size() == 1
-    equal(before, frozen)
-    for leaf, value in run.adapter.items():
-        assert (np.asarray(value) != np.asarray(new.adapter[leaf])).any(), f"{leaf} does not move"
-    assert int(new.step) == 1
-    assert {"loss", "gradient_norm", "accuracy"} <= metrics.keys()
+    more = jax.jit(method.split.look)(frozen.params, jnp.concatenate([images, 255 - images[:2]]))
+    found = jax.jit(method.loss)(adapter, settings, frozen, more, labels)
+    expected = everything(adapter, settings, frozen, seen, labels)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), found, (expected["loss"], expected["parts"])
+    )
 
 
 def run_steps(update, state, program, frozen, batches):
@@ -198,22 +201,34 @@ def run_steps(update, state, program, frozen, batches):
 
 
 @pytest.fixture(scope="module")
-def together(program, method, state, frozen, batches):
+def update(method):
+    """The step of any number of runs, which follow one another."""
+    return jax.jit(functools.partial(step.train_runs, axes.in_turn, method, LENGTH))
+
+
+@pytest.fixture(scope="module")
+def together(update, state, program, frozen, batches):
     """Two steps of all runs on one device."""
-    update = jax.jit(functools.partial(step.train_runs, jax.vmap, method, LENGTH))
     return run_steps(update, state, program, frozen, batches)
 
 
-def test_seeds_and_variants_together_give_what_each_gives_alone(together, program, method, state, frozen, batches):
-    update = jax.jit(functools.partial(step.train_runs, axes.in_turn, method, LENGTH))
-    for s, v in ((0, 1), (1, 0)):
-        alone = jax.tree.map(lambda leaf, s=s, v=v: leaf[s : s + 1, v : v + 1], state)
-        settings, rates = jax.tree.map(lambda leaf, v=v: leaf[v : v + 1], (program.settings, program.rates))
-        part = dataclasses.replace(program, settings=settings, rates=rates)
-        of_seed = [(images[s : s + 1], labels[s : s + 1]) for images, labels in batches]
-        expected = jax.tree.map(lambda leaf, s=s, v=v: leaf[s : s + 1, v : v + 1], together)
-        found = run_steps(update, alone, part, frozen, of_seed)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), found, expected)
+def test_steps_change_every_leaf_of_the_adapter_and_nothing_else(update, together, program, state, frozen, batches):
+    before = jax.tree.map(np.array, frozen)
+    (new, metrics), old = together, state.adapter
+    for leaf in old:
+        assert (np.asarray(old[leaf]) != np.asarray(new.adapter[leaf])).any(), f"{leaf} does not move"
+    np.testing.assert_array_equal(new.step, 2)
+    assert {"loss", "gradient_norm", "accuracy"} <= metrics.keys()
+    run_steps(update, state, program, frozen, batches)
+    assert update._cache_size() == 1
+    equal(before, frozen)
+
+
+def test_side_by_side_they_give_what_they_give_in_turn(together, method, state, program, frozen, batches):
+    """Seeds and variants are independent: each gives what it gives alone, whatever stands beside it."""
+    update = jax.jit(functools.partial(step.train_runs, jax.vmap, method, LENGTH))
+    found = run_steps(update, state, program, frozen, batches)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), found, together)
 
 
 def test_four_devices_give_what_one_gives(together, program, state, frozen, batches, token_ids):
@@ -245,10 +260,20 @@ SMALL = dict(
 
 
 @pytest.fixture(scope="module")
-def trained(name, tmp_path_factory, compilation_cache):
-    """A short run on the embedded world."""
+def small(name, tiny_clip):
+    """Makes the config of a short run on the embedded world."""
+
+    def make(**changes):
+        return values.set_all(config_of(name, **SMALL, backbone=tiny_clip, **changes), WITHOUT_ROLES.get(name, {}))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def trained(name, small, tmp_path_factory, compilation_cache):
+    """A short run."""
     workdir = tmp_path_factory.mktemp(name) / "run"
-    start_job(config_of(name, **SMALL), workdir)
+    start_job(small(), workdir)
     return workdir
 
 
@@ -265,7 +290,7 @@ def test_a_run_leaves_its_results_under_the_title_of_the_method(name, trained):
     assert {"loss", "accuracy", "gradient_norm"} <= rows[0].keys()
 
 
-def test_a_run_that_was_killed_ends_like_one_that_was_not(name, trained, tmp_path, capsys):
+def test_a_run_that_was_killed_ends_like_one_that_was_not(small, trained, tmp_path, capsys):
     shutil.copytree(trained, tmp_path / "run")
     steps = [int(step.name) for step in (tmp_path / "run" / "checkpoints").iterdir() if step.name.isdigit()]
     first, *later = sorted(steps)
@@ -273,32 +298,32 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(name, trained, tmp_pat
         shutil.rmtree(tmp_path / "run" / "checkpoints" / str(number))
     for file in ("results.json", "results.md", adapter_file.NAME):
         (tmp_path / "run" / file).unlink()
-    start_job(config_of(name, **SMALL), tmp_path / "run")
+    start_job(small(), tmp_path / "run")
     assert f"Going on from the checkpoint of step {first}" in capsys.readouterr().out
     assert (tmp_path / "run" / adapter_file.NAME).read_bytes() == (trained / adapter_file.NAME).read_bytes()
 
 
-def test_evaluation_repeats_what_training_measured(name, trained, tmp_path):
-    start_job(config_of(name, **SMALL, job="evaluate", run=str(trained)), tmp_path / "evaluation")
+def test_evaluation_repeats_what_training_measured(small, trained, tmp_path):
+    start_job(small(job="evaluate", run=str(trained)), tmp_path / "evaluation")
     ours, theirs = (json.loads((path / "results.json").read_text()) for path in (tmp_path / "evaluation", trained))
     assert ours["variants"] == theirs["variants"]
     assert ours["zero_shot"] == theirs["zero_shot"]
 
 
-def test_it_classifies_and_retrieves(name, trained, tmp_path):
+def test_it_classifies_and_retrieves(small, trained, tmp_path):
     classifier = Classifier.load(str(trained), batch_size=4)
     image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
     prediction = classifier([image])
     np.testing.assert_allclose(prediction.probabilities.sum(axis=1), 1, rtol=1e-5)
     assert tuple(prediction.paths) == classifier.paths
     changes = dict(job="retrieve", run=str(trained), retrieve__queries=4, retrieve__shown=1)
-    start_job(config_of(name, **changes), tmp_path / "retrieval")
+    start_job(small(**changes), tmp_path / "retrieval")
     found = json.loads((tmp_path / "retrieval" / "retrieval.json").read_text())
     assert set(found["features"]) == {"zero-shot CLIP", *classifier.paths}
 
 
-def test_its_dry_run_finds_no_problem(name, compilation_cache, capsys):
-    config = config_of(name, **SMALL)
+def test_its_dry_run_finds_no_problem(small, compilation_cache, capsys):
+    config = small()
     job, description = jobs.find("train").load(), Description()
     job.describe(job.make_plan(config), description)
     description.finish()
