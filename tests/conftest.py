@@ -119,7 +119,8 @@ def write_run(tmp_path) -> Callable[..., Path]:
 
 def _adapter_of(method, params, seed):
     """An adapter as training might leave it: every leaf moved away from its start."""
-    fresh = method.init(jax.random.key(seed), params, Start())
+    classes = np.zeros((3, method.split.config.embed_dim), np.float32)
+    fresh = method.init(jax.random.key(seed), params, classes, Start())
     random = np.random.default_rng(seed)
     return {name: leaf + random.normal(0, 0.05, leaf.shape).astype(np.float32) for name, leaf in fresh.items()}
 
