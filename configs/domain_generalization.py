@@ -19,5 +19,6 @@ def get_config(dataset: str = "world_compositions") -> ConfigDict:
     """The config of cross-dataset transfer with other targets."""
     config = cross_dataset.get_config(dataset)
     config.protocol = "domain_generalization"
-    config.eval.datasets = tasks.DOMAINS if dataset in tasks.TASKS else TARGETS
+    targets = tasks.DOMAINS if dataset in tasks.TASKS else TARGETS
+    config.eval.datasets = tuple(name for name in targets if name != dataset)
     return config

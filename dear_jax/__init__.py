@@ -7,7 +7,17 @@ Dimensions, the same letters everywhere (layers are counted from 1, as in the pa
     B images of a batch         C classes (prompts)          L layers of a tower
     H heads of a layer          T tokens of a sequence       P patches of an image
     K attribute tokens          D width of a tower           d width of the joint space
+    N paths (1 + K)             Dh width of a head           Q patches and the class token (1 + P)
     S seeds of a run            V variants of a run          J first layer that meets the learned tokens
+    F ways to fuse the paths    h, w pixels of an image      n layers J..L (L - J + 1)
+
+and of packed prompts (`clip/packing.py`):
+
+    G chunks of prompts         E prompts of a chunk         Z positions that all prompts share
+    M sequences of a chunk      W rows of a sequence         R rows of a chunk (M * W)
+
+In annotations every dimension is a name, never an expression, and the tests check them. A word is a size that only
+its own place knows ("images", "heads clusters").
 """
 
 from typing import TYPE_CHECKING

@@ -1,5 +1,7 @@
 """The one exception for mistakes that a user can mend."""
 
+from collections.abc import Sequence
+
 
 class UserError(ValueError):
     """Bad input: a key, a file, a folder or a shape that the user gave.
@@ -8,3 +10,11 @@ class UserError(ValueError):
     prints it without a traceback and exits with code 2. Every other exception is a bug of this project
     and keeps its traceback.
     """
+
+
+class UserErrors(UserError):
+    """Several mistakes at once, each a text of its own for whoever counts them."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems) + ".")
+        self.problems = [f"{problem}." for problem in problems]

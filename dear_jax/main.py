@@ -219,12 +219,15 @@ def _dry_run(job: ModuleType, config: ConfigDict) -> None:
         UserError: every problem found, in one message.
     """
     from dear_jax.jobs.description import Description
+    from dear_jax.setup import data
 
     description = Description()
     description.section("Config", {key: repr(value) for key, value in config_values.flat_values(config).items()})
     plan = description.attempt(job.make_plan, config)
     if plan is not None:
         job.describe(plan, description)
+    else:
+        description.attempt(data.check, config)  # its problems come out all the same
     description.finish()
 
 

@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Literal
 
 from dear_jax import main as command_line
+from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
 from dear_jax.files.workdir import Workdir
 from dear_jax.report import blocks
+from dear_jax.setup import keys
 from experiments import tables
 from experiments.sweep import child_process, item_lock
-from experiments.sweep.items import PROTOCOLS, Item, make_items, shard
+from experiments.sweep.items import Item, make_items, shard
 
 LOCKS = ".locks"
 
@@ -133,7 +135,7 @@ def _is_done(item: Item, workdir: Path, extra: Sequence[str]) -> bool:
         return False
     config, _, _ = command_line.parse(item.arguments(workdir, extra))
     with Workdir(workdir / item.name) as files:
-        files.check_config(config)
+        files.check_config(keys.run_config(config))
         return files.finished
 
 

@@ -1,4 +1,4 @@
-"""Several CPU devices, so that sharding is tested anywhere; silent rank promotion is an error."""
+"""Several CPU devices, so that sharding is tested anywhere; shapes are checked, silent promotion is an error."""
 
 import importlib.util
 import json
@@ -13,9 +13,14 @@ os.environ["XLA_FLAGS"] = (
 )
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+
+from tests import shapes
+
+shapes.install()  # before anything of the package is imported
 
 from dear_jax import main
 from dear_jax.clip.checkpoints import weights
@@ -28,6 +33,7 @@ from dear_jax.setup.methods import dear
 
 pytest_plugins = ["tests.emulated_bucket"]
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 def _declare_torchvision_operators() -> None:
@@ -119,7 +125,7 @@ def write_run(tmp_path) -> Callable[..., Path]:
 
 def _adapter_of(method, params, seed):
     """An adapter as training might leave it: every leaf moved away from its start."""
-    classes = np.zeros((3, method.split.config.embed_dim), np.float32)
+    classes = jnp.zeros((3, method.split.config.embed_dim))
     fresh = method.init(jax.random.key(seed), params, classes, Start())
     random = np.random.default_rng(seed)
     return {name: leaf + random.normal(0, 0.05, leaf.shape).astype(np.float32) for name, leaf in fresh.items()}

@@ -3,9 +3,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from dear_jax import jobs
 from dear_jax import main as program
 from dear_jax.errors import UserError
 from tests.repository import REPOSITORY
@@ -35,10 +37,23 @@ def config_file(tmp_path):
 
 
 @pytest.fixture
-def started(monkeypatch):
+def with_job(monkeypatch):
+    """Puts a function in the place of every job's `run`; its plan is the config under the label of a training."""
+
+    def make_plan(config):
+        return SimpleNamespace(config=config, label=f"{config.protocol}-{config.data.dataset}")
+
+    def place(run):
+        monkeypatch.setattr(jobs.Job, "load", lambda row: SimpleNamespace(make_plan=make_plan, run=run))
+
+    return place
+
+
+@pytest.fixture
+def started(with_job):
     """What the job was started with."""
     calls = []
-    monkeypatch.setitem(program.JOBS, "train", lambda *arguments: calls.append(arguments))
+    with_job(lambda plan, workdir: calls.append((plan.config, workdir)))
     return calls
 
 
@@ -167,25 +182,25 @@ def test_bad_precision(config_file, started, capsys):
     ("error", "code", "message"),
     [(UserError("a bad file"), 2, "error: a bad file\n"), (KeyboardInterrupt(), 130, "--workdir=here")],
 )
-def test_what_a_job_raises(config_file, monkeypatch, capsys, error, code, message):
-    def job(config, workdir):
+def test_what_a_job_raises(config_file, with_job, capsys, error, code, message):
+    def run(plan, workdir):
         raise error
 
-    monkeypatch.setitem(program.JOBS, "train", job)
+    with_job(run)
     assert program.main([f"--config={config_file}", "--workdir=here"]) == code
     assert message in capsys.readouterr().err
 
 
-def test_sigterm_is_answered_wherever_the_job_is(config_file, monkeypatch, capsys):
+def test_sigterm_is_answered_wherever_the_job_is(config_file, with_job, capsys):
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setitem(program.JOBS, "train", lambda config, workdir: os.kill(os.getpid(), signal.SIGTERM))
+    with_job(lambda plan, workdir: os.kill(os.getpid(), signal.SIGTERM))
     assert program.main([f"--config={config_file}", "--workdir=here"]) == 128 + signal.SIGTERM
     assert "interrupted. Give --workdir=here to go on" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_bug_keeps_its_traceback(config_file, monkeypatch):
-    monkeypatch.setitem(program.JOBS, "train", lambda config, workdir: 1 / 0)
+def test_a_bug_keeps_its_traceback(config_file, with_job):
+    with_job(lambda plan, workdir: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         program.main([f"--config={config_file}"])
 

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from dear_jax.clip.config import TowerConfig
@@ -52,11 +53,11 @@ def _entry(entries: Array, index: Array | int) -> Array:
 
 
 def attention(
-    query: Float[Array, "B T H Dh"],
+    query: Float[Array, "B queries H Dh"],
     key: Float[Array, "B T H Dh"],
     value: Float[Array, "B T H Dh"],
-    mask: Bool[Array, "#H T T"] | None = None,
-) -> tuple[Float[Array, "B T H Dh"], Float[Array, "B H T T"]]:
+    mask: Bool[Array, "#H queries T"] | None = None,
+) -> tuple[Float[Array, "B queries H Dh"], Float[Array, "B H queries T"]]:
     """Scaled dot-product attention; softmax in float32. Returns the outputs and the probabilities.
 
     `mask[h, q, k]` is True where query row q may attend to key column k. Four tokens of which the last two
@@ -82,14 +83,14 @@ def layer_norm(epsilon: float, name: str | None = None) -> nn.LayerNorm:
 
 def apply_norm(params: Params, x: Float[Array, "*B D"], epsilon: float) -> Float[Array, "*B D"]:
     """The same LayerNorm outside a block, with its own parameters {"scale", "bias"}. Returns float32."""
-    return cast(Array, layer_norm(epsilon).apply({"params": params}, x))
+    return cast(Array, layer_norm(epsilon).apply({"params": params}, x.astype(jnp.float32)))
 
 
 class SelfAttention(nn.Module):
     """The four projections of multi-head self-attention."""
 
     config: TowerConfig
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     def setup(self) -> None:
         """Names of the checkpoint."""
@@ -98,15 +99,15 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Dense(self.config.width, dtype=self.dtype)
         self.out_proj = nn.Dense(self.config.width, dtype=self.dtype)
 
-    def project(self, queried: Float[Array, "*Q D"], x: Float[Array, "*B D"]) -> tuple[Array, Array, Array]:
-        """Queries `[*Q, H, Dh]` of some rows; keys and values `[*B, H, Dh]` of all."""
+    def project(self, queried: Float[Array, "*rows D"], x: Float[Array, "*B D"]) -> tuple[Array, Array, Array]:
+        """Queries `[*rows, H, Dh]` of some rows; keys and values `[*B, H, Dh]` of all."""
 
         def split(flat: Array) -> Array:
             return flat.reshape(*flat.shape[:-1], self.config.heads, self.config.head_width)
 
         return split(self.q_proj(queried)), split(self.k_proj(x)), split(self.v_proj(x))
 
-    def merge(self, outputs: Float[Array, "*Q H Dh"]) -> Float[Array, "*Q D"]:
+    def merge(self, outputs: Float[Array, "*rows H Dh"]) -> Float[Array, "*rows D"]:
         """What the heads found, through the output projection."""
         return cast(Array, self.out_proj(outputs.reshape(*outputs.shape[:-2], self.config.width)))
 
@@ -115,10 +116,10 @@ class MLP(nn.Module):
     """Two dense layers around the activation that the checkpoint names."""
 
     config: TowerConfig
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         """Each position by itself."""
         hidden = checkpoint_name(nn.Dense(self.config.mlp_width, dtype=self.dtype, name="fc1")(x), SAVED)
         hidden = activate(hidden, self.config.activation)
@@ -136,7 +137,7 @@ class Block(nn.Module):
     """Pre-LayerNorm transformer block. Parameter names are those of the Hugging Face checkpoint."""
 
     config: TowerConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         """Names of the checkpoint."""
@@ -154,17 +155,17 @@ class Block(nn.Module):
 
     def project(self, x: Float[Array, "*B D"], pick: Pick | None = None) -> tuple[Array, Array, Array]:
         """Keys and values of all rows, queries of all or of those that `pick` takes, `[..., H, Dh]`."""
-        normed = self.layer_norm1(x).astype(x.dtype)
+        normed = self.layer_norm1(x.astype(jnp.float32)).astype(x.dtype)
         query, key, value = self.self_attn.project(normed if pick is None else pick(normed), normed)
         return checkpoint_name(query, SAVED), checkpoint_name(key, SAVED), checkpoint_name(value, SAVED)
 
-    def finish(self, x: Float[Array, "*Q D"], outputs: Float[Array, "*Q H Dh"]) -> Float[Array, "*Q D"]:
+    def finish(self, x: Float[Array, "*rows D"], outputs: Float[Array, "*rows H Dh"]) -> Float[Array, "*rows D"]:
         """The rows `x` with the heads' outputs for them added, then the MLP."""
         x = checkpoint_name(x + self.self_attn.merge(outputs), SAVED)
-        return x + cast(Array, self.mlp(self.layer_norm2(x).astype(x.dtype)))
+        return x + cast(Array, self.mlp(self.layer_norm2(x.astype(jnp.float32)).astype(x.dtype)))
 
 
-def insert_tokens(x: Float[Array, "B T D"], values: Float[Array, "K D"], start: int) -> Float[Array, "B T+K D"]:
+def insert_tokens(x: Float[Array, "B T D"], values: Float[Array, "K D"], start: int) -> Float[Array, "B longer D"]:
     """Put the same K tokens into every sequence, so that they stand at positions start..start+K-1."""
     tokens = jnp.broadcast_to(values.astype(x.dtype), (x.shape[0], *values.shape))
     return jnp.concatenate([x[:, :start], tokens, x[:, start:]], axis=1)
@@ -220,7 +221,7 @@ def run_blocks(
     return cast(Array, jax.lax.scan(recompute(layer, in_scan=True), x, jnp.arange(first, last + 1))[0])
 
 
-def block_of(config: TowerConfig, stack: Params, number: Array | int, dtype: jnp.dtype) -> Block:
+def block_of(config: TowerConfig, stack: Params, number: Array | int, dtype: DTypeLike) -> Block:
     """Block `number`, counted from 1, of a stack, ready to be called."""
     params = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, number - 1, keepdims=False), stack)
     return Block(config, dtype).bind({"params": params})

@@ -25,17 +25,22 @@ class Shared(NamedTuple):
 
 
 def run_shared(
-    params: Params, config: CLIPConfig, x: Float[Array, "R D"], first: int, last: int, tokens: Tokens | None = None
+    params: Params,
+    config: CLIPConfig,
+    x: Float[Array, "shared D"],
+    first: int,
+    last: int,
+    tokens: Tokens | None = None,
 ) -> tuple[Float[Array, "Z D"], Shared]:
     """The shared positions through layers first..last, counted from 1.
 
     Args:
         params: the CLIP parameters.
         config: the architecture.
-        x: input of layer `first` at the R positions that all prompts share.
+        x: input of layer `first` at the positions that all prompts share.
         first: layer before which the learned tokens enter, after the beginning of text.
         last: may be `first - 1`: no layer.
-        tokens: K_t learned tokens, so that Z = R + K_t; none: Z = R.
+        tokens: K_t learned tokens, which with the shared positions make Z; none: these alone.
 
     Returns:
         The output of layer `last`; keys and values of each layer.
@@ -60,12 +65,12 @@ def run_shared(
 def run_rows(
     params: Params,
     config: CLIPConfig,
-    x: Float[Array, "G N D"],
+    x: Float[Array, "G R D"],
     shared: Shared,
     packing: Packing,
     first: int,
     last: int,
-) -> Float[Array, "G N D"]:
+) -> Float[Array, "G R D"]:
     """Packed rows through layers first..last of plain CLIP, one chunk after the other. No gradient is expected."""
     if last < first:
         return x
@@ -85,7 +90,7 @@ def run_rows(
 def end_rows(
     params: Params,
     config: CLIPConfig,
-    x: Float[Array, "G N D"],
+    x: Float[Array, "G R D"],
     shared: Shared,
     packing: Packing,
     first: int,
@@ -123,7 +128,7 @@ def end_rows(
 
 
 def _run_chunk(
-    params: Params, config: CLIPConfig, x: Float[Array, "N D"], chunk: Packing, shared: Shared, first: int
+    params: Params, config: CLIPConfig, x: Float[Array, "R D"], chunk: Packing, shared: Shared, first: int
 ) -> Float[Array, "E D"]:
     stack, last = params["text_model"]["encoder"]["layers"], config.text.layers
     mask = attention_mask(chunk.segments)
@@ -142,11 +147,11 @@ def _at(shared: Shared, layer: Array | int) -> Shared:
 def _layer(
     tower: TowerConfig,
     stack: Params,
-    x: Float[Array, "N D"],
+    x: Float[Array, "R D"],
     shared: Shared,
     mask: Bool[Array, "M 1 W W"],
     number: Array | int,
-) -> Float[Array, "N D"]:
+) -> Float[Array, "R D"]:
     block = layers.block_of(tower, stack, number, x.dtype)
     return block.finish(x, _attend(*block.project(x), shared, mask))
 
@@ -154,7 +159,7 @@ def _layer(
 def _read_ends(
     tower: TowerConfig,
     stack: Params,
-    x: Float[Array, "N D"],
+    x: Float[Array, "R D"],
     shared: Shared,
     mask: Bool[Array, "M 1 W W"],
     chunk: Packing,
@@ -166,12 +171,12 @@ def _read_ends(
 
 
 def _attend(
-    query: Float[Array, "N H Dh"],
-    key: Float[Array, "N H Dh"],
-    value: Float[Array, "N H Dh"],
+    query: Float[Array, "R H Dh"],
+    key: Float[Array, "R H Dh"],
+    value: Float[Array, "R H Dh"],
     shared: Shared,
     mask: Bool[Array, "M 1 W W"],
-) -> Float[Array, "N H Dh"]:
+) -> Float[Array, "R H Dh"]:
     """One softmax over the shared keys, all of them open, and those of a row's sequence that `mask` opens."""
     rows, (sequences, _, width, _) = query.shape, mask.shape
     query, key, value = (part.reshape(sequences, width, *rows[1:]) for part in (query * rows[-1] ** -0.5, key, value))

@@ -26,12 +26,12 @@ GAP = -1
 
 
 class Packing(NamedTuple):
-    """Indices of G chunks of E prompts in M sequences of W rows, int32. Those of gaps are out of range, or GAP."""
+    """Indices of G chunks of E prompts in R rows, M sequences of W, int32. Those of gaps are out of range, or GAP."""
 
-    sources: Int[Array, "G M*W"]  # flat position in the prompts [C * T] of each row
+    sources: Int[Array, "G R"]  # flat position in the prompts [C * T] of each row
     segments: Int[Array, "G M W"]  # prompt of each row, counted within the chunk
     ends: Int[Array, "G E"]  # row of each prompt's end of text
-    prompts: Int[Array, "G M*W"]  # and back: prompt of each row that is an end of text
+    prompts: Int[Array, "G R"]  # and back: prompt of each row that is an end of text
     order: Int[Array, "C"]  # flat place in [G * E] of each prompt
 
 
@@ -82,7 +82,7 @@ def attention_mask(segments: Int[Array, "M W"]) -> Bool[Array, "M 1 W W"]:
     return ((segments[:, :, None] == segments[:, None, :]) & causal)[:, None]
 
 
-def _deal(lengths: Int[np.ndarray, "C"], chunks: int) -> list[Int[np.ndarray, "m"]]:
+def _deal(lengths: Int[np.ndarray, "C"], chunks: int) -> list[Int[np.ndarray, "E"]]:
     """Chunks of equal size, up to one, with about as many rows each: dealt to and fro, from the longest on."""
     order = np.argsort(-lengths, kind="stable") if chunks > 1 else np.arange(len(lengths))
     rounds = [order[start : start + chunks] for start in range(0, len(order), chunks)]
@@ -90,7 +90,7 @@ def _deal(lengths: Int[np.ndarray, "C"], chunks: int) -> list[Int[np.ndarray, "m
     return [np.array([hand[g] for hand in dealt if g < len(hand)], int) for g in range(chunks)]
 
 
-def _starts(lengths: Int[np.ndarray, "m"], width: int) -> Int[np.ndarray, "m"]:
+def _starts(lengths: Int[np.ndarray, "E"], width: int) -> Int[np.ndarray, "E"]:
     """Flat row in sequences of `width` at which each part starts: from the longest on, where the least room is left."""
     starts = np.empty(len(lengths), int)
     with_room: list[list[int]] = [[] for _ in range(width + 1)]  # sequences, by the room that is left in them
@@ -107,7 +107,7 @@ def _starts(lengths: Int[np.ndarray, "m"], width: int) -> Int[np.ndarray, "m"]:
 
 
 @jax.custom_vjp
-def take_rows(x: Float[Array, "N D"], indices: Int[Array, "*R"], inverse: Int[Array, "N"]) -> Float[Array, "*R D"]:
+def take_rows(x: Float[Array, "R *D"], indices: Int[Array, "E"], inverse: Int[Array, "R"]) -> Float[Array, "E *D"]:
     """`x[indices]` along the first axis, 0 where out of range.
 
     No row is taken twice, and `inverse` says for each row at which flat position of `indices` it was taken: so the

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from dear_jax.clip import packed_text, packing, text, vision
@@ -24,8 +25,8 @@ from dear_jax.clip.packing import Packing
 class Prompts(NamedTuple):
     """The frozen side of a set of class prompts, computed once per run."""
 
-    prefix: Float[Array, "G N D"]  # output of the text layers before J, of the prompts' own parts
-    template: Float[Array, "R D"]  # the same, of the leading positions at which all prompts are alike
+    prefix: Float[Array, "G R D"]  # output of the text layers before J, of the prompts' own parts
+    template: Float[Array, "shared D"]  # the same, of the leading positions at which all prompts are alike
     packing: Packing  # where the own parts stand
     features: Float[Array, "C d"]  # of plain CLIP, unit length
 
@@ -51,7 +52,7 @@ class Split:
     config: CLIPConfig
     vision_layer: int  # J of the vision tower, counted from 1: the first layer of its suffix
     text_layer: int  # J of the text tower
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     class_chunk: int = 0  # class prompts whose gradient is computed at a time, to bound memory; 0: all
     class_shards: int = 1  # groups of devices that the class prompts are dealt to, each with its own chunks
 
@@ -125,7 +126,7 @@ class Split:
         return encode(images) if self.class_shards > 1 else vision.in_groups(encode, images)
 
 
-def plain_split(config: CLIPConfig, dtype: jnp.dtype = jnp.float32, class_chunk: int = 0) -> Split:
+def plain_split(config: CLIPConfig, dtype: DTypeLike = jnp.float32, class_chunk: int = 0) -> Split:
     """A split for plain CLIP alone, where nothing enters: before the last layers, of which one row is read."""
     return Split(config, config.vision.layers, config.text.layers, dtype, class_chunk)
 

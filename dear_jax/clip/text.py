@@ -5,6 +5,7 @@ cut to the longest prompt (methods/dear section 6).
 """
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from dear_jax.clip import layers
@@ -22,7 +23,7 @@ def end_positions(token_ids: Int[Array, "C T"], config: CLIPConfig) -> Int[Array
 
 
 def embed(
-    params: Params, config: CLIPConfig, token_ids: Int[Array, "C T"], dtype: jnp.dtype = jnp.float32
+    params: Params, config: CLIPConfig, token_ids: Int[Array, "C T"], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "C T D"]:
     """Token ids to the input of layer 1. T is at most the context length."""
     length = token_ids.shape[1]
@@ -37,9 +38,9 @@ def embed_at(
     params: Params,
     config: CLIPConfig,
     token_ids: Int[Array, "C T"],
-    sources: Int[Array, "*N"],
-    dtype: jnp.dtype = jnp.float32,
-) -> Float[Array, "*N D"]:
+    sources: Int[Array, "*rows"],
+    dtype: DTypeLike = jnp.float32,
+) -> Float[Array, "*rows D"]:
     """The same at flat positions in [C * T]; what stands at a position out of range means nothing."""
     embeddings = params["text_model"]["embeddings"]
     ids = jnp.take(token_ids.reshape(-1), sources, mode="fill", fill_value=0)
@@ -63,7 +64,7 @@ def project_ends(params: Params, config: CLIPConfig, read: Float[Array, "C D"]) 
 
 
 def encode(
-    params: Params, config: CLIPConfig, token_ids: Int[Array, "C T"], dtype: jnp.dtype = jnp.float32
+    params: Params, config: CLIPConfig, token_ids: Int[Array, "C T"], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "C d"]:
     """Plain CLIP text features, not L2-normalised (`CLIPModel.get_text_features`)."""
     x = embed(params, config, token_ids, dtype)

@@ -34,7 +34,7 @@ class Tokenizer:
         self.largest_id = max(self._tokenizer.get_vocab().values())
         self.end_id = int(self._tokenizer.eos_token_id)
 
-    def __call__(self, texts: Sequence[str]) -> Int[np.ndarray, "N T"]:
+    def __call__(self, texts: Sequence[str]) -> Int[np.ndarray, "texts T"]:
         """Ids of each text between the beginning and end marks, zero-padded to the context length.
 
         Raises:
@@ -90,7 +90,7 @@ def clean(text: str) -> str:
     return " ".join(text.split()).lower()
 
 
-def shorten(token_ids: Int[np.ndarray, "N T"], multiple: int = 8) -> Int[np.ndarray, "N t"]:
+def shorten(token_ids: Int[np.ndarray, "texts T"], multiple: int = 8) -> Int[np.ndarray, "texts shortest"]:
     """Cut zero-padded ids to the longest text, rounded up to `multiple`: the cut positions change nothing."""
     used = int(np.flatnonzero(token_ids.any(axis=0)).max()) + 1
     length = min(-(-used // multiple) * multiple, token_ids.shape[1])

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, UInt8
 
 from dear_jax.clip import layers
@@ -50,8 +51,8 @@ def embed(
     params: Params,
     config: CLIPConfig,
     pixels: Float[Array, "B h w 3"],
-    dtype: jnp.dtype = jnp.float32,
-) -> Float[Array, "B 1+P D"]:
+    dtype: DTypeLike = jnp.float32,
+) -> Float[Array, "B Q D"]:
     """Normalised pixels to the input of layer 1: the class token, then the patches in reading order."""
     size = (config.image_size, config.image_size, 3)
     if pixels.shape[1:] != size:
@@ -74,8 +75,8 @@ def prefix(
     config: CLIPConfig,
     pixels: Float[Array, "B h w 3"],
     last_layer: int,
-    dtype: jnp.dtype = jnp.float32,
-) -> Float[Array, "B 1+P D"]:
+    dtype: DTypeLike = jnp.float32,
+) -> Float[Array, "B Q D"]:
     """Normalised pixels to the output of layer `last_layer` (0: the embedding alone)."""
     x = embed(params, config, pixels, dtype)
     return layers.run_blocks(config.vision, params["vision_model"]["encoder"]["layers"], x, last=last_layer)
@@ -84,11 +85,11 @@ def prefix(
 def read_suffix(
     params: Params,
     config: CLIPConfig,
-    x: Float[Array, "B 1+P D"],
+    x: Float[Array, "B Q D"],
     first_layer: int,
     tokens: Tokens | None = None,
     head_mask: Bool[Array, "L H T T"] | None = None,
-) -> Float[Array, "B 1+K D"]:
+) -> Float[Array, "B N D"]:
     """Run layers first_layer..L; of the last layer's output the class token and the learned tokens, which are read.
 
     The last layer computes these rows alone; in the first one the learned tokens, still the same for every image, are
@@ -170,7 +171,7 @@ def final_norm(params: Params, config: CLIPConfig, x: Float[Array, "*B D"]) -> F
     return layers.apply_norm(norm, x, config.vision.layer_norm_epsilon)
 
 
-def project(params: Params, config: CLIPConfig, x: Float[Array, "B D"]) -> Float[Array, "B d"]:
+def project(params: Params, config: CLIPConfig, x: Float[Array, "*B D"]) -> Float[Array, "*B d"]:
     """The class token's output to the joint space: final LayerNorm and frozen projection, in float32."""
     kernel = params["visual_projection"]["kernel"].astype(jnp.float32)
     return final_norm(params, config, x) @ kernel
@@ -180,7 +181,7 @@ def encode(
     params: Params,
     config: CLIPConfig,
     pixels: Float[Array, "B h w 3"],
-    dtype: jnp.dtype = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
 ) -> Float[Array, "B d"]:
     """Plain CLIP image features, not L2-normalised (`CLIPModel.get_image_features`)."""
     x = prefix(params, config, pixels, config.vision.layers, dtype)

@@ -21,8 +21,8 @@ class Scores(NamedTuple):
 
 
 def ranking(
-    queries: Float[np.ndarray, "Q d"], gallery: Float[np.ndarray, "G d"], top: int | None = None
-) -> Int[np.ndarray, "Q top"]:
+    queries: Float[np.ndarray, "queries d"], gallery: Float[np.ndarray, "gallery d"], top: int | None = None
+) -> Int[np.ndarray, "queries top"]:
     """Gallery places in the order of descending cosine, equal ones in the gallery's order; the first `top` of them.
 
     Features have unit length.
@@ -34,9 +34,9 @@ def ranking(
 
 
 def score(
-    queries: Float[np.ndarray, "Q d"],
-    gallery: Float[np.ndarray, "G d"],
-    labels: Mapping[str, tuple[Shaped[np.ndarray, "Q"], Shaped[np.ndarray, "G"]]],
+    queries: Float[np.ndarray, "queries d"],
+    gallery: Float[np.ndarray, "gallery d"],
+    labels: Mapping[str, tuple[Shaped[np.ndarray, "queries"], Shaped[np.ndarray, "gallery"]]],
     k: int,
 ) -> dict[str, Scores]:
     """Precision@k and mAP of the ranking by cosine, for every kind of label (of the queries, of the gallery).
@@ -56,12 +56,12 @@ def score(
     }
 
 
-def precision_at(relevant: Bool[np.ndarray, "Q G"], k: int) -> Float[np.ndarray, "Q"]:
+def precision_at(relevant: Bool[np.ndarray, "queries gallery"], k: int) -> Float[np.ndarray, "queries"]:
     """Share of the first min(k, G) ranks that are relevant; NaN for a query without any relevant image."""
     return np.where(relevant.any(axis=1), relevant[:, :k].mean(axis=1), np.nan)
 
 
-def average_precision(relevant: Bool[np.ndarray, "Q G"]) -> Float[np.ndarray, "Q"]:
+def average_precision(relevant: Bool[np.ndarray, "queries gallery"]) -> Float[np.ndarray, "queries"]:
     """Mean, over a query's relevant images, of the precision at the rank of each; NaN where there are none.
 
     `relevant[q, r]` says whether the image at rank r (from 0) is relevant.
@@ -72,7 +72,7 @@ def average_precision(relevant: Bool[np.ndarray, "Q G"]) -> Float[np.ndarray, "Q
     return np.where(counts > 0, (precision * relevant).sum(axis=1) / np.maximum(counts, 1), np.nan)
 
 
-def chance(query_labels: Shaped[np.ndarray, "Q"], gallery_labels: Shaped[np.ndarray, "G"]) -> Scores:
+def chance(query_labels: Shaped[np.ndarray, "queries"], gallery_labels: Shaped[np.ndarray, "gallery"]) -> Scores:
     """What a random ranking gets on average.
 
     Its precision at any rank is the share of relevant images. With R relevant images of G its expected average
@@ -88,7 +88,7 @@ def chance(query_labels: Shaped[np.ndarray, "Q"], gallery_labels: Shaped[np.ndar
     return Scores(_mean(relevant / size), _mean(average))
 
 
-def matched(query_labels: Shaped[np.ndarray, "Q"], gallery_labels: Shaped[np.ndarray, "G"]) -> int:
+def matched(query_labels: Shaped[np.ndarray, "queries"], gallery_labels: Shaped[np.ndarray, "gallery"]) -> int:
     """Queries that have a relevant gallery image."""
     return int(np.isin(query_labels, gallery_labels).sum())
 

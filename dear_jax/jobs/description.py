@@ -8,7 +8,7 @@ import numpy as np
 from dear_jax.clip.checkpoints.weights import Backbone, parameter_count
 from dear_jax.data.class_set import ClassSet
 from dear_jax.data.image_dataset import ImageDataset
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, UserErrors
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.roles import analysis
 from dear_jax.setup.roles import RolePlan
@@ -26,9 +26,11 @@ class Description:
         """The result of an action, or None where a user's mistake ends it, which is noted."""
         try:
             return action(*arguments)
+        except UserErrors as error:
+            self.problems.extend(error.problems)
         except UserError as error:
             self.problems.append(str(error))
-            return None
+        return None
 
     def section(self, title: str, rows: Mapping[str, Any] | None) -> None:
         """Print a title and rows; nothing where there are none."""

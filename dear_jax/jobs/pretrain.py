@@ -157,7 +157,8 @@ def make_step(clip_config: CLIPConfig, optimizer: optax.GradientTransformation, 
 
     def step(params: Params, state: Any, batch: Batch) -> tuple[Params, Any, dict[str, Array]]:
         gradients, losses = jax.grad(total, has_aux=True)(params, batch)
-        updates, state = optimizer.update(gradients, state, params)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to the power of an int32 count
+            updates, state = optimizer.update(gradients, state, params)
         return optax.apply_updates(params, updates), state, losses
 
     return step

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dear_jax.clip.config import CLIPConfig
@@ -118,7 +119,7 @@ class Method(abc.ABC):
         return {"vision_layer": self.split.vision_layer, "text_layer": self.split.text_layer, **own}
 
     @classmethod
-    def restore(cls, structure: Mapping[str, Any], config: CLIPConfig, dtype: jnp.dtype) -> Self:
+    def restore(cls, structure: Mapping[str, Any], config: CLIPConfig, dtype: DTypeLike) -> Self:
         """The method that `structure` describes, on a backbone."""
         values: dict[str, Any] = dict(structure)
         values |= {key: tuple(value) for key, value in values.items() if isinstance(value, list)}

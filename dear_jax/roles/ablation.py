@@ -15,19 +15,19 @@ from dear_jax.roles.decompose import ablate, decompose
 from dear_jax.roles.role_map import Roles
 
 
-def means(contributions: Float[np.ndarray, "N n H d"]) -> Float[np.ndarray, "n H d"]:
+def means(contributions: Float[np.ndarray, "images n H d"]) -> Float[np.ndarray, "n H d"]:
     """Mean contribution of each head, in float64 sums."""
     return np.asarray(np.mean(contributions, axis=0, dtype=np.float64), np.float32)
 
 
-def each_head(roles: Roles) -> Bool[np.ndarray, "1+heads n H"]:
+def each_head(roles: Roles) -> Bool[np.ndarray, "sets n H"]:
     """The empty set, then each head alone."""
     shape = (len(roles), len(roles[0]))
     count = shape[0] * shape[1]
     return np.concatenate([np.zeros((1, count), bool), np.eye(count, dtype=bool)]).reshape(-1, *shape)
 
 
-def each_role(roles: Roles, kinds: Sequence[str]) -> Bool[np.ndarray, "kinds n H"]:
+def each_role(roles: Roles, kinds: Sequence[str]) -> Bool[np.ndarray, "sets n H"]:
     """All heads of each role."""
     return np.array([[[role == kind for role in row] for row in roles] for kind in kinds])
 
@@ -39,11 +39,11 @@ def accuracies(
     *,
     first_layer: int,
     means: Float[np.ndarray, "n H d"],
-    ablated: Bool[np.ndarray, "S n H"],
+    ablated: Bool[np.ndarray, "sets n H"],
     batch_size: int,
     workers: int = 0,
 ) -> list[float]:
-    """Top-1 in percent under the ablation of each of the S sets of heads; each image is decomposed once.
+    """Top-1 in percent under the ablation of each of the sets of heads; each image is decomposed once.
 
     Args:
         backbone: the CLIP.

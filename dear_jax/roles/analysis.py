@@ -38,7 +38,7 @@ class Analysis:
     """A role map, and what it was read from."""
 
     role_map: RoleMap
-    contributions: Float[np.ndarray, "N n H d"]  # memory-mapped
+    contributions: Float[np.ndarray, "images n H d"]  # memory-mapped
     images: ImageSplit
 
 
@@ -148,7 +148,7 @@ def draw(split: ImageSplit, count: int, seed: int) -> ImageSplit:
 
 def explain(
     backbone: Backbone,
-    array: Float[np.ndarray, "N n H d"],
+    array: Float[np.ndarray, "images n H d"],
     texts: tuple[str, ...],
     anchors: banks.Anchors,
     encoder: sentences.SentenceEncoder,

@@ -21,15 +21,15 @@ WEIGHTS = ("count", "variance")
 class Clusters:
     """Concepts: groups of descriptions that mean the same kind of thing."""
 
-    labels: Int[np.ndarray, "M"]  # of each description; NOISE: none, with noise="drop" alone
+    labels: Int[np.ndarray, "descriptions"]  # of each description; NOISE: none, with noise="drop" alone
     names: tuple[str, ...]  # of each cluster; "" where no concept is near
     similarity: tuple[float, ...]  # cosine of each cluster's centroid and the nearest concept
     noise: int  # descriptions that HDBSCAN left out
 
 
 def cluster(
-    embeddings: Float[np.ndarray, "M e"],
-    concepts: Mapping[str, Float[np.ndarray, "e"]],
+    embeddings: Float[np.ndarray, "descriptions width"],
+    concepts: Mapping[str, Float[np.ndarray, "width"]],
     *,
     min_cluster_size: int,
     min_samples: int,
@@ -103,8 +103,8 @@ def _merge(labels: np.ndarray, names: Sequence[str], similarity: Sequence[float]
 
 
 def distribution(
-    labels: Int[np.ndarray, "G N"], variance: Float[np.ndarray, "G N"], clusters: int, weight: str
-) -> Float[np.ndarray, "G C"]:
+    labels: Int[np.ndarray, "heads picks"], variance: Float[np.ndarray, "heads picks"], clusters: int, weight: str
+) -> Float[np.ndarray, "heads clusters"]:
     """Share of each head's descriptions in each cluster, by `count` or by the `variance` that each explains.
 
     A head none of whose descriptions is in a cluster spreads over all of them evenly.
@@ -116,7 +116,7 @@ def distribution(
     return np.where(sums > 0, totals / np.where(sums > 0, sums, 1), 1 / clusters)
 
 
-def entropy(shares: Float[np.ndarray, "G C"]) -> Float[np.ndarray, "G"]:
+def entropy(shares: Float[np.ndarray, "heads clusters"]) -> Float[np.ndarray, "heads"]:
     """Concept Entropy `-sum_c P log2 P` in bits: 0 for one cluster, log2 C for C even ones."""
     logarithms = np.log2(np.where(shares > 0, shares, 1))
     return np.abs((shares * logarithms).sum(1))

@@ -1,7 +1,7 @@
 """The contributions of all heads to all images, in a memory-mapped file that an interrupted run goes on with.
 
-`FOLDER/contributions.npy` is float16 `[N, n, H, d]` (layers J..L); `progress.json` beside it says what it was made of
-and how many images are in it. Memory does not grow with the number of images.
+`FOLDER/contributions.npy` is float16 `[images, n, H, d]` (layers J..L); `progress.json` beside it says what it was made
+of and how many images are in it. Memory does not grow with the number of images.
 """
 
 import functools
@@ -28,7 +28,7 @@ ARRAY, PROGRESS = "contributions.npy", "progress.json"
 
 def stream(
     backbone: Backbone, split: ImageSplit, first_layer: int, *, folder: epath.Path, batch_size: int, workers: int = 0
-) -> Float[np.ndarray, "N n H d"]:
+) -> Float[np.ndarray, "images n H d"]:
     """Decompose every image of the split, or those that an earlier start has left to do; float16, memory-mapped.
 
     Raises:

@@ -58,7 +58,7 @@ def decompose(params: Params, config: CLIPConfig, pixels: Float[Array, "B h w 3"
     deviation = jnp.sqrt(jnp.var(end[:, 0], axis=-1) + config.vision.layer_norm_epsilon)
     matrix = norm["scale"][:, None] * kernel
 
-    def to_joint(part: Float[Array, "B *n D"]) -> Float[Array, "B *n d"]:
+    def to_joint(part: Float[Array, "B *parts D"]) -> Float[Array, "B *parts d"]:
         centred = part - part.mean(-1, keepdims=True)
         return (centred / deviation.reshape(-1, *(1,) * (part.ndim - 1))) @ matrix
 
@@ -90,9 +90,9 @@ def ablate(
     outputs: Float[Array, "B d"],
     heads: Float[Array, "B n H d"],
     means: Float[Array, "n H d"],
-    ablated: Bool[Array, "S n H"],
-) -> Float[Array, "B S d"]:
-    """The representation with the direct contributions of S sets of heads replaced by their means over images.
+    ablated: Bool[Array, "sets n H"],
+) -> Float[Array, "B sets d"]:
+    """The representation with the direct contributions of sets of heads replaced by their means over images.
 
     This is the direct effect, as Gandelsman et al. measure it: what later layers made of an ablated head stays.
     """

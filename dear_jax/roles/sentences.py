@@ -25,7 +25,7 @@ VALUE_LENGTH = 0.5  # of the part that tells values of one attribute apart, besi
 SBERT = "sentence-transformers/all-MiniLM-L6-v2"
 BATCH = 500  # texts at a time
 
-Encode = Callable[[Sequence[str]], Float[np.ndarray, "M e"]]
+Encode = Callable[[Sequence[str]], Float[np.ndarray, "texts width"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ def choose(name: str, backbone: Backbone) -> SentenceEncoder:
 
 def embed(
     encoder: SentenceEncoder, bank: Sequence[str], anchors: Anchors
-) -> tuple[Float[np.ndarray, "M e"], dict[str, Float[np.ndarray, "e"]]]:
+) -> tuple[Float[np.ndarray, "descriptions width"], dict[str, Float[np.ndarray, "width"]]]:
     """Unit vectors of the bank relative to its mean; and one per concept, of the mean over its phrases."""
     phrases = [phrase for group in anchors.values() for phrase in group]
     vectors = unit(encoder.encode([*bank, *phrases]))
@@ -76,7 +76,7 @@ def embed(
     return vectors[: len(bank)], concepts
 
 
-def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Float[np.ndarray, "M d"]:
+def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Float[np.ndarray, "texts d"]:
     """Unit CLIP text features."""
     ids = tokenizers.shorten(backbone.tokenizer(texts))
     params = jax.device_put(backbone.params)
@@ -85,7 +85,7 @@ def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Float[np.ndarray, 
     return unit(np.concatenate(parts))
 
 
-def encode_by_lexicon(texts: Sequence[str]) -> Float[np.ndarray, "M e"]:
+def encode_by_lexicon(texts: Sequence[str]) -> Float[np.ndarray, "texts width"]:
     """What a sentence encoder would know of the embedded world's few words: red and blue are both colors."""
     words = [(column, value) for column, name in enumerate(NAMES) for value in ATTRIBUTES[name]]
     vectors = np.zeros((len(texts), len(NAMES) + len(words)), np.float32)

@@ -1,7 +1,7 @@
 """TEXTSPAN: the descriptions whose directions span what a head contributes (methods/dear section 1, step 2).
 
 Algorithm 1 of Gandelsman et al. (arXiv 2310.05916), all heads at once. The descriptions' unit features are projected
-on the leading right singular vectors of a head's contributions; then, N times, the description along which the
+on the leading right singular vectors of a head's contributions; then, pick by pick, the description along which the
 contributions vary most is picked, and its direction removed from both. All of it depends on the contributions by their
 moments alone, so the images are read once and never held.
 """
@@ -20,21 +20,21 @@ LEFTOVER = 1e-4  # share of a description's length below which nothing of it is 
 
 
 class Moments(NamedTuple):
-    """Of the contributions of G heads over N images, float64."""
+    """Of the contributions of heads over images, float64."""
 
-    mean: Float[np.ndarray, "G d"]
-    covariance: Float[np.ndarray, "G d d"]
+    mean: Float[np.ndarray, "heads d"]
+    covariance: Float[np.ndarray, "heads d d"]
     images: int
 
 
 class Spans(NamedTuple):
     """What TEXTSPAN picked for each head, in the order of picking."""
 
-    picks: Int[np.ndarray, "G N"]  # rows of the bank
-    variance: Float[np.ndarray, "G N"]  # share of the head's variance along each pick's remaining direction
+    picks: Int[np.ndarray, "heads picks"]  # rows of the bank
+    variance: Float[np.ndarray, "heads picks"]  # share of the head's variance along each pick's remaining direction
 
 
-def moments(contributions: Float[np.ndarray, "N G d"]) -> Moments:
+def moments(contributions: Float[np.ndarray, "images heads d"]) -> Moments:
     """Mean and covariance over images; products of float32, sums of float64.
 
     Raises:
@@ -53,13 +53,13 @@ def moments(contributions: Float[np.ndarray, "N G d"]) -> Moments:
     return Moments(mean, covariance / count, count)
 
 
-def textspan(statistics: Moments, bank: Float[np.ndarray, "M d"], *, descriptions: int, rank: int) -> Spans:
+def textspan(statistics: Moments, bank: Float[np.ndarray, "bank d"], *, descriptions: int, rank: int) -> Spans:
     """Pick `descriptions` rows of the bank for every head.
 
     Args:
         statistics: moments of the heads' contributions.
         bank: unit text features.
-        descriptions: N, how many to pick.
+        descriptions: how many to pick.
         rank: of the contributions, on whose span the bank is projected; at most d.
 
     Raises:
@@ -89,8 +89,11 @@ def textspan(statistics: Moments, bank: Float[np.ndarray, "M d"], *, description
 
 
 def _pick(
-    covariance: Float[Array, "r r"], basis: Float[Array, "d r"], bank: Float[Array, "M d"], descriptions: int
-) -> tuple[Int[Array, "N"], Float[Array, "N"]]:
+    covariance: Float[Array, "rank rank"],
+    basis: Float[Array, "d rank"],
+    bank: Float[Array, "bank d"],
+    descriptions: int,
+) -> tuple[Int[Array, "picks"], Float[Array, "picks"]]:
     """One head, in the coordinates of its span."""
     highest = jax.lax.Precision.HIGHEST
     texts = jnp.matmul(bank, basis, precision=highest)
@@ -120,7 +123,7 @@ def check_sizes(images: int, bank_size: int, descriptions: int, rank: int) -> No
     Args:
         images: how many there are.
         bank_size: descriptions in the bank.
-        descriptions: N, how many to pick.
+        descriptions: how many to pick.
         rank: of the contributions, at most d.
     """
     if images < rank:

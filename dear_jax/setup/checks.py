@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from dear_jax.data.loading import SOURCES
 from dear_jax.data.protocols import PROTOCOLS
-from dear_jax.errors import UserError
+from dear_jax.errors import UserErrors
 from dear_jax.methods import paths
 from dear_jax.roles.options import Options
 from dear_jax.setup import methods, values, variants
@@ -22,12 +22,12 @@ def check(config: ConfigDict, trains: bool) -> None:
         trains: whether the job trains, so that the keys of a method and of the variants count.
 
     Raises:
-        UserError: every offending key with its value and what is expected.
+        UserErrors: every offending key with its value and what is expected.
     """
     configs = variants.variant_configs(config).values() if trains else [config]
     problems = [text for variant in configs for text in _problems(variant, trains)]
     if problems:
-        raise UserError("; ".join(dict.fromkeys(problems)) + ".")
+        raise UserErrors(list(dict.fromkeys(problems)))
     paths.parse_rule(config.eval.new_classes)
     values.read(Options, config.roles).check()
 

@@ -12,7 +12,7 @@ from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data import prompts, splits
 from dear_jax.data.class_set import ClassSet, Task
 from dear_jax.data.image_dataset import ImageDataset
-from dear_jax.data.loading import Places, load_dataset
+from dear_jax.data.loading import SOURCES, Places, load_dataset
 from dear_jax.data.protocols import PROTOCOLS, Protocol
 from dear_jax.data.skipping import Checked
 from dear_jax.errors import UserError
@@ -47,6 +47,17 @@ def read(config: ConfigDict) -> DataPlan:
         PROTOCOLS[config.protocol],
         tuple(config.eval.datasets),
     )
+
+
+def check(config: ConfigDict) -> None:
+    """Open the data set of a config whose other keys may be wrong, and make its prompts.
+
+    Raises:
+        UserError: what is wrong with the data.
+    """
+    if config.protocol in PROTOCOLS and config.data.source in SOURCES:  # what else they are is answered elsewhere
+        plan = read(config)
+        class_prompts(plan, open_dataset(plan))
 
 
 def load_task(plan: DataPlan, backbone: Backbone, files: Workdir | None = None) -> Task:

@@ -97,7 +97,8 @@ def _parse_setting(variant: str, setting: str, method: str, defaults: Mapping[st
     allowed = {**own, **{f"optimizer.{rate}": f"optimizer.{rate}" for rate in RATES}}
     short = key.removeprefix(f"{method}.")
     if short not in allowed:
-        reason = "is common to all variants of a run" if {key, f"{method}.{key}"} & defaults.keys() else "is no key"
+        known = {key, f"{method}.{key}"} & defaults.keys()
+        reason = "is common to all variants of a run" if known else "is no key of the config"
         near = difflib.get_close_matches(short, allowed, n=1, cutoff=0.0)[0]
         raise UserError(
             f"config.variants: {variant}: {key} {reason}; variants may set {', '.join(allowed)}. The nearest is {near}."

@@ -1,7 +1,8 @@
 """AdamW with the per-epoch cosine of CoOp's family (methods/dear section 5)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
@@ -25,7 +26,7 @@ def schedule(rates: Rates, length: Length) -> optax.Schedule:
     """
 
     def learning_rate(step: Int[Array, ""]) -> Array:
-        epoch = step // length.steps_per_epoch
+        epoch = (step // length.steps_per_epoch).astype(jnp.float32)
         cosine = 0.5 * rates.learning_rate * (1 + jnp.cos(jnp.pi * (epoch - rates.warmup_epochs) / length.epochs))
         return jnp.where(epoch < rates.warmup_epochs, rates.warmup_learning_rate, cosine)
 
@@ -37,4 +38,10 @@ def make(rates: Rates, length: Length) -> optax.GradientTransformation:
 
     Its state does not depend on the rates.
     """
-    return optax.adamw(schedule(rates, length), b1=0.9, b2=0.999, eps=1e-8, weight_decay=rates.weight_decay)
+    adamw = optax.adamw(schedule(rates, length), b1=0.9, b2=0.999, eps=1e-8, weight_decay=rates.weight_decay)
+
+    def update(*arguments: Any) -> tuple[Any, Any]:
+        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to the power of an int32 count
+            return adamw.update(*arguments)
+
+    return optax.GradientTransformation(adamw.init, update)

@@ -15,13 +15,13 @@ from dear_jax.data.protocols import PROTOCOLS, harmonic_mean, summarize
 from dear_jax.errors import UserError
 from dear_jax.report.blocks import Block, Cell, Row, Table
 from dear_jax.report.runs import Run, Scores
+from dear_jax.report.tables import TITLES
 from experiments.compare import published
 from experiments.compare.measured import NO_SEED, Measured, Place, Rows, add_run, kind_of
 from experiments.compare.settings import ZERO_SHOT
 
 KINDS = {"published": "", "world": ", embedded world", "own": ", images of one's own"}
 SHOTS = re.compile(r"[0-9]+ shots?")  # the head of a few-shot column
-HEADS = {"base": "Base", "new": "New", "hm": "HM", "average": "Average"}
 CAPTION = "Top-1 accuracy in percent, ± population standard deviation over the seeds."
 BESIDE = f" Rows marked (ours) are measured; the others are published (CLIP ViT-B/16, {published.SHOTS} shots)."
 
@@ -60,7 +60,7 @@ def _order(place: Place) -> tuple[int, Place]:
 def _transfer_block(place: Place, rows: Rows, beside: Mapping[str, Mapping[str, Row]]) -> Block:
     """Trained on one data set, a column per target."""
     name, _, columns = place
-    heads = {column: HEADS.get(column, column) for column in columns}
+    heads = {column: TITLES.get(column, column) for column in columns}
     there: dict[str, Row] = {
         method: {heads[column]: cells[column]["accuracy"] for column in columns if column in cells}
         for method, cells in beside.items()
@@ -84,13 +84,13 @@ def _dataset_block(name: str, rows: Rows, beside: Mapping[str, Mapping[str, Row]
 
 
 def _titled(cells: Row) -> Row:
-    return {HEADS.get(column, column): cell for column, cell in cells.items()}
+    return {TITLES.get(column, column): cell for column, cell in cells.items()}
 
 
 def _heads(place: Place) -> dict[str, str]:
     """Column of the results -> its head in a table."""
     _, shots, columns = place
-    return {column: f"{shots} shot{'s' * (shots > 1)}" if shots else HEADS.get(column, column) for column in columns}
+    return {column: f"{shots} shot{'s' * (shots > 1)}" if shots else TITLES.get(column, column) for column in columns}
 
 
 def _sorted_heads(heads: Mapping[str, None]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 
+from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.data.world import tasks
 from dear_jax.report.runs import Run, Scores
 from experiments.compare import published
@@ -21,7 +22,7 @@ class Measured:
     folders: list[str]
 
 
-Place = tuple[str, int, tuple[str, ...]]  # data set, shots (of few-shot tables, else 0), columns
+Place = tuple[str, int, tuple[str, ...]]  # data set, shots (0 where they are no columns), columns
 Rows = dict[str, dict[Place, Measured]]
 
 
@@ -32,7 +33,7 @@ def kind_of(dataset: str) -> str:
 
 def add_run(run: Run, rows: Rows) -> Iterator[str]:
     """Put a run's accuracies into its rows; yields a sentence for what does not fit there and is left out."""
-    place = (_block_name(run), run.shots if run.protocol == "few_shot" else 0, tuple(run.zero_shot))
+    place = (_block_name(run), run.shots if PROTOCOLS[run.protocol].shots else 0, tuple(run.zero_shot))
     found = [(zero_shot_row(run), {NO_SEED: run.zero_shot})]
     found += [(adapter_row(run, variant), seeds) for variant, seeds in run.variants.items()]
     for name, seeds in found:
@@ -82,5 +83,5 @@ def _notes(run: Run, column: str, trained: bool) -> Iterator[str]:
             yield f"{name}: {data['remark'] or 'these are not the published images and splits.'}"
     if run.backbone.rstrip("/").rsplit("/", 1)[-1] != published.BACKBONE:
         yield f"Backbone {run.backbone}; published: openai/{published.BACKBONE}."
-    if trained and run.shots != published.SHOTS and run.protocol != "few_shot":
+    if trained and run.shots != published.SHOTS and not PROTOCOLS[run.protocol].shots:
         yield f"{run.shots} shots; published: {published.SHOTS}."

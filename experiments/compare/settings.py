@@ -1,7 +1,8 @@
 """What a run did otherwise than its protocol's config: the name of its row in a table.
 
 The configs themselves say what the recipe of a data set is, so that ImageNet's fewer epochs make no row of their own,
-and a mask or a learning rate that somebody chose does.
+and a mask or a learning rate that somebody chose does. Keys are named as today, and those of the run's method without
+its group, so that runs of any version make one row.
 """
 
 import functools
@@ -14,15 +15,18 @@ from typing import Any
 from flax.traverse_util import flatten_dict
 
 from dear_jax import main as command_line
-from dear_jax.files.workdir import FREE_KEYS
+from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.report.runs import Run
+from dear_jax.setup import keys
+from dear_jax.setup.methods import METHODS
 
 ZERO_SHOT = "zero-shot CLIP"
 OURS = "(ours)"  # in the name of a row that this project measured
 CONFIGS = Path(__file__).parents[2] / "configs"
 # Where the data are, what is trained together, and what the machine needs: no setting of the method.
-NO_SETTING = FREE_KEYS | {
+NO_SETTING = keys.FREE | {
     "job",
+    "method",  # the row is called after it
     "run",
     "run_backbone",
     "protocol",
@@ -37,7 +41,7 @@ NO_SETTING = FREE_KEYS | {
     "eval.datasets",
 }
 ZERO_SHOT_KEYS = ("backbone", "image_size", "compute.", "data.exif", "data.split_seed", "data.template")
-EVALUATION = (*ZERO_SHOT_KEYS, "fusion.new_classes")  # of these, an evaluation's own config counts, not the training's
+EVALUATION = (*ZERO_SHOT_KEYS, "eval.new_classes")  # of these, an evaluation's own config counts, not the training's
 
 
 def zero_shot_row(run: Run) -> str:
@@ -69,7 +73,7 @@ def _text(value: Any) -> str:
 def _usual_training(run: Run) -> tuple[str, int]:
     """Data set and number of classes that the protocol itself trains on."""
     classes = len(run.data["class_names"])
-    return run.dataset, math.ceil(classes / 2) if run.protocol == "base2new" else classes
+    return run.dataset, math.ceil(classes / PROTOCOLS[run.protocol].sets)
 
 
 def _changed_in_both(run: Run) -> dict[str, Any]:
@@ -79,14 +83,18 @@ def _changed_in_both(run: Run) -> dict[str, Any]:
     return kept | _changed(run, run.config, EVALUATION)
 
 
-def _changed(run: Run, config: Mapping[str, Any], prefixes: tuple[str, ...] = ("",)) -> dict[str, Any]:
+def _changed(run: Run, written: Mapping[str, Any], prefixes: tuple[str, ...] = ("",)) -> dict[str, Any]:
     """The keys of a config that differ from its protocol's own; keys that one of the two lacks are left out."""
-    ignored = NO_SETTING | ({"data.shots"} if run.protocol == "few_shot" else set())
+    config = {keys.current_name(key): value for key, value in written.items()}
     defaults = _default_config(config["protocol"], config["data.dataset"])
+    method = config.get("method", defaults["method"])
+    without = tuple(f"{name}." for name in METHODS if name != method)  # what only other methods read
+    ignored = NO_SETTING | ({"data.shots"} if PROTOCOLS[run.protocol].shots else set())
     return {
-        key: config[key]
+        key.removeprefix(f"{method}."): config[key]
         for key, default in defaults.items()
-        if key in config and key not in ignored and key.startswith(prefixes) and config[key] != default
+        if key in config and config[key] != default and key.startswith(prefixes)
+        if key not in ignored and not key.startswith(without)
     }
 
 

@@ -23,10 +23,12 @@ from dear_jax.data import prompts, splits
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.data.world import captions, tasks
 from dear_jax.data.world.scenes import NAMES
+from dear_jax.report.text_tables import to_markdown
 from dear_jax.roles import ablation, analysis, concepts, contributions, role_map, sentences
 from dear_jax.roles.options import Options
-from dear_jax.setup import roles as setup_roles
+from dear_jax.setup import values
 from experiments.roles.truth import explained_shares, probe_accuracy, scenes
+from experiments.sweep.items import DRAWS
 
 FIRST_LAYER = 5
 SCENES = 4000  # of the truth: half to fit probes, half to test them
@@ -34,7 +36,6 @@ ABLATION_SCENES = 1000  # per attribute
 SAMPLE = 1000  # images of a repetition
 REPETITIONS = 5
 CONTROLS = 30  # random sets of heads of a role's size
-DRAWS = ("world_compositions", *(f"world_compositions_{draw}" for draw in range(1, 5)))
 
 
 def main() -> None:
@@ -70,12 +71,12 @@ def truth_contributions(backbone: Backbone, workdir: Path) -> tuple[np.ndarray, 
 
 def make_options(**changes: object) -> Options:
     """Those of configs/find_roles.py, with changes."""
-    return dataclasses.replace(setup_roles.role_options(find_roles.get_config()), **changes)
+    return dataclasses.replace(values.read(Options, find_roles.get_config().roles), **changes)
 
 
 def explain(backbone: Backbone, array: np.ndarray, options: Options, keep: np.ndarray | None = None) -> dict:
     """The analysis of contributions at hand, with a part of the bank."""
-    attributes = tuple(base.get_config().tokens.attributes)
+    attributes = tuple(base.get_config().roles.attributes)
     texts, anchors = analysis.load_texts(options, backbone, attributes)
     texts = texts if keep is None else tuple(texts[row] for row in keep)
     encoder = sentences.choose(options.sentence_encoder, backbone)
@@ -256,8 +257,7 @@ def head_table(shipped: role_map.RoleMap, shares: np.ndarray, decoded: np.ndarra
 
 def table(rows: list[dict]) -> str:
     """Markdown."""
-    lines = [f"| {' | '.join(rows[0])} |", "|" + " --- |" * len(rows[0])]
-    return "\n".join(lines + [f"| {' | '.join(str(value) for value in row.values())} |" for row in rows])
+    return to_markdown(list(rows[0]), [[str(value) for value in row.values()] for row in rows])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Writes dear_jax/roles/bank.txt, the default bank of image descriptions, from the word lists in bank_words.toml.
 
-    python experiments/roles/make_bank.py
+    python -m experiments.roles.make_bank
 
 The same word lists always give the same file. Prints how many descriptions each category has.
 """

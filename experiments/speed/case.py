@@ -11,17 +11,20 @@ from dear_jax.clip import tokenizer
 from dear_jax.clip.checkpoints import architectures, weights
 from dear_jax.clip.config import CLIPConfig
 from dear_jax.clip.layers import Params
-from dear_jax.methods.dear import mask, patterns, tokens
-from dear_jax.methods.dear.model import Model, Settings
-from dear_jax.training import optimizer as optimizers
-from dear_jax.training import step
+from dear_jax.clip.split import Split
+from dear_jax.methods.contract import Adapter
+from dear_jax.methods.dear import mask, patterns
+from dear_jax.methods.dear.model import DeAR, Settings, Start
+from dear_jax.roles.options import deeper_third
+from dear_jax.training.optimizer import Rates
+from dear_jax.training.program import Program
 
 VIT_B16 = architectures.OPENAI["openai/clip-vit-base-patch16"]
 ATTRIBUTES = ("color", "shape", "texture", "object", "position")
 TEMPLATE, PERIOD = (320, 1125, 539, 320), 269  # "a photo of a", "."
 # How many of ImageNet's 1000 class names (open_clip's list) CLIP's tokenizer cuts into how many tokens.
 NAME_LENGTHS = {1: 246, 2: 508, 3: 154, 4: 50, 5: 22, 6: 10, 7: 8, 9: 1, 12: 1}
-BETA, REG_WEIGHT, FUSION_WEIGHT, LEARNING_RATE = 0.9, 1.0, 0.1, 1e-3
+BETA, REG_WEIGHT, FUSION_WEIGHT, LEARNING_RATE, WEIGHT_DECAY = 0.9, 1.0, 0.1, 1e-3, 5e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +45,11 @@ class Case:
         return dataclasses.replace(VIT_B16, image_size=self.image_size)
 
     @property
-    def model(self) -> Model:
+    def method(self) -> DeAR:
         """With the default structure."""
-        structure = tokens.make_structure(
-            self.config, attributes=ATTRIBUTES, text_count=5, vision_layer=None, text_layer=None
-        )
-        return Model(self.config, structure, jnp.dtype(self.dtype), class_chunk=self.class_chunk)
+        vision, text = (deeper_third(tower.layers) for tower in (self.config.vision, self.config.text))
+        split = Split(self.config, vision, text, jnp.dtype(self.dtype), self.class_chunk)
+        return DeAR(split, ATTRIBUTES, text_count=5)
 
     def params(self) -> Params:
         """Random weights."""
@@ -65,7 +67,7 @@ class Case:
             row[: len(prompt)] = prompt
         return ids
 
-    def short_ids(self) -> Int[np.ndarray, "C t"]:
+    def short_ids(self) -> Int[np.ndarray, "C shortest"]:
         """The same, cut to the longest prompt."""
         return tokenizer.shorten(self.token_ids())
 
@@ -78,28 +80,18 @@ class Case:
 
     def head_mask(self) -> Bool[np.ndarray, "L H T T"]:
         """Roles at random."""
-        tower, structure = self.config.vision, self.model.structure
-        roles = patterns.plain_roles("random", tower.layers - structure.vision_layer + 1, tower.heads, ATTRIBUTES)
+        layers, heads, *_ = self.method.settings_like().head_mask.shape
+        roles = patterns.plain_roles("random", layers, heads, ATTRIBUTES)
         return mask.build(roles, ATTRIBUTES, 1 + self.config.patches)
 
-    def settings(self) -> Settings:
-        """Of all variants, `[V, ...]`."""
-        one = (self.head_mask(), np.float32(BETA), np.float32(REG_WEIGHT), np.float32(FUSION_WEIGHT))
-        return Settings(*(jnp.stack([jnp.asarray(leaf)] * self.variants) for leaf in one))
+    def program(self) -> Program:
+        """All variants, which are alike."""
+        settings = Settings(self.head_mask(), *map(np.float32, (BETA, REG_WEIGHT, FUSION_WEIGHT)))
+        rates = Rates(*map(np.float32, (LEARNING_RATE, LEARNING_RATE, 0.0, WEIGHT_DECAY)))
+        every = jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * self.variants), (settings, rates))
+        return Program(self.method, tuple(map(str, range(self.variants))), *every, (Start(),) * self.variants)
 
-    def rates(self) -> optimizers.Rates:
-        """Of all variants, `[V]`."""
-        values = (LEARNING_RATE, LEARNING_RATE, 0.0, 5e-4)
-        return optimizers.Rates(*(jnp.full(self.variants, value, jnp.float32) for value in values))
-
-    def adapter(self, params: Params, seed: int) -> tokens.Adapter:
-        """Of one run, at its start."""
-        return tokens.initialize(jax.random.key(seed), params, self.config, self.model.structure)
-
-    def state(self, params: Params) -> step.TrainState:
-        """Of all runs, `[S, V, ...]`, at their start."""
-        adapters = [self.adapter(params, seed) for seed in range(self.seeds) for _ in range(self.variants)]
-        shape = (self.seeds, self.variants)
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves).reshape(*shape, *leaves[0].shape), *adapters)
-        optimizer = optimizers.make(jax.tree.map(lambda leaf: leaf[0], self.rates()), optimizers.Length(1, 1))
-        return jax.vmap(jax.vmap(lambda adapter: step.create_state(adapter, optimizer)))(stacked)
+    def adapter(self, params: Params, seed: int) -> Adapter:
+        """Of one run, at its start; the classes do not count there."""
+        classes = jnp.zeros((self.classes, self.config.embed_dim))
+        return self.method.init(jax.random.key(seed), params, classes, Start())

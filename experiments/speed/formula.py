@@ -5,48 +5,46 @@ backward pass what it costs forward; attention costs twice. Norms, softmax, acti
 save memory are not counted.
 """
 
-from dear_jax.methods.dear.tokens import Structure
-
 from dear_jax.clip.config import CLIPConfig, TowerConfig
 from dear_jax.clip.packing import GAP, Packing
+from dear_jax.methods.dear.model import DeAR
 
 
-def step_flops(
-    config: CLIPConfig, structure: Structure, packing: Packing, shared: int, batch: int, variants: int = 1
-) -> float:
+def step_flops(method: DeAR, packing: Packing, shared: int, batch: int, variants: int = 1) -> float:
     """Of one seed's step: `batch` images through prefix and plain suffix, and per variant both adapted suffixes.
 
     Args:
-        config: the architecture.
-        structure: tokens and layers.
+        method: architecture, tokens and layers.
         packing: of the class prompts.
         shared: R, the leading positions that all prompts share.
         batch: images of the step.
         variants: runs that share the images.
     """
+    split, config, count = method.split, method.split.config, len(method.attributes)
     originals = 1 + config.patches
     frozen = _embedding(config)
-    frozen += (structure.vision_layer - 1) * _layer(config.vision, originals, originals)
-    frozen += _forward(config.vision, structure.vision_layer, originals, originals, read=1)
-    length = originals + structure.count
-    adapted = _forward(config.vision, structure.vision_layer, length, length, read=1 + structure.count)
-    adapted += _backward(config.vision, structure.vision_layer, length, length, read=1 + structure.count)
+    frozen += (split.vision_layer - 1) * _layer(config.vision, originals, originals)
+    frozen += _forward(config.vision, split.vision_layer, originals, originals, read=1)
+    length = originals + count
+    adapted = _forward(config.vision, split.vision_layer, length, length, read=1 + count)
+    adapted += _backward(config.vision, split.vision_layer, length, length, read=1 + count)
 
-    classes, ahead = len(packing.order), shared + structure.text_count
+    classes, ahead = len(packing.order), shared + method.text_count
     rows = int((packing.segments != GAP).sum())
     keys = ahead + rows // classes
-    text = _forward(config.text, structure.text_layer, rows, keys, read=classes)
-    text += _backward(config.text, structure.text_layer, rows, keys, read=classes)
-    depth = config.text.layers - structure.text_layer + 1
+    text = _forward(config.text, split.text_layer, rows, keys, read=classes)
+    text += _backward(config.text, split.text_layer, rows, keys, read=classes)
+    depth = config.text.layers - split.text_layer + 1
     text += 2 * depth * _layer(config.text, ahead, ahead)
     return batch * (frozen + variants * adapted) + variants * text
 
 
-def reference_flops(config: CLIPConfig, structure: Structure, classes: int, batch: int) -> float:
+def reference_flops(method: DeAR, classes: int, batch: int) -> float:
     """Of `torch_reference.py`: both towers whole for both branches, and backward through the adapted layers."""
+    split, config = method.split, method.split.config
     towers = (
-        (config.vision, structure.vision_layer, 1 + config.patches, structure.count, batch),
-        (config.text, structure.text_layer, config.context_length, structure.text_count, classes),
+        (config.vision, split.vision_layer, 1 + config.patches, len(method.attributes), batch),
+        (config.text, split.text_layer, config.context_length, method.text_count, classes),
     )
     total = 2 * batch * _embedding(config)
     for tower, first, plain, learned, sequences in towers:

@@ -67,7 +67,7 @@ class Row:
 
     @staticmethod
     def of(value: int, result: dict[str, Any]) -> "Row":
-        """From what `benchmark.measure` returns."""
+        """From what `step.measure` returns."""
         said = result["compiler"]
         return Row(
             value,

@@ -1,7 +1,7 @@
 """Does the input pipeline keep up with the train step? Images per second of both, on this machine.
 
-    python experiments/speed/input.py --config=configs/base2new.py --photos=500x375
-    python experiments/speed/input.py --config=configs/base2new.py:oxford_pets --config.data.root=DATA
+    python -m experiments.speed.input --config=configs/base2new.py --photos=500x375
+    python -m experiments.speed.input --config=configs/base2new.py:oxford_pets --config.data.root=DATA
 
 takes the config and the flags of `dear_jax.main`. `--photos=WIDTHxHEIGHT` makes JPEG files of that size, 20 classes of
 40, and trains on those, for machines without a data set. Prints the pipeline's rate for the first epoch, in
@@ -20,21 +20,24 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 from PIL import Image
 
 from dear_jax import main as command_line
-from dear_jax.clip.checkpoints.weights import Backbone, cast
+from dear_jax.clip.checkpoints.weights import Backbone
+from dear_jax.clip.split import Frozen
 from dear_jax.data import pipeline
-from dear_jax.jobs import train
+from dear_jax.data.class_set import Task
 from dear_jax.parallel import sharding
-from dear_jax.setup import data as setup_data
-from dear_jax.setup import programs as setup
-from dear_jax.setup import variants as setup_variants
-from dear_jax.training import program as train_program
-from dear_jax.training.optimizer import Length
-from dear_jax.training.program import Runs
-from dear_jax.training.step import Frozen
+from dear_jax.report.text_tables import to_markdown
+from dear_jax.setup import backbones, data
+from dear_jax.setup.plans import train
+from dear_jax.setup.plans.train import TrainingPlan
+from dear_jax.setup.programs import make_programs
+from dear_jax.setup.roles import RoleMaps
+from dear_jax.training import loop
+from dear_jax.training import program as programs_of
+from dear_jax.training.loop import Schedule
+from dear_jax.training.program import Program
 
 SECONDS = 10  # of each measurement
 EPOCHS = 1000  # more than the input gives in that time
@@ -48,8 +51,7 @@ def main(arguments: Sequence[str]) -> None:
         if photos:
             make_photos(Path(folder), *map(int, photos[0].split("x")))
             rest += ["--config.data.source=folder", f"--config.data.root={folder}"]
-        config = command_line.parse(rest)[0]
-        print(table(config))
+        print(table(train.make_plan(command_line.parse(rest)[0])))
 
 
 def make_photos(folder: Path, width: int, height: int, classes: int = 20, per_class: int = 40) -> None:
@@ -74,58 +76,54 @@ class Rate:
         return f"{self.images / self.seconds:,.0f}"
 
 
-def table(config: ConfigDict) -> str:
+def table(plan: TrainingPlan) -> str:
     """The three rates, and what they mean for a run."""
-    backbone = setup.load_backbone(config)
-    task = setup_data.load_task(config, backbone)
-    images = len(config.seeds) * task.batch_size
-    first, later = input_rates(config, backbone, task)
-    step = step_rate(config, backbone, task)
+    backbone = backbones.load(plan.backbone)
+    task = data.load_task(plan.data, backbone)
+    (program,) = make_programs(plan.variants, plan.backbone, backbone.config, RoleMaps(plan.roles, backbone))
+    schedule = plan.schedule
+    images = len(schedule.seeds) * task.batch_size
+    first, later = input_rates(schedule, backbone, task, program)
+    step = step_rate(schedule, backbone, task, program)
+    rates = {"input, first epoch": first, "input, later epochs": later, "train step, no input": step}
     share = (later.images / later.seconds) / (step.images / step.seconds)
     return "\n".join(
         [
-            f"{backbone.name}, {len(config.seeds)} seeds x batch {task.batch_size} = {images} images a step, "
-            f"{jax.devices()[0].device_kind}, {config.data.workers or pipeline.THREADS} "
-            f"{'processes' if config.data.workers else 'threads'} prepare images, cache {config.data.cache_gb} GiB:",
+            f"{backbone.name}, {len(schedule.seeds)} seeds x batch {task.batch_size} = {images} images a step, "
+            f"{jax.devices()[0].device_kind}, {schedule.workers or pipeline.THREADS} "
+            f"{'processes' if schedule.workers else 'threads'} prepare images, cache {schedule.cache_gb} GiB:",
             "",
-            "| | images/s |",
-            "| --- | ---: |",
-            f"| input, first epoch | {first} |",
-            f"| input, later epochs | {later} |",
-            f"| train step, no input | {step} |",
+            to_markdown(["", "images/s"], [[name, str(rate)] for name, rate in rates.items()]),
             "",
             f"In later epochs the input gives {share:.2f} times what the step takes.",
         ]
     )
 
 
-def input_rates(config: ConfigDict, backbone: Backbone, task: setup_data.Task) -> tuple[Rate, Rate]:
+def input_rates(schedule: Schedule, backbone: Backbone, task: Task, program: Program) -> tuple[Rate, Rate]:
     """Of the first epoch, and of those after it."""
-    longer = config.copy_and_resolve_references()
-    longer.train.epochs = EPOCHS
-    mesh, specs = sharding.make_layout(len(config.seeds), [1], task.batch_size, len(task.trained_on.class_names))
-    batches = train.make_batches(longer, backbone, task, mesh, specs)
-    images = len(config.seeds) * task.batch_size
-    first = _time(itertools.islice(batches, len(batches) // EPOCHS), images, seconds=np.inf)
+    longer = dataclasses.replace(schedule, epochs=EPOCHS)
+    runs, batches = loop.make_runs(longer, backbone, task, [program])
+    images = len(runs.seeds) * runs.batch_size
+    first = _time(itertools.islice(batches, runs.length.steps_per_epoch), images, seconds=np.inf)
     later = _time(batches, images, SECONDS)
     batches.close()
     return first, later
 
 
-def step_rate(config: ConfigDict, backbone: Backbone, task: setup_data.Task) -> Rate:
-    """Of the compiled train step on one batch over and over, after its compilation."""
-    (program,) = setup.make_programs(setup_variants.variant_configs(config), backbone)
-    model = program.model
-    mesh, specs = train.make_layout(config, task, [program])
-    runs = Runs(tuple(config.seeds), task.batch_size, Length(1, 1), mesh, specs)
-    params = sharding.place(cast(backbone.params, model.dtype), mesh, sharding.REPLICATED)
+def step_rate(schedule: Schedule, backbone: Backbone, task: Task, program: Program) -> Rate:
+    """Of the compiled train step on one batch over and over."""
+    runs, batches = loop.make_runs(schedule, backbone, task, [program])
+    batches.close()
+    mesh, specs, token_ids = runs.mesh, runs.specs, task.trained_on.token_ids
+    params = loop.place_backbone(schedule, backbone, [program], mesh)
+    program, update, _ = programs_of.compile_fitting(program, runs, params, token_ids)
     settings, rates = sharding.place((program.settings, program.rates), mesh, specs.settings)
-    frozen = Frozen(params, model.encode_prompts(params, task.trained_on.token_ids))
-    update = train_program.make_step(model, runs, runs.shape(program))
-    state = train_program.initial_state(program, runs, backbone.params)
-    shape = (len(config.seeds), task.batch_size)
-    images = np.zeros((*shape, model.config.image_size, model.config.image_size, 3), np.uint8)
-    images = sharding.place(images, mesh, specs.images)
+    prompts = program.method.split.encode_prompts(params, token_ids)
+    frozen = Frozen(params, sharding.place_prompts(prompts, mesh))
+    state = programs_of.initial_state(program, runs, backbone.params, np.asarray(prompts.features))
+    shape, size = (len(runs.seeds), runs.batch_size), backbone.config.image_size
+    images = sharding.place(np.zeros((*shape, size, size, 3), np.uint8), mesh, specs.images)
     labels = sharding.place(np.zeros(shape, np.int32), mesh, specs.labels)
 
     def steps() -> Any:
@@ -135,9 +133,9 @@ def step_rate(config: ConfigDict, backbone: Backbone, task: setup_data.Task) -> 
             jax.block_until_ready(state)
             yield
 
-    runs = steps()
-    next(runs)  # compiles
-    return _time(runs, shape[0] * shape[1], SECONDS)
+    endless = steps()
+    next(endless)  # warms up
+    return _time(endless, shape[0] * shape[1], SECONDS)
 
 
 def _time(batches: Any, images: int, seconds: float) -> Rate:

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dear_jax.report.text_tables import to_markdown
+
 SLICES = (
     *("v5e:2x2", "v5e:8x8", "v5e:16x16"),
     *("v5p:2x2x1", "v5p:4x4x4", "v5p:4x8x8"),
@@ -51,7 +53,7 @@ def main() -> None:
             compile_step(arguments.workdir / f"{number}-{name.replace(':', '-')}", name, [*flags, *arguments.flags])
             for name in arguments.slices.split(",")
         ]
-        print(f"\n{title}\n\n{table(rows)}", flush=True)
+        print(f"\n{title}\n\n{to_markdown(COLUMNS, map(cells, rows))}", flush=True)
 
 
 def compile_step(folder: Path, topology: str, flags: list[str]) -> dict[str, Any]:
@@ -65,15 +67,8 @@ def compile_step(folder: Path, topology: str, flags: list[str]) -> dict[str, Any
     return json.loads((folder / "compile.json").read_text())
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """A row per slice: what one step costs one chip."""
-    lines = [f"| {' | '.join(COLUMNS)} |", "| --- |" + " ---: |" * (len(COLUMNS) - 1)]
-    lines += [f"| {' | '.join(cells(row))} |" for row in rows]
-    return "\n".join(lines)
-
-
 def cells(row: dict[str, Any]) -> list[str]:
-    """One row of the table."""
+    """What one step costs one chip of a slice: a row of the table."""
     (step,) = row["programs"]
     start = [row["topology"], f"{step['chips']} of {row['run']['chips']}"]
     if step["refused"]:

@@ -1,6 +1,6 @@
 """How long the analysis of heads takes beside the forward passes that it needs: CLIP ViT-B/16 with random weights.
 
-    python experiments/speed/roles.py --images=1000
+    python -m experiments.speed.roles --images=1000
 
 prints seconds of decomposing the images, and of everything after it: moments, TEXTSPAN over a bank of 3,000
 descriptions, clustering, entropy. Encoding the bank by the text tower, once per backbone, stands apart.
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dear_jax.clip.checkpoints import architectures, weights
+from dear_jax.clip.checkpoints import weights
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.roles import concepts, contributions, sentences, textspan
+from experiments.speed.case import VIT_B16
 
-VIT_B16 = architectures.OPENAI["openai/clip-vit-base-patch16"]
 FIRST_LAYER, BANK, DESCRIPTIONS = 9, 3000, 20
 RANK = 64  # 80, capped by what a head spans: its width
 TEXT_LENGTH = 16  # tokens of a description, marks included

@@ -5,7 +5,7 @@
 For each case CLASSES,BATCH,SEEDS two processes are set up, the package's and the PyTorch reference's
 (`torch_reference.py`; left out without torch, or by --torch=false). They take turns, a step each round, so that a
 machine shared with others slows both; medians are printed. `share` is the time that the step's FLOPs (by formula,
-`benchmark_flops.py`) need at the rate of matrix products, measured in every round as well, over the step's time.
+`formula.py`) need at the rate of matrix products, measured in every round as well, over the step's time.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from dear_jax.clip import packing
-from experiments.speed import formula as benchmark_flops
+from experiments.speed import formula
 from experiments.speed.case import Case
 from experiments.speed.worker import PRODUCT, PRODUCTS
 
@@ -122,9 +122,8 @@ def flops(case: Case) -> dict[str, float]:
     ends = (ids == case.config.eos_token_id).argmax(axis=1)
     shared = packing.shared_length(ids, ends)
     packed = packing.pack(ends, shared, ids.shape[1], case.class_chunk)
-    structure = case.model.structure
-    one = benchmark_flops.step_flops(case.config, structure, packed, shared, case.batch, case.variants)
-    reference = benchmark_flops.reference_flops(case.config, structure, case.classes, case.batch)
+    one = formula.step_flops(case.method, packed, shared, case.batch, case.variants)
+    reference = formula.reference_flops(case.method, case.classes, case.batch)
     return {"package flops": case.seeds * one, "torch flops": case.seeds * case.variants * reference}
 
 

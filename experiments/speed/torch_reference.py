@@ -2,7 +2,7 @@
 
 Both towers run whole, every layer of every position, for the frozen branch (without gradient) and for the adapted one;
 the text context is 77; autograd keeps what it wants. No step is shared and nothing is cut: this is what
-`benchmark.py` measures the package against, and what the package's losses and gradients are compared with.
+`step.py` measures the package against, and what the package's losses and gradients are compared with.
 """
 
 import dataclasses
@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from dear_jax.methods.dear.tokens import Structure
 from torch.nn import functional
 
 from dear_jax.clip.config import LEGACY_EOS, CLIPConfig, TowerConfig
+from dear_jax.methods.dear.model import DeAR
 
 Tree = dict[str, Any]
 
@@ -22,14 +22,18 @@ Tree = dict[str, Any]
 class TorchReference:
     """The loss of one run; parameters are the package's, float32, with layers stacked `[L, ...]`."""
 
-    config: CLIPConfig
-    structure: Structure
+    method: DeAR  # whose architecture, layers and tokens are taken
     params: Tree
     token_ids: torch.Tensor  # [C, context], int64
     head_mask: torch.Tensor  # [L-J+1, H, T, T], bool
     beta: float
     reg_weight: float
     fusion_weight: float
+
+    @property
+    def config(self) -> CLIPConfig:
+        """The architecture."""
+        return self.method.split.config
 
     def loss(self, adapter: dict[str, torch.Tensor], images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The loss of methods/dear section 4: cross-entropy of the fused logits, distance to the frozen towers, fusion.
@@ -44,7 +48,7 @@ class TorchReference:
             plain_text = self._text(None)
         text = self._text(adapter["text_tokens"])
         x = self._vision(images, adapter["vision_tokens"])
-        count = self.structure.count
+        count = len(self.method.attributes)
         class_path = _unit(self._project(x[:, 0]))
         attributes = _norm(x[:, -count:], self.params["vision_model"]["post_layernorm"], self.config.vision)
         attributes = _unit(torch.einsum("bkD,kDd->bkd", attributes, self._projections(adapter)))
@@ -60,7 +64,7 @@ class TorchReference:
 
     def _projections(self, adapter: dict[str, torch.Tensor]) -> torch.Tensor:
         matrices = adapter["attribute_projection"]
-        return matrices.expand(self.structure.count, *matrices.shape[1:])
+        return matrices.expand(len(self.method.attributes), *matrices.shape[1:])
 
     def _project(self, x: torch.Tensor) -> torch.Tensor:
         normed = _norm(x, self.params["vision_model"]["post_layernorm"], self.config.vision)
@@ -76,7 +80,7 @@ class TorchReference:
         first = params["embeddings"]["class_embedding"].expand(len(x), 1, -1)
         x = torch.cat([first, x], dim=1) + params["embeddings"]["position_embedding"]["embedding"]
         x = _norm(x, params["pre_layrnorm"], config.vision)
-        layer = self.structure.vision_layer
+        layer = self.method.split.vision_layer
         masks = {layer + i: mask for i, mask in enumerate(self.head_mask)} if learned is not None else {}
         return self._layers(x, params["encoder"]["layers"], config.vision, masks, learned, x.shape[1], layer)
 
@@ -85,7 +89,7 @@ class TorchReference:
         config, params = self.config, self.params["text_model"]
         x = params["embeddings"]["token_embedding"]["embedding"][self.token_ids]
         x = x + params["embeddings"]["position_embedding"]["embedding"][: x.shape[1]]
-        layer, length = self.structure.text_layer, x.shape[1]
+        layer, length = self.method.split.text_layer, x.shape[1]
         masks = {
             n: _causal(length + (len(learned) if learned is not None and n >= layer else 0))
             for n in range(1, config.text.layers + 1)

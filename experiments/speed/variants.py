@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from dear_jax.report.text_tables import to_markdown
+
 PATTERNS = {
     "roles": "mask.pattern=roles",
     "open": "mask.pattern=open",
@@ -51,11 +53,13 @@ def main(flags: list[str]) -> None:
         ]
     wall, processor = (sum(getattr(cost, name) for cost in alone) for name in ("wall", "processor"))
     largest = max(cost.memory for cost in alone)
-    print("| | eight variants of one run | eight runs | ratio |")
-    print("| --- | ---: | ---: | ---: |")
-    print(f"| wall time, s | {together.wall:.0f} | {wall:.0f} | {together.wall / wall:.2f} |")
-    print(f"| processor time, s | {together.processor:.0f} | {processor:.0f} | {together.processor / processor:.2f} |")
-    print(f"| memory of a process, MiB | {together.memory:.0f} | {largest:.0f} | {together.memory / largest:.2f} |")
+    measured = {
+        "wall time, s": (together.wall, wall),
+        "processor time, s": (together.processor, processor),
+        "memory of a process, MiB": (together.memory, largest),
+    }
+    rows = [[name, f"{one:.0f}", f"{eight:.0f}", f"{one / eight:.2f}"] for name, (one, eight) in measured.items()]
+    print(to_markdown(["", "eight variants of one run", "eight runs", "ratio"], rows))
     print(f"\nMemory of a step of the eight variants by --dry_run: {stated}")
 
 

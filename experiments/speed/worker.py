@@ -1,6 +1,6 @@
 """One implementation at one size in a process of its own, so that its peak memory is its own.
 
-`benchmark.py` starts it, writes commands to its standard input, and reads a line of JSON for each: `step` (one
+`step.py` starts it, writes commands to its standard input, and reads a line of JSON for each: `step` (one
 training step), `product` (matrix products of the step's kind), `evaluate WHAT` (a batch of images), `memory`,
 `gradients FILE`.
 """
@@ -22,14 +22,14 @@ import numpy as np
 
 from dear_jax.clip import vision
 from dear_jax.clip.checkpoints import weights
+from dear_jax.clip.split import Frozen
 from dear_jax.evaluation import accuracy
+from dear_jax.methods import paths
+from dear_jax.methods.contract import Length
 from dear_jax.parallel import sharding
-from dear_jax.training import program as train_program
-from dear_jax.training import step
-from dear_jax.training.optimizer import Length
+from dear_jax.training import program as programs_of
 from dear_jax.training.program import Runs
-from dear_jax.training.step import Frozen
-from experiments.speed.case import BETA, FUSION_WEIGHT, LEARNING_RATE, REG_WEIGHT, Case
+from experiments.speed.case import BETA, FUSION_WEIGHT, LEARNING_RATE, REG_WEIGHT, WEIGHT_DECAY, Case
 
 PRODUCT = (1616, 768, 3072)  # rows of eight images, into the MLP of ViT-B/16
 PRODUCTS = 10
@@ -61,21 +61,29 @@ def clock(function: Callable[[], Any]) -> dict[str, float]:
     return {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - processor}
 
 
-class PackageWorker:
+class Worker:
+    """What both implementations answer alike."""
+
+    def memory(self) -> dict[str, int]:
+        """The largest resident size so far, in bytes."""
+        return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+class PackageWorker(Worker):
     """The package's own compiled step."""
 
     def __init__(self, case: Case):
-        self.case, model = case, case.model
-        params = weights.cast(case.params(), model.dtype)
-        self.params = jax.device_put(params)
-        self.frozen = Frozen(self.params, model.encode_prompts(self.params, case.short_ids()))
-        self.state, self.settings, self.rates = case.state(params), case.settings(), case.rates()
+        self.case, params, program = case, case.params(), case.program()
+        self.settings, self.rates, split = program.settings, program.rates, program.method.split
+        self.params = jax.device_put(weights.cast(params, split.dtype))
+        self.frozen = Frozen(self.params, split.encode_prompts(self.params, case.short_ids()))
+        self.state = programs_of.fresh_state(program, range(case.seeds), params, self.frozen.prompts.features)
         self.images, self.labels = map(jnp.asarray, case.images())
         mesh, specs = sharding.make_layout(1, [1], 1, 1, jax.devices()[:1])
         runs = Runs(tuple(range(case.seeds)), case.batch, Length(10, 1000), mesh, specs)
         inputs = (self.state, self.frozen, self.images, self.labels, self.settings, self.rates)
         start = time.perf_counter()
-        update = train_program.make_step(model, runs, (case.seeds, case.variants))
+        update = programs_of.make_step(program.method, runs, runs.shape(program))
         self.update = update.lower(*inputs).compile()
         self.compile_seconds = time.perf_counter() - start
 
@@ -100,7 +108,7 @@ class PackageWorker:
             )
             jax.block_until_ready(self.metrics)
 
-        return clock(run) | {"loss": float(self.metrics.loss[0, 0])}
+        return clock(run) | {"loss": float(self.metrics["loss"][0, 0])}
 
     @functools.cached_property
     def _product(self) -> Callable[[], Any]:
@@ -117,29 +125,28 @@ class PackageWorker:
     @functools.cached_property
     def _evaluation(self) -> dict[str, Callable[[], Any]]:
         """A batch with text features at hand, through evaluations and plain CLIP."""
-        model, adapter = self.case.model, jax.tree.map(jnp.copy, self.state.adapter)  # the step reuses its memory
-        encode_classes = jax.jit(functools.partial(accuracy.encode_classes, model))
-        classes = encode_classes((adapter, self.settings), self.params, self.frozen.prompts)
-        images, labels = self.images[0], self.labels[0]
-        batch = {"image": images, "label": labels, "valid": jnp.ones(len(labels), bool)}
-        runs = [(adapter, self.settings, classes)]
-        count = jax.jit(functools.partial(accuracy.count_batch, (model, model), ("learned",)))
+        method, split, config = self.case.method, self.case.method.split, self.case.config
+        adapter = jax.tree.map(jnp.copy, self.state.adapter)  # the step reuses its memory
+        classes = jax.jit(functools.partial(accuracy.encode_classes, method))((adapter, self.settings), self.frozen)
+        images, runs = self.images[0], [(adapter, self.settings, classes)]
+        predict = jax.jit(functools.partial(accuracy.predict_batch, split, (method,), ("learned",)))
         first = jax.tree.map(lambda leaf: leaf[0, 0], (adapter, classes))
         settings = jax.tree.map(lambda leaf: leaf[0], self.settings)
 
-        def correct(params: Any, batch: Any) -> Any:
-            prefix = model.image_prefix(params, batch["image"])
-            return step.correct(model, first[0], params, first[1], prefix, batch["label"], settings)[0]
+        def predict_one(params: Any, images: Any) -> Any:
+            seen = split.look(params, images)  # of which the plain features are read by nobody, and not computed
+            logits = method.logits(first[0], settings, params, first[1], seen)
+            return jnp.argmax(paths.combine(logits, method.weights(first[0], settings)), axis=-1)
 
-        def encode(params: Any, batch: Any) -> Any:
-            return vision.encode(params, model.config, vision.normalize(batch["image"], model.config), model.dtype)
+        def encode(params: Any, images: Any) -> Any:
+            return vision.encode(params, config, vision.normalize(images, config), split.dtype)
 
         def in_groups(function: Any) -> Any:
-            return jax.jit(lambda params, batch: vision.in_groups(functools.partial(function, params), batch))
+            return jax.jit(lambda params, images: vision.in_groups(functools.partial(function, params), images))
 
-        functions = {"encode": jax.jit(encode), "encode_in_groups": in_groups(encode), "one": in_groups(correct)}
-        calls = {name: functools.partial(function, self.params, batch) for name, function in functions.items()}
-        calls["job"] = functools.partial(count, self.params, self.frozen.prompts.features, batch, runs)
+        functions = {"encode": jax.jit(encode), "encode_in_groups": in_groups(encode), "one": in_groups(predict_one)}
+        calls = {name: functools.partial(function, self.params, images) for name, function in functions.items()}
+        calls["job"] = functools.partial(predict, self.params, self.frozen.prompts.features, images, runs)
         jax.block_until_ready([call() for call in calls.values()])
         return calls
 
@@ -151,22 +158,19 @@ class PackageWorker:
         """
         return clock(lambda: jax.block_until_ready(self._evaluation[what]()))
 
-    def memory(self) -> dict[str, int]:
-        """The largest resident size so far, in bytes."""
-        return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-
     def gradients(self, path: str) -> dict[str, float]:
         """Loss and gradients of the first run at its start, to a NumPy file."""
         settings = jax.tree.map(lambda leaf: leaf[0], self.settings)
-        differentiate = jax.jit(jax.value_and_grad(functools.partial(step.loss, self.case.model), has_aux=True))
+        method = self.case.method
+        differentiate = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
         adapter = self.case.adapter(self.params, 0)
-        seen = jax.jit(functools.partial(step.look, self.case.model))(self.params, self.images[0])
-        (loss, _), gradients = differentiate(adapter, self.frozen, seen, self.labels[0], settings)
+        seen = jax.jit(method.split.look)(self.params, self.images[0])
+        (loss, _), gradients = differentiate(adapter, settings, self.frozen, seen, self.labels[0])
         np.savez(Path(path), loss=loss, **gradients)
         return {"loss": float(loss)}
 
 
-class TorchWorker:
+class TorchWorker(Worker):
     """The plain PyTorch reference; several seeds run one after the other."""
 
     def __init__(self, case: Case):
@@ -176,8 +180,7 @@ class TorchWorker:
 
         self.case, self.params = case, case.params()
         self.reference = TorchReference(
-            case.config,
-            case.model.structure,
+            case.method,
             to_torch(self.params),
             torch.from_numpy(case.token_ids()).long(),
             to_torch(case.head_mask()),
@@ -190,7 +193,8 @@ class TorchWorker:
         for seed in range(case.seeds):
             leaves = {name: to_torch(leaf) for name, leaf in case.adapter(self.params, seed).items()}
             adapter = {name: leaf.requires_grad_() for name, leaf in leaves.items()}
-            self.runs.append((adapter, torch.optim.AdamW(adapter.values(), lr=LEARNING_RATE, weight_decay=5e-4)))
+            optimizer = torch.optim.AdamW(adapter.values(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+            self.runs.append((adapter, optimizer))
 
     def ready(self) -> dict[str, Any]:
         """Nothing to say."""
@@ -209,10 +213,6 @@ class TorchWorker:
                 losses.append(loss.item())
 
         return clock(run) | {"loss": losses[0]}
-
-    def memory(self) -> dict[str, int]:
-        """The largest resident size so far, in bytes."""
-        return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
     def gradients(self, path: str) -> dict[str, float]:
         """Loss and gradients of the first run at its start, to a NumPy file."""

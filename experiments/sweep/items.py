@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dear_jax.data.datasets import find_row
+from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
 from experiments.compare import published
 
-PROTOCOLS = ("base2new", "few_shot", "cross_dataset", "domain_generalization")
 SHOTS = (1, 2, 4, 8, 16)
 WORLD = ("world_objects", "world_compositions")  # the embedded counterparts of the eleven data sets
+DRAWS = ("world_compositions", *(f"world_compositions_{draw}" for draw in range(1, 5)))  # of its base and new classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,23 +40,25 @@ class Item:
 
 
 def make_items(protocol: str, data: str) -> list[Item]:
-    """The runs of a protocol, or of all four.
+    """The runs of a protocol, or of all.
 
     Args:
         protocol: one of `PROTOCOLS`, or "all".
         data: "all", the data sets of the paper; "world", their embedded counterparts; or names with commas between.
     """
-    protocols = PROTOCOLS if protocol == "all" else (protocol,)
-    return [item for name in protocols for item in _of_protocol(name, data, evaluated=protocol == "all")]
+    if protocol != "all":
+        return _of_protocol(protocol, data)
+    # Those that transfer train the same adapter on the same images: it is trained for the first of them.
+    first = next(name for name, row in PROTOCOLS.items() if row.transfers)
+    needed = {name: first for name, row in PROTOCOLS.items() if row.transfers and name != first}
+    return [item for name in PROTOCOLS for item in _of_protocol(name, data, needed.get(name, ""))]
 
 
-def _of_protocol(protocol: str, data: str, evaluated: bool) -> list[Item]:
-    if protocol == "base2new":
-        return [_item(protocol, name) for name in _datasets(data)]
-    if protocol == "few_shot":
-        return [_item(protocol, name, shots) for name in _datasets(data) for shots in SHOTS]
-    # Both of the others train the same adapter on the same images: where both are asked for, once.
-    needed = "cross_dataset" if evaluated and protocol == "domain_generalization" else ""
+def _of_protocol(protocol: str, data: str, needed: str = "") -> list[Item]:
+    """`needed` is the protocol whose runs train what these evaluate."""
+    if not PROTOCOLS[protocol].transfers:
+        shots = SHOTS if PROTOCOLS[protocol].shots else (0,)
+        return [_item(protocol, name, number) for name in _datasets(data) for number in shots]
     if data == "world":
         return [Item(protocol, f"configs/{protocol}.py", needs=needed)]
     sources = ("imagenet",) if data == "all" else _datasets(data)

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from dear_jax.report.tables import new_classes
+from dear_jax.report.tables import MODES, TITLES, new_classes
 from dear_jax.report.text_tables import to_markdown
+from experiments.sweep.items import DRAWS
 
-DRAWS = ("world_compositions", *(f"world_compositions_{draw}" for draw in range(1, 5)))
 SETTINGS = {
     "roles": "mask.pattern=roles",
     "permuted": "mask.pattern=permuted",
@@ -36,7 +36,6 @@ SETTINGS = {
 VARIANTS = " | ".join(f"{name}: {overrides}" for name, overrides in SETTINGS.items())
 REFERENCE = "open"
 COLUMNS = ("base", "new", "hm")
-FUSIONS = {"learned": "learned", "class_only": "class path only", "equal": "all paths equal"}
 
 
 def main() -> None:
@@ -64,7 +63,8 @@ def accuracy_table(runs: list[dict]) -> str:
     """A row per setting: mean ± population standard deviation over draws and seeds, and the paired difference."""
     reference = {column: draw_means(runs, REFERENCE, column) for column in COLUMNS}
     plain = [spread([run["zero_shot"][column] for run in runs]) for column in COLUMNS]
-    head = ["mask", "Base", "New", "HM", *(f"{column} - {REFERENCE}" for column in ("Base", "New", "HM"))]
+    titles = [TITLES[column] for column in COLUMNS]
+    head = ["mask", *titles, *(f"{title} - {REFERENCE}" for title in titles)]
     rows = [["zero-shot CLIP", *plain, "", "", ""]]
     for name in SETTINGS:
         cells = [spread(all_seeds(runs, name, column)) for column in COLUMNS]
@@ -80,9 +80,9 @@ def fusion_table(runs: list[dict]) -> str:
     rows = []
     for name in SETTINGS:
         fusions = [new_classes(run["variants"][name])["new"] for run in runs]
-        cells = [spread([fusion[mode]["mean"] for fusion in fusions]) for mode in FUSIONS]
+        cells = [spread([fusion[mode]["mean"] for fusion in fusions]) for mode in MODES]
         rows.append([name, *cells])
-    return to_markdown(["mask", *(f"New, {title}" for title in FUSIONS.values())], rows)
+    return to_markdown(["mask", *(f"New, {title}" for title in MODES.values())], rows)
 
 
 def all_seeds(runs: list[dict], name: str, column: str) -> list[float]:

@@ -64,7 +64,7 @@ def test_shared_length_stops_before_the_first_end_of_text():
 
 def test_the_gradient_of_taking_rows_is_that_of_indexing():
     packed = packing.pack(ENDS, SHARED, LENGTH, 4)
-    ends, prompts = packed.ends[1], packed.prompts[1]  # three prompts, the fourth is a gap
+    ends, prompts = jnp.asarray(packed.ends[1]), jnp.asarray(packed.prompts[1])  # three prompts, the fourth is a gap
     x = jax.random.normal(jax.random.key(0), (len(prompts), 2))
     weights = jax.random.normal(jax.random.key(1), (len(ends), 2))
 

@@ -34,7 +34,7 @@ def adapters(method, clip_params):
     config = method.split.config
 
     def adapter(seed):
-        classes = np.zeros((len(NAMES), config.embed_dim), np.float32)
+        classes = jnp.zeros((len(NAMES), config.embed_dim))
         return method.init(jax.random.key(seed), clip_params, classes, Start(init_std=0.5))
 
     def settings(seed):

@@ -49,7 +49,7 @@ def plainly(run: Path, images: list[np.ndarray], rule: Rule = "learned") -> tupl
     wholes, paths = [], []
     for s in range(2):
         adapter = jax.tree.map(lambda leaf, s=s: leaf[s, 0], program.adapter)
-        settings = jax.tree.map(lambda leaf: leaf[0], program.settings)
+        settings = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), program.settings)
         ours = method.features(adapter, settings, params, seen)
         theirs = method.classes(adapter, settings, Frozen(params, prompts))
         logits = scale * jnp.einsum("bid,cd->bic", ours, theirs)

@@ -8,16 +8,14 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from dear_jax.errors import UserError
-from dear_jax.files.workdir import Workdir
+from dear_jax.files.workdir import RunConfig, Workdir
 
 
-def make_config(**changes):
-    config = ConfigDict({"seeds": (1, 2), "loss": {"reg": 1.0}, "train": {"log_every": 10, "epochs": 3}})
-    config.update_from_flattened_dict(changes)
-    return config
+def make_config(reg=1.0, seeds=(1, 2), log_every=10):
+    values = {"seeds": seeds, "loss": {"reg": reg}, "train": {"log_every": log_every, "epochs": 3}}
+    return RunConfig(values, free=frozenset({"train.log_every"}))
 
 
 def test_config_is_written_once_and_recognised(tmp_path):
@@ -33,7 +31,7 @@ def test_another_config_is_refused_with_every_differing_key(tmp_path):
         files.append_metrics({"step": 1})
         files.flush_metrics()
         with pytest.raises(UserError) as error:
-            files.check_config(make_config(**{"loss.reg": 2.0, "seeds": (1,)}))
+            files.check_config(make_config(reg=2.0, seeds=(1,)))
         message = str(error.value)
         assert "loss.reg was 1.0, now 2.0" in message
         assert "seeds was [1, 2], now [1]" in message
@@ -46,7 +44,7 @@ def test_keys_that_appear_or_vanish_are_differences(tmp_path):
         files.check_config(make_config())
         files.checkpoints.mkdir()
         with pytest.raises(UserError, match=r"loss was \{.*\}, now absent"):
-            files.check_config(ConfigDict({"seeds": (1, 2), "train": {"log_every": 10, "epochs": 3}}))
+            files.check_config(RunConfig({"seeds": (1, 2), "train": {"log_every": 10, "epochs": 3}}))
 
 
 def test_a_start_that_was_refused_leaves_the_folder_to_the_mended_command(tmp_path):
@@ -54,7 +52,7 @@ def test_a_start_that_was_refused_leaves_the_folder_to_the_mended_command(tmp_pa
         files.check_config(make_config())
         files.write_json("splits.json", {})
     with Workdir(tmp_path) as files:
-        files.check_config(make_config(**{"loss.reg": 2.0}))
+        files.check_config(make_config(reg=2.0))
         assert files.read_json("config.json")["loss"]["reg"] == 2.0
         assert not (tmp_path / "splits.json").exists()
 
@@ -62,8 +60,19 @@ def test_a_start_that_was_refused_leaves_the_folder_to_the_mended_command(tmp_pa
 def test_keys_without_effect_may_change(tmp_path):
     with Workdir(tmp_path) as files:
         files.check_config(make_config())
-        files.check_config(make_config(**{"train.log_every": 1}))
+        files.check_config(make_config(log_every=1))
         assert files.read_json("config.json")["train"]["log_every"] == 1
+
+
+def test_what_an_earlier_version_wrote_is_brought_up_to_date_before_it_is_compared(tmp_path):
+    (tmp_path / "config.json").write_text('{"regularization": 1.0}')
+    (tmp_path / "metrics.jsonl").write_text("")
+    renamed = RunConfig({"reg": 1.0}, upgrade=lambda written: {key[:3]: value for key, value in written.items()})
+    with Workdir(tmp_path) as files:
+        files.check_config(renamed)
+        assert files.read_json("config.json") == {"reg": 1.0}
+        with pytest.raises(UserError, match=r"reg was 1\.0, now 2\.0"):
+            files.check_config(RunConfig({"reg": 2.0}, upgrade=renamed.upgrade))
 
 
 def test_a_torn_config_is_reported(tmp_path):

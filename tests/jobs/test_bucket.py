@@ -168,7 +168,7 @@ def test_an_adapter_in_a_bucket_is_evaluated(bucket, cache):
     run = bucket / "run"
     (bucket / "map.json").write_text(EMBEDDED_MAP.read_text())
     train = [CONFIG, "--config.seeds=1", "--config.data.shots=1", "--config.train.epochs=1"]
-    finish(launch(cache, *train, f"--config.mask.role_map={bucket / 'map.json'}", f"--workdir={run}"))
+    finish(launch(cache, *train, f"--config.dear.mask.role_map={bucket / 'map.json'}", f"--workdir={run}"))
     finish(launch(cache, CONFIG, "--config.job=evaluate", f"--config.run={run}", f"--workdir={bucket / 'again'}"))
     measured = json.loads((bucket / "again" / "results.json").read_text())["variants"]
     assert measured == json.loads((run / "results.json").read_text())["variants"]

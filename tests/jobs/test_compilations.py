@@ -13,7 +13,7 @@ import pytest
 from tests.repository import REPOSITORY
 
 SHORT = ["--config.seeds=1", "--config.data.shots=2", "--config.train.epochs=2", "--config.train.checkpoint_every=3"]
-PROGRAMS = ("update", "encode_classes", "_encode_prompts", "count_batch")
+PROGRAMS = ("update", "encode_classes", "_encode_prompts", "predict_batch")
 
 
 def start(workdir: Path, *flags: str) -> tuple[Counter, Counter, str]:

@@ -15,14 +15,15 @@ from dear_jax.clip.checkpoints import architectures, weights
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.errors import UserError
 from dear_jax.jobs import compile
+from dear_jax.methods.contract import Length
 from dear_jax.parallel import sharding
-from dear_jax.setup import programs as setup
+from dear_jax.setup.programs import make_programs
+from dear_jax.setup.roles import RoleMaps
 from dear_jax.tpu import chips
 from dear_jax.tpu import planned as programs
 from dear_jax.tpu.chips import CHIPS
 from dear_jax.tpu.program_cost import Collective, Cost
 from dear_jax.training import program as train_program
-from dear_jax.training.optimizer import Length
 from dear_jax.training.program import Runs
 from tests.repository import REPOSITORY
 
@@ -40,30 +41,36 @@ def tiny(monkeypatch, clip_config):
     return clip_config
 
 
-def _config(*flags):
-    config, _, _ = main.parse([*JOB, "--config.mask.pattern=open", "--config.compile.prompt_length=8", *flags])
-    return config
+def _plan(*flags, config=CONFIG):
+    parsed, _, _ = main.parse([config, "--config.job=compile", "--config.dear.mask.pattern=open", *flags])
+    return compile.make_plan(parsed)
+
+
+def _tiny_plan(*flags):
+    return _plan("--config.compile.prompt_length=8", *flags)
 
 
 def test_the_train_step_is_lowered_as_the_run_lowers_it(tiny, clip_params):
-    config = _config("--config.seeds=1,2")
-    planned = programs.plan(config, jax.devices()[:4])[0]
+    plan = _tiny_plan("--config.seeds=1,2")
+    planned = programs.plan_programs(plan, jax.devices()[:4])[0]
 
+    training = plan.training
     backbone = Backbone("embedded", tiny, clip_params, None, "")
-    (program,) = setup.make_programs({"default": config}, backbone)
-    mesh, specs = sharding.make_layout(2, [1], config.train.batch_size, 20, jax.devices()[:4])
+    (program,) = make_programs(training.variants, training.backbone, tiny, RoleMaps(training.roles, backbone))
+    batch_size = training.schedule.batch_size
+    mesh, specs = sharding.make_layout(2, [1], batch_size, 20, jax.devices()[:4])
     params = sharding.place(clip_params, mesh, sharding.REPLICATED)
-    runs = Runs((1, 2), config.train.batch_size, Length(10, 80), mesh, specs)
-    program = dataclasses.replace(program, model=program.model.spread(mesh.shape["data"], 0))
+    runs = Runs((1, 2), batch_size, Length(10, 80), mesh, specs)
+    program = program.spread(mesh.shape["data"], 0)
     arguments = train_program.arguments(program, runs, params, programs.stand_in_prompts(tiny, 20, 8))
-    real = train_program.make_step(program.model, runs, (2, 1)).lower(*arguments)
+    real = train_program.make_step(program.method, runs, (2, 1)).lower(*arguments)
     assert planned.times == 800
     assert planned.function.lower(*planned.arguments).as_text() == real.as_text()
 
 
 @pytest.mark.slow
 def test_the_job_on_devices_that_are_there(tiny, capsys, tmp_path):
-    flags = ["--config.topology=v5e:2x2", "--config.seeds=1", "--config.mask.pattern=open"]
+    flags = ["--config.topology=v5e:2x2", "--config.seeds=1", "--config.dear.mask.pattern=open"]
     assert main.main([*JOB, *flags, "--config.compile.prompt_length=8", f"--workdir={tmp_path}"]) == 0
     output = " ".join(capsys.readouterr().out.split())
     for line in (
@@ -84,17 +91,36 @@ def test_the_job_on_devices_that_are_there(tiny, capsys, tmp_path):
 
 
 def test_sizes_come_from_the_keys_or_the_data_set():
-    config = _config()
-    assert programs.count(config) == programs.Sizes(20, 4, 800, 20, 2)
-    config, _, _ = main.parse([f"{CONFIG}:imagenet", "--config.job=compile"])
-    assert programs.count(config) == programs.Sizes(500, 32, 5 * 250, 500, 2)
-    assert programs.count(_config("--config.compile.classes=1000")).classes == 1000
-    assert programs.count(_config("--config.train.batch_size=1000"))[1:3] == (320, 10)  # all images make one batch
+    assert programs.count(_plan()) == programs.Sizes(20, 4, 800, 20, 2)
+    assert programs.count(_plan(config=f"{CONFIG}:imagenet")) == programs.Sizes(500, 32, 5 * 250, 500, 2)
+    assert programs.count(_plan("--config.compile.classes=1000")).classes == 1000
+    assert programs.count(_plan("--config.train.batch_size=1000"))[1:3] == (320, 10)  # all images make one batch
 
 
 def test_what_cannot_be_is_refused(tiny):
     with pytest.raises(UserError, match=r"prompt_length is 99: expected 6 to 20"):
-        programs.describe_backbone(_config("--config.compile.prompt_length=99"))
+        programs.describe_backbone(_plan("--config.compile.prompt_length=99"))
+
+
+def test_a_dry_run_says_what_would_be_compiled(capsys):
+    assert main.main([f"{CONFIG}:imagenet", "--dry_run", "--config.job=compile", "--config.topology=v5e:8x8"]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    for line in (
+        "topology v5e:8x8",
+        "memory of a chip 16.00 GiB",
+        "backbone openai/clip-vit-base-patch16",
+        "classes 500 trained on, prompts of 10 ids",
+        "steps 1,250 of 32 images for each of 3 seeds",
+        "No problem found.",
+    ):
+        assert line in output, line
+    flags = ["--config.topology=v5e:9x9", "--config.backbone=my/clip", "--config.compile.prompt_length=1"]
+    assert main.main([*JOB, "--dry_run", *flags]) == 2
+    message = capsys.readouterr().err
+    assert "2 problems found" in message
+    assert "1. config.topology is 'v5e:9x9'" in message
+    assert "2. " in message
+    assert "my/clip" in message.split("2. ")[1]
 
 
 def test_an_unknown_topology_is_answered_before_anything_else(capsys, tmp_path):
@@ -140,10 +166,10 @@ class Refused:
 
 
 def test_what_does_not_fit_is_a_message(tiny, capsys, monkeypatch, tmp_path):
-    planned = programs.plan(_config(), jax.devices()[:4])[0]
+    planned = programs.plan_programs(_tiny_plan(), jax.devices()[:4])[0]
     refused = planned._replace(function=Refused(), in_chunks=None)
     for one in (refused, planned._replace(in_chunks=lambda chunk: refused)):
-        monkeypatch.setattr(programs, "plan", lambda config, devices, one=one: [one])
+        monkeypatch.setattr(compile, "plan_programs", lambda plan, devices, one=one: [one])
         assert main.main([*JOB, "--config.topology=v5e:2x2", f"--workdir={tmp_path}"]) == 2
         message = capsys.readouterr().err
         assert "The train step needs 23.50 GiB of each chip, which has 16.00 GiB, of which a run plans with" in message
@@ -151,7 +177,7 @@ def test_what_does_not_fit_is_a_message(tiny, capsys, monkeypatch, tmp_path):
 
 
 def test_class_prompts_are_taken_in_chunks_where_the_run_would(tiny, capsys, monkeypatch, tmp_path):
-    planned = programs.plan(_config("--config.seeds=1"), jax.devices()[:4])[0]
+    planned = programs.plan_programs(_tiny_plan("--config.seeds=1"), jax.devices()[:4])[0]
     assert (planned.classes, dict(planned.mesh.shape)) == (5, {"run": 1, "data": 4})
     refused = planned._replace(function=Refused())
     in_chunks = lambda chunk: planned.in_chunks(chunk) if chunk else refused  # noqa: E731
@@ -230,7 +256,10 @@ def test_the_yardstick_is_a_large_product(name):
 @needs_libtpu
 def test_libtpu_leaves_ordinary_runs_on_the_cpu():
     environment = {key: value for key, value in os.environ.items() if key != "JAX_PLATFORMS"}
-    code = "from dear_jax import main; main._set_up(main.parse(['--config=configs/base2new.py'])[0]); import jax; "
+    code = (
+        "from dear_jax import jobs, main; config = main.parse(['--config=configs/base2new.py'])[0]; "
+        "main._set_up(config, jobs.find(config.job)); import jax; "
+    )
     command = [sys.executable, "-c", code + "print(jax.default_backend())"]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert (done.stdout.strip(), done.stderr) == ("cpu", "")

@@ -1,6 +1,5 @@
 """A dry run: what it says of a good config, and all problems of a bad one at once."""
 
-
 from PIL import Image
 
 from dear_jax import main
@@ -14,7 +13,7 @@ def test_the_default(capsys, monkeypatch, tmp_path):
     assert main.main([CONFIG, "--dry_run", "--config.seeds=1,2"]) == 0
     output = " ".join(capsys.readouterr().out.split())
     for line in (
-        "tokens.beta 0.9",
+        "dear.tokens.beta 0.9",
         "fingerprint ce9ea1d8a70db523",
         "activation quick_gelu (vision), quick_gelu (text)",
         "training images 320 per seed, 16 to 16 per class",
@@ -54,6 +53,13 @@ def test_finding_roles(capsys, monkeypatch, tmp_path):
     ):
         assert line in output, line
     assert "trainable parameters" not in output
+    assert main.main([find, "--dry_run", "--config.dear.tokens.text_layer=99"]) == 0  # a key of training alone
+    capsys.readouterr()
+    flags = ["--config.roles.first_layer=7", "--config.roles.attributes=color,shape"]
+    assert main.main([find, "--dry_run", *flags]) == 0
+    assert "heads 8, of layers 7 to 7" in " ".join(capsys.readouterr().out.split())
+    assert main.main([find, "--dry_run", "--config.roles.first_layer=8"]) == 2
+    assert "config.roles.first_layer is 8: expected 1 to 7, the layers of the backbone." in capsys.readouterr().err
     bad = ["--config.roles.images=10", "--config.data.template=none"]
     assert main.main([find, "--dry_run", *bad]) == 2
     message = capsys.readouterr().err
@@ -64,7 +70,7 @@ def test_finding_roles(capsys, monkeypatch, tmp_path):
 
 def test_what_is_wrong_with_a_role_map_that_has_to_be_made(capsys, tmp_path):
     (tmp_path / "bank.txt").write_text("a star\na star\n")
-    flags = ["--config.tokens.attributes=color,shape", f"--config.roles.cache={tmp_path}"]
+    flags = ["--config.dear.tokens.attributes=color,shape", f"--config.roles.cache={tmp_path}"]
     assert main.main([CONFIG, "--dry_run", *flags]) == 0
     output = " ".join(capsys.readouterr().out.split())
     assert "Role map, made first images 1280 of 1280 training images" in output
@@ -85,19 +91,59 @@ def test_images_that_would_be_left_out_are_listed(capsys, tmp_path):
     assert f"left out 1 images: The file {tmp_path}/cat/3.png (8 bytes) is no image that Pillow knows" in output
 
 
-def test_pretraining_is_not_described(capsys):
-    assert main.main([f"--config={REPOSITORY / 'configs' / 'pretrain_tiny.py'}", "--dry_run"]) == 2
-    assert "config.job=pretrain makes one from nothing" in capsys.readouterr().err
+def test_pretraining(capsys, monkeypatch, tmp_path):
+    """What would be made, from nothing: no backbone is loaded."""
+    monkeypatch.chdir(tmp_path)
+    flags = ["--config.pretrain.steps=2000", "--config.pretrain.vision_layers=5", "--config.backbone=absent"]
+    assert main.main([f"--config={REPOSITORY / 'configs' / 'pretrain_tiny.py'}", "--dry_run", *flags]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    for line in (
+        "pretrain.vision_layers 5",
+        "image 48 pixels in patches of 8",
+        "vision 5 layers, 8 heads, width 128",
+        "text 3 layers, 4 heads, width 64",
+        "steps 2,000 of 128 pictures",
+        "evaluation 5,000 held-out pictures, 1,000 on the way",
+        "No problem found.",
+    ):
+        assert line in output, line
+    assert not list(tmp_path.iterdir())
+
+
+def test_pretraining_has_its_own_config_file(capsys):
+    assert main.main([CONFIG, "--config.job=pretrain", "--dry_run"]) == 2
+    assert "1. config.job=pretrain takes the keys of --config=configs/pretrain_tiny.py" in capsys.readouterr().err
 
 
 def test_all_problems_at_once(capsys):
-    flags = ["--config.tokens.beta=3", "--config.mask.pattern=rolls", "--config.data.template=none"]
+    flags = ["--config.dear.tokens.beta=3", "--config.dear.mask.pattern=rolls", "--config.data.template=none"]
     assert main.main([CONFIG, "--dry_run", *flags]) == 2
     message = capsys.readouterr().err
     for problem in (
         "3 problems found",
-        "1. config.tokens.beta is 3.0",
-        "2. config.mask.pattern is 'rolls'",
+        "1. config.dear.tokens.beta is 3.0",
+        "2. config.dear.mask.pattern is 'rolls'",
         "3. data.tem",
     ):
         assert problem in message
+
+
+def test_problems_of_backbone_mask_and_data_at_once(capsys):
+    """Where the plan itself is right."""
+    flags = ["--config.dear.mask.set=1.0=mixed", "--config.data.template=none"]
+    assert main.main([CONFIG, "--dry_run", *flags]) == 2
+    message = capsys.readouterr().err
+    assert "2 problems found" in message
+    assert "the masked layers are" in message
+    assert "2. data.template" in message
+
+
+def test_variants_that_cannot_be_read_hide_no_problem_of_the_data(capsys):
+    flags = ["--config.variants=mask_pattern", "--config.data.root=nowhere", "--config.protocol=base2new"]
+    assert main.main([f"{CONFIG}:oxford_pets", "--dry_run", *flags]) == 2
+    message = capsys.readouterr().err
+    assert "2 problems found" in message
+    assert "1. config.variants: 'mask_pattern' is no preset" in message
+    assert "nowhere" in message.split("2. ")[1]
+    assert main.main([CONFIG, "--dry_run", "--config.variants=mask_pattern", "--config.protocol=base"]) == 2
+    assert "1 problem found" in capsys.readouterr().err

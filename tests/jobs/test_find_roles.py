@@ -17,8 +17,8 @@ from dear_jax.files.workdir import Workdir
 from dear_jax.roles import ablation, analysis, contributions, role_map, sentences
 from dear_jax.roles.decompose import ablate
 from dear_jax.setup import data as setup_data
-from dear_jax.setup import programs as setup
 from dear_jax.setup import roles as setup_roles
+from dear_jax.setup.roles import RoleMaps
 from tests.repository import REPOSITORY
 
 CONFIG = f"--config={REPOSITORY / 'configs' / 'find_roles.py'}"
@@ -110,7 +110,7 @@ def test_the_shipped_map_comes_out_again(made_again):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_shipped_map_does_not_hang_on_the_last_bit_of_the_contributions(seed, made_again):
     shipped, backbone = role_map.load(role_map.EMBEDDED), load_backbone("embedded")
-    options = setup_roles.role_options(find_roles.get_config())
+    options = setup_roles.read(find_roles.get_config()).options
     texts, anchors = analysis.load_texts(options, backbone, shipped.attributes)
     encoder = sentences.choose(options.sentence_encoder, backbone)
     array = np.load(made_again / contributions.ARRAY)
@@ -126,7 +126,7 @@ def test_a_training_job_makes_the_map_that_is_missing(tmp_path, monkeypatch, cap
     monkeypatch.chdir(REPOSITORY)
     flags = [
         BASE,
-        "--config.tokens.attributes=color,shape",
+        "--config.dear.tokens.attributes=color,shape",
         "--config.roles.images=100",
         f"--config.roles.cache={tmp_path / 'maps'}",
         "--config.seeds=1",
@@ -151,14 +151,12 @@ def test_an_interrupted_training_job_goes_on_with_its_map(tmp_path, monkeypatch,
     config, _, _ = main.parse(
         [
             BASE,
-            "--config.tokens.attributes=color,shape",
             "--config.roles.images=100",
             "--config.roles.batch_size=40",
             f"--config.roles.cache={tmp_path / 'maps'}",
         ]
     )
-    backbone = setup.load_backbone(config)
-    loaded = (backbone, setup.make_model(config, backbone))
+    maps, wanted = RoleMaps(setup_roles.read(config), load_backbone("embedded")), ("", 5, ("color", "shape"))
     compile_heads, broken = contributions.compile_heads, True
 
     def failing(*arguments):
@@ -174,14 +172,14 @@ def test_an_interrupted_training_job_goes_on_with_its_map(tmp_path, monkeypatch,
 
     monkeypatch.setattr(contributions, "compile_heads", failing)
     with pytest.raises(KeyboardInterrupt):
-        setup_roles.mapped_roles(config, *loaded)
+        maps.roles(*wanted)
     (partial,) = (tmp_path / "maps").iterdir()
     assert partial.suffix == ".partial"
     with Workdir(partial), pytest.raises(UserError, match=r"below config.roles.cache: .* in use by another process"):
-        setup_roles.mapped_roles(config, *loaded)
+        maps.roles(*wanted)
     broken = False
     capsys.readouterr()
-    roles = setup_roles.mapped_roles(config, *loaded)
+    roles = maps.roles(*wanted)
     assert "Going on after the first 40 of 100 images" in capsys.readouterr().out
     (path,) = (tmp_path / "maps").iterdir()
     assert role_map.load(path).roles == roles
@@ -214,12 +212,9 @@ def test_images_that_cannot_be_read_are_left_out_when_asked_to(tmp_path, monkeyp
     ("flags", "message"),
     [
         (["--config.roles.images=10"], "10 images cannot span a rank of 16"),
-        (["--config.roles.weight=votes", "--config.roles.low=2"], "config.roles.low is 2.0, expected 0 to"),
         (["--config.roles.min_cluster_size=1000"], "HDBSCAN finds no cluster"),
         (["--config.roles.bank=absent.txt"], "absent.txt cannot be read"),
         (["--config.roles.sentence_encoder=no/such/folder"], "cannot load"),
-        (["--config.roles.rank=8"], "descriptions is 20, expected 1 to config.roles.rank, which is 8"),
-        (["--config.roles.top_images=0"], "config.roles.top_images is 0, expected 1 or more"),
         (["--config.data.template=none"], "data.template: expected a prompt with {} once"),
     ],
 )
@@ -235,7 +230,7 @@ def test_bad_values_are_refused(flags, message, tmp_path, monkeypatch, capsys):
 def test_a_description_longer_than_the_context_is_named_before_any_image_is_read():
     backbone = load_backbone("embedded")
     unread = ImageSplit(np.zeros(200, int), lambda index: pytest.fail("read"))
-    options = setup_roles.role_options(base.get_config())
+    options = setup_roles.read(base.get_config()).options
     bank = [*(f"a red thing {number}" for number in range(30)), "star " * 90]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(analysis.banks, "load", lambda path: tuple(bank))

@@ -35,7 +35,7 @@ def small_config() -> ConfigDict:
 
 
 def test_a_run_leaves_a_checkpoint_and_its_evaluation(tmp_path: Path) -> None:
-    pretrain.run(small_config(), tmp_path)
+    pretrain.run(pretrain.make_plan(small_config()), tmp_path)
     directory = tmp_path / "clip"
     loaded = load_backbone(str(directory))
     assert loaded.config.vision.layers == 2
@@ -51,7 +51,7 @@ def test_a_run_leaves_a_checkpoint_and_its_evaluation(tmp_path: Path) -> None:
 def test_runs_repeat(tmp_path: Path) -> None:
     fingerprints = set()
     for name in ("one", "other"):
-        pretrain.run(small_config(), tmp_path / name)
+        pretrain.run(pretrain.make_plan(small_config()), tmp_path / name)
         fingerprints.add(load_backbone(str(tmp_path / name / "clip")).fingerprint)
     assert len(fingerprints) == 1
 

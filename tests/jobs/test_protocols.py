@@ -69,10 +69,10 @@ def test_columns_of_a_transfer(cross_dataset):
     for variant in results["variants"].values():
         for row in (*variant["seeds"].values(), variant["mean"]):
             assert row["average"] == pytest.approx(np.mean([row[name] for name in targets]))
-        assert list(variant["fusion"]) == targets  # classes that were not trained on
-        for name, fusions in variant["fusion"].items():
-            assert list(fusions) == ["learned", "class_only", "equal"]
-            assert fusions["learned"]["mean"] == pytest.approx(variant["mean"][name])
+        assert list(variant["new_classes"]) == targets  # classes that were not trained on
+        for name, rules in variant["new_classes"].items():
+            assert list(rules) == ["learned", "class_only", "equal"]
+            assert rules["learned"]["mean"] == pytest.approx(variant["mean"][name])
     text = (cross_dataset / "results.md").read_text()
     assert "| late, world_places |" in text
     rows = [json.loads(line) for line in (cross_dataset / "metrics.jsonl").read_text().splitlines()]
@@ -82,8 +82,8 @@ def test_columns_of_a_transfer(cross_dataset):
 @pytest.mark.parametrize(
     ("variant", "flags"),
     [
-        ("open", ["--config.mask.pattern=open", "--config.optimizer.learning_rate=5e-4"]),
-        ("late", ["--config.tokens.vision_layer=6"]),
+        ("open", ["--config.dear.mask.pattern=open", "--config.optimizer.learning_rate=5e-4"]),
+        ("late", ["--config.dear.tokens.vision_layer=6"]),
     ],
 )
 def test_a_variant_gives_what_its_run_alone_gives(variant, flags, cross_dataset, tmp_path):
@@ -96,14 +96,14 @@ def test_a_variant_gives_what_its_run_alone_gives(variant, flags, cross_dataset,
     assert together.structure == part.structure
     for name, leaf in part.adapter.items():
         np.testing.assert_allclose(together.adapter[name][:, v], leaf[:, 0], **CLOSE, err_msg=name)
-    np.testing.assert_array_equal(together.settings.head_mask[v], part.settings.head_mask[0])
+    np.testing.assert_array_equal(together.settings["head_mask"][v], part.settings["head_mask"][0])
     one, other = results_of(cross_dataset)["variants"][variant], results_of(alone)["variants"]["default"]
     for column in ("world_compositions", "world_objects"):  # one image of 200 may stand on the edge
         assert one["mean"][column] == pytest.approx(other["mean"][column], abs=0.5)
 
 
 def test_a_trained_run_serves_domain_generalization(cross_dataset, tmp_path, capsys):
-    flags = ["--config.job=evaluate", f"--config.run={cross_dataset}", "--config.fusion.new_classes=0.9"]
+    flags = ["--config.job=evaluate", f"--config.run={cross_dataset}", "--config.eval.new_classes=0.9"]
     flags += ["--config.eval.datasets=world_compositions_outline"]
     assert main.main([config("domain_generalization.py"), *flags, f"--workdir={tmp_path / 'dg'}"]) == 0
     results, trained = results_of(tmp_path / "dg"), results_of(cross_dataset)
@@ -112,23 +112,23 @@ def test_a_trained_run_serves_domain_generalization(cross_dataset, tmp_path, cap
     for name, variant in results["variants"].items():
         expected = trained["variants"][name]["mean"]["world_compositions"]
         assert variant["mean"]["world_compositions"] == pytest.approx(expected, abs=0.5)
-        assert variant["fusion"] == {}  # the classes are those trained on
+        assert variant["new_classes"] == {}  # the classes are those trained on
     assert "world_compositions_outline" in capsys.readouterr().out
 
 
-def test_adapters_go_to_any_data_set_and_fusion_is_a_key(cross_dataset, tmp_path):
+def test_adapters_go_to_any_data_set_and_the_rule_is_a_key(cross_dataset, tmp_path):
     flags = ["--config.job=evaluate", f"--config.run={cross_dataset / adapters.NAME}"]
-    flags += ["--config.fusion.new_classes=class_only"]
+    flags += ["--config.eval.new_classes=class_only"]
     assert main.main([config("few_shot.py:world_objects"), *flags, f"--workdir={tmp_path / 'run'}"]) == 0
     results, trained = results_of(tmp_path / "run"), results_of(cross_dataset)
     assert list(results["zero_shot"]) == ["accuracy"]
     for name, variant in results["variants"].items():
-        fusions = variant["fusion"]["accuracy"]
-        assert list(fusions) == ["class_only", "learned", "equal"]
-        assert variant["mean"]["accuracy"] == fusions["class_only"]["mean"]
-        expected = trained["variants"][name]["fusion"]["world_objects"]
-        for mode, values in fusions.items():
-            assert values["mean"] == pytest.approx(expected[mode]["mean"], abs=0.5)
+        rules = variant["new_classes"]["accuracy"]
+        assert list(rules) == ["class_only", "learned", "equal"]
+        assert variant["mean"]["accuracy"] == rules["class_only"]["mean"]
+        expected = trained["variants"][name]["new_classes"]["world_objects"]
+        for rule, values in rules.items():
+            assert values["mean"] == pytest.approx(expected[rule]["mean"], abs=0.5)
 
 
 def test_few_shot_trains_and_tests_on_all_classes(tmp_path, capsys):
@@ -141,7 +141,7 @@ def test_few_shot_trains_and_tests_on_all_classes(tmp_path, capsys):
     results = results_of(tmp_path / "run")
     assert (results["protocol"], results["shots"]) == ("few_shot", 1)
     assert list(results["zero_shot"]) == list(results["variants"]["default"]["mean"]) == ["accuracy"]
-    assert results["variants"]["default"]["fusion"] == {}
+    assert results["variants"]["default"]["new_classes"] == {}
     assert "| DeAR, seed 3 |" in (tmp_path / "run" / "results.md").read_text()
 
 
@@ -167,7 +167,6 @@ def test_what_a_dry_run_says_of_variants_and_of_a_run(cross_dataset, capsys):
             "config.backbone is 'absent/absent/absent'",
         ),
         (["--config.run=RUN", "--config.eval.datasets=world_object"], "no data set is called 'world_object'"),
-        (["--config.run=RUN", "--config.fusion.new_classes=1.5"], "or a number in [0, 1]"),
     ],
 )
 def test_bad_input_of_an_evaluation(flags, message, cross_dataset, tmp_path, capsys):

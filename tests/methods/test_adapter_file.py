@@ -28,7 +28,7 @@ def backbone(clip_config, clip_params) -> Backbone:
 
 def make_part(backbone: Backbone, names: tuple[str, ...], vision_layer: int) -> Part:
     method = DeAR(Split(backbone.config, vision_layer, 2), ATTRIBUTES, text_count=3)
-    classes = np.zeros((2, backbone.config.embed_dim), np.float32)
+    classes = jnp.zeros((2, backbone.config.embed_dim))
     fresh = [
         method.init(jax.random.key(seed + v), backbone.params, classes, Start())
         for seed in SEEDS

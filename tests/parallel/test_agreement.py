@@ -7,22 +7,20 @@ import subprocess
 import sys
 
 import pytest
-from ml_collections import ConfigDict
 
-from dear_jax.parallel import agreement as hosts
+from dear_jax.parallel import agreement
 from tests.repository import REPOSITORY
 
 HOST = """
 import json, sys
 import jax
-from ml_collections import ConfigDict
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 address, number, facts = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 jax.distributed.initialize(address, num_processes=2, process_id=number)
-from dear_jax.parallel import agreement as hosts
+from dear_jax.parallel import agreement
 from dear_jax.errors import UserError
 try:
-    hosts.check_alike(ConfigDict(facts["config"]), facts["data"], facts["backbone"], facts["version"])
+    agreement.check_alike(facts["config"], facts["data"], facts["backbone"], facts["version"])
     print("alike")
 except UserError as error:
     print(error)
@@ -85,12 +83,12 @@ def test_two_processes_that_see_different_things_both_say_what():
 
 
 def test_one_process_agrees_with_itself():
-    hosts.check_alike(ConfigDict({"seeds": (1,)}), {"name": "dtd"}, "ce9ea1d8")
+    agreement.check_alike({"seeds": (1,)}, {"name": "dtd"}, "ce9ea1d8")
 
 
 def test_many_hosts_and_long_values_are_shortened():
     facts = [{"names": ["a" * 100]}] * 20 + [{"names": []}]
-    (text,) = hosts.differences(facts)
+    (text,) = agreement.differences(facts)
     assert text == (
         f'names is ["{"a" * 58}... (104 characters) on host 0, 1, 2, 3, 4, 5, 6, 7 and 12 more, [] on host 20'
     )

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from dear_jax import main
+from dear_jax import jobs
 from dear_jax.errors import UserError
-from dear_jax.parallel import processes
-from dear_jax.setup import programs as setup
+from dear_jax.parallel import processes, sharding
+from dear_jax.parallel.processes import Cluster
 from tests.repository import REPOSITORY
 
 # Three seeds on four devices, so that images or runs are filled up: 20 steps, 5 checkpoints.
@@ -142,12 +142,6 @@ def test_two_processes_go_on_from_one_device_and_both_answer_a_signal(tmp_path, 
     assert_same_run(tmp_path, on_one_device)
 
 
-def config_with(**keys):
-    config = main.load_config(str(REPOSITORY / "configs" / "base.py"))
-    config.compute.update(keys)
-    return config
-
-
 def test_a_coordinator_that_cannot_be_reached_is_said_so_in_time(tmp_path):
     flags = ["--config.compute.coordinator=127.0.0.1:9", "--config.compute.processes=2", "--config.compute.process=1"]
     process = launch(tmp_path / "run", tmp_path / "cache", 1, *flags, "--config.compute.coordinator_timeout=2")
@@ -172,17 +166,24 @@ def test_a_coordinator_that_cannot_be_reached_is_said_so_in_time(tmp_path):
 )
 def test_keys_that_do_not_fit_are_refused(keys, message):
     with pytest.raises(UserError, match=message):
-        processes.start(config_with(**keys))
+        processes.start(Cluster(**keys), "train", together=True)
 
 
-def test_jobs_of_one_process_say_so():
-    config = config_with(coordinator="host:1", processes=2, process=0)
-    config.job = "find_roles"
-    with pytest.raises(UserError, match=r"config\.job=find_roles runs in one process"):
-        processes.start(config)
+@pytest.mark.parametrize("job", [name for name, row in jobs.JOBS.items() if not row.together])
+def test_jobs_of_one_process_say_so(job):
+    with pytest.raises(UserError, match=rf"config\.job={job} runs in one process"):
+        processes.start(Cluster("host:1", processes=2, process=0), job, jobs.find(job).together)
+
+
+def test_jobs_that_several_processes_run_together():
+    assert [name for name, row in jobs.JOBS.items() if row.together] == ["train", "evaluate"]
+
+
+def test_a_plain_run_joins_nothing():
+    processes.start(Cluster(), "find_roles", together=False)
 
 
 @pytest.mark.parametrize("mesh", [(2, 2), (3, 1), (4,), (0, 4), (-2, -2)])
 def test_a_mesh_that_does_not_fit_the_devices_is_refused(mesh):
     with pytest.raises(UserError, match=r"the 6 devices of this job: one of \(1, 6\), \(2, 3\)"):
-        setup.check_mesh(config_with(mesh=mesh), 6)
+        sharding.make_layout(1, [1], 4, 10, devices=[None] * 6, shape=mesh)

@@ -1,37 +1,73 @@
 """Which role map a run uses."""
 
+import dataclasses
+
 import pytest
 
 from configs import base
+from dear_jax.clip.checkpoints.weights import load_backbone
+from dear_jax.data.loading import Places
+from dear_jax.errors import UserError
 from dear_jax.roles import role_map as role_maps
-from dear_jax.setup import programs as setup
 from dear_jax.setup import roles as setup_roles
+from dear_jax.setup.methods.dear import Options
+from dear_jax.setup.roles import NoRoleMaps, RoleMaps
+
+ATTRIBUTES = Options().tokens.attributes
 
 
 @pytest.fixture(scope="module")
-def loaded():
+def backbone():
+    return load_backbone("embedded")
+
+
+def test_the_embedded_clip_uses_the_shipped_map(backbone):
+    maps = RoleMaps(setup_roles.read(base.get_config()), backbone)
+    shipped = role_maps.load(role_maps.EMBEDDED).roles
+    assert maps.roles("", 5, ATTRIBUTES) == shipped
+    looking = RoleMaps(setup_roles.read(base.get_config()), backbone, make=False)
+    assert looking.roles("", 5, ATTRIBUTES) == shipped
+    assert (looking.found, looking.missing) == ({str(role_maps.EMBEDDED): "found"}, {})
+
+
+def test_a_map_that_is_not_there_is_noted_and_stood_in_for(backbone, tmp_path):
     config = base.get_config()
-    backbone = setup.load_backbone(config)
-    return backbone, setup.make_model(config, backbone)
+    config.roles.cache = str(tmp_path)
+    looking = RoleMaps(setup_roles.read(config), backbone, make=False)
+    table = looking.roles("", 6, ("color", "shape"))
+    assert table == NoRoleMaps(7, 8).roles("", 6, ("color", "shape"))
+    assert (len(table), len(table[0])) == (2, 8)
+    ((path, wanted),) = looking.missing.items()
+    assert (path.parent, wanted) == (tmp_path, (6, ("color", "shape")))
+    assert looking.found == {str(path): "to be made from the training images of world_compositions"}
+    assert not list(tmp_path.iterdir())
 
 
-def test_the_embedded_clip_uses_the_shipped_map(loaded):
-    assert setup_roles.find_role_map(base.get_config(), *loaded) == role_maps.EMBEDDED
-    roles = setup_roles.mapped_roles(base.get_config(), *loaded)
-    assert roles == role_maps.load(role_maps.EMBEDDED).roles
+def test_a_named_map_has_to_fit(backbone):
+    maps = RoleMaps(setup_roles.read(base.get_config()), backbone)
+    assert maps.roles(str(role_maps.EMBEDDED), 5, ATTRIBUTES) == role_maps.load(role_maps.EMBEDDED).roles
+    with pytest.raises(UserError, match="attributes"):
+        maps.roles(str(role_maps.EMBEDDED), 5, ("color", "size"))
 
 
-def test_a_map_is_kept_for_what_it_was_made_of(loaded, tmp_path):
-    config = base.get_config()
-    first = setup_roles.role_map_path(config, *loaded)
-    assert first == setup_roles.role_map_path(config, *loaded)
-    config.roles.descriptions = 7
-    other_settings = setup_roles.role_map_path(config, *loaded)
-    config.data.root = "elsewhere"
-    other_images = setup_roles.role_map_path(config, *loaded)
-    config.roles.bank = str(tmp_path / "bank.txt")
-    (tmp_path / "bank.txt").write_text("a red thing\n")
-    one_bank = setup_roles.role_map_path(config, *loaded)
-    (tmp_path / "bank.txt").write_text("a blue thing\n")
-    other_bank = setup_roles.role_map_path(config, *loaded)
+def test_a_map_is_kept_for_what_it_was_made_of(backbone, tmp_path):
+    plan = setup_roles.read(base.get_config())
+    bank = tmp_path / "bank.txt"
+
+    def path(plan, first_layer=5, attributes=ATTRIBUTES):
+        looking = RoleMaps(dataclasses.replace(plan, cache=str(tmp_path / "maps")), backbone)
+        return looking._path(first_layer, attributes)
+
+    first = path(plan)
+    assert first == path(plan)
+    plan = dataclasses.replace(plan, options=dataclasses.replace(plan.options, descriptions=7))
+    other_settings = path(plan)
+    plan = dataclasses.replace(plan, data=dataclasses.replace(plan.data, places=Places(root="elsewhere")))
+    other_images = path(plan)
+    plan = dataclasses.replace(plan, options=dataclasses.replace(plan.options, bank=str(bank)))
+    bank.write_text("a red thing\n")
+    one_bank = path(plan)
+    bank.write_text("a blue thing\n")
+    other_bank = path(plan)
     assert len({first, other_settings, other_images, one_bank, other_bank}) == 5
+    assert len({other_bank, path(plan, first_layer=6), path(plan, attributes=("color",))}) == 3

@@ -1,17 +1,30 @@
 """Topologies: those that there are, and what is said of others."""
 
 import importlib.util
+import math
 
 import pytest
 
 from dear_jax.errors import UserError
 from dear_jax.tpu import chips
 
+# Google's pages of v5e, v5p and v6e: bfloat16 TFLOPS, GB of HBM and its GB/s, GB/s of the links; chips of the slices.
+PUBLISHED = {
+    "v5e": ((197, 16, 819, 400), {1, 4, 8, 16, 32, 64, 128, 256}),
+    "v5p": ((459, 95, 2765, 1200), {4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096}),
+    "v6e": ((918, 32, 1638, 800), {1, 4, 8, 16, 32, 64, 128, 256}),
+}
 
-def test_every_shape_has_a_published_number_of_chips():
-    for chip in chips.CHIPS.values():
-        assert all(1 <= len(shape.split("x")) <= 3 for shape in chip.shapes)
-    assert chips.find("v5e:8x8") is chips.CHIPS["v5e"]
+
+@pytest.mark.parametrize("name", chips.CHIPS)
+def test_a_chip_is_as_published(name):
+    chip, (peaks, slices) = chips.CHIPS[name], PUBLISHED[name]
+    assert (chip.flops / 1e12, chip.memory / 2**30, chip.bandwidth / 1e9, chip.links / 1e9) == peaks
+    counts = [math.prod(map(int, shape.split("x"))) for shape in chip.shapes]
+    assert counts == sorted(slices)
+    # A chip's links make it a torus: of two dimensions (v5e, v6e) or of three (v5p).
+    assert {len(shape.split("x")) for shape in chip.shapes} == {3 if name == "v5p" else 2}
+    assert all(chips.find(f"{name}:{shape}") is chip for shape in chip.shapes)
 
 
 @pytest.mark.parametrize("topology", ["", "v5e", "v5e:3x3", "v4:2x2x1", "8x8"])

@@ -47,7 +47,7 @@ def token_ids(clip_config) -> np.ndarray:
 @pytest.fixture(scope="module")
 def frozen(clip_params, method, token_ids) -> Frozen:
     params = jax.device_put(clip_params)
-    return Frozen(params, method.split.encode_prompts(params, jnp.asarray(tokenizer.shorten(token_ids))))
+    return Frozen(params, method.split.encode_prompts(params, tokenizer.shorten(token_ids)))
 
 
 def make_settings(method: DeAR, seed: int, beta: float = 0.9) -> Settings:
@@ -121,7 +121,7 @@ def plain_loss(adapter, params, method: DeAR, token_ids, images, labels, setting
 
 def test_shared_prefix_and_short_context_equal_the_plain_computation(method, frozen, token_ids):
     adapter = fresh(method, frozen, 0)
-    images, labels = make_batches(method, 0, 1)[0]
+    images, labels = map(jnp.asarray, make_batches(method, 0, 1)[0])
     settings = jax.tree.map(jnp.asarray, make_settings(method, 1))
     differentiate = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
     seen = method.split.look(frozen.params, images)
@@ -279,7 +279,7 @@ class Averaged(DeAR):
         return jax.tree.map(jnp.zeros_like, adapter)
 
     def carry(self, carried, adapter, step, length):
-        return jax.tree.map(lambda mean, leaf: mean + (leaf - mean) / step, carried, adapter)
+        return jax.tree.map(lambda mean, leaf: mean + (leaf - mean) / step.astype(jnp.float32), carried, adapter)
 
     def finish(self, adapter, carried):
         return carried
@@ -305,7 +305,7 @@ def test_what_a_method_carries_along_is_that_of_each_run(method, frozen, update_
 
 def test_another_mask_does_not_compile_again_and_does_change_the_result(method, frozen, update_one):
     state = start(method, frozen, 0)
-    images, labels = make_batches(method, 0, 1)[0]
+    images, labels = map(jnp.asarray, make_batches(method, 0, 1)[0])
     losses = [
         float(update_one(state, frozen, images, labels, make_settings(method, seed), make_rates())[1]["cross_entropy"])
         for seed in (0, 1)
@@ -315,7 +315,7 @@ def test_another_mask_does_not_compile_again_and_does_change_the_result(method, 
 
 def test_training_lowers_the_loss_of_one_batch(method, frozen, update_one):
     state = start(method, frozen, 0)
-    images, labels = make_batches(method, 0, 1)[0]
+    images, labels = map(jnp.asarray, make_batches(method, 0, 1)[0])
     losses = []
     for _ in range(20):
         state, metrics = update_one(state, frozen, images, labels, make_settings(method, 0), make_rates())

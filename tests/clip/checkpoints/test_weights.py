@@ -149,11 +149,12 @@ def test_text_after_the_end_mark_changes_nothing(clip_config, clip_params):
     """The identity behind the short context, methods/dear section 6."""
     ids = np.zeros((2, clip_config.context_length), np.int32)
     ids[:, :5] = [[48, 3, 4, 5, 49], [48, 7, 49, 0, 0]]
-    whole = text.encode(clip_params, clip_config, ids)
-    np.testing.assert_allclose(text.encode(clip_params, clip_config, ids[:, :5]), whole, rtol=0, atol=1e-6)
+    whole = text.encode(clip_params, clip_config, jnp.asarray(ids))
+    short = text.encode(clip_params, clip_config, jnp.asarray(ids[:, :5]))
+    np.testing.assert_allclose(short, whole, rtol=0, atol=1e-6)
     noisy = ids.copy()
     noisy[0, 6:] = 11
-    np.testing.assert_allclose(text.encode(clip_params, clip_config, noisy), whole, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(text.encode(clip_params, clip_config, jnp.asarray(noisy)), whole, rtol=0, atol=1e-6)
 
 
 def test_wrong_shapes_are_named(clip_config, clip_params):
@@ -168,7 +169,7 @@ def test_wrong_shapes_are_named(clip_config, clip_params):
 
 def test_gelu_and_quick_gelu_differ(clip_config, clip_params):
     tower = dataclasses.replace(clip_config.vision, activation="gelu")
-    pixels = np.random.default_rng(0).normal(size=(1, 12, 12, 3)).astype(np.float32)
+    pixels = jnp.asarray(np.random.default_rng(0).normal(size=(1, 12, 12, 3)), jnp.float32)
     quick = vision.encode(clip_params, clip_config, pixels)
     exact = vision.encode(clip_params, dataclasses.replace(clip_config, vision=tower), pixels)
     assert float(jnp.abs(quick - exact).max()) > 1e-6

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dear_jax.evaluation import metrics
+from dear_jax.data.protocols import harmonic_mean
 from dear_jax.report.runs import find_runs
 from experiments.compare import published
 from experiments.compare.comparison import compare
@@ -13,7 +13,7 @@ DEAR, CLIP = "DeAR (ours)", "zero-shot CLIP (ours)"
 
 
 def pair(base, new):
-    return {"base": base, "new": new, "hm": metrics.harmonic_mean(base, new)}
+    return {"base": base, "new": new, "hm": harmonic_mean(base, new)}
 
 
 SEEDS = {"1": pair(80.0, 60.0), "2": pair(82.0, 64.0), "3": pair(84.0, 62.0)}
@@ -35,7 +35,7 @@ def test_a_data_set_beside_the_published_rows(write_run):
     assert block.rows["CLIP"]["Base"].mean == 53.24
     assert block.rows["MMRL"]["HM"].notes
     cell = block.rows[DEAR]["HM"]
-    assert cell.mean == pytest.approx(metrics.harmonic_mean(82.0, 62.0))
+    assert cell.mean == pytest.approx(harmonic_mean(82.0, 62.0))
     assert (cell.seeds, cell.notes) == (3, ())
     assert block.rows[DEAR]["Base"].std == pytest.approx((8 / 3) ** 0.5)
 
@@ -50,7 +50,7 @@ def test_the_average_hm_is_that_of_the_averages(write_run):
     block = found["Base-to-new generalization"]["Average over 2 data sets"]
     row = block.rows[DEAR]
     assert (row["Base"].mean, row["New"].mean) == (62.0, 76.0)
-    assert row["HM"].mean == pytest.approx(metrics.harmonic_mean(62.0, 76.0))
+    assert row["HM"].mean == pytest.approx(harmonic_mean(62.0, 76.0))
     assert row["Base"].std == pytest.approx((8 / 3) ** 0.5)
     assert block.rows["CLIP"]["Base"].mean == pytest.approx((53.24 + 56.48) / 2)
     assert "Computed here" in block.rows["CLIP"]["Base"].notes[0]
@@ -66,7 +66,7 @@ def test_the_average_of_all_data_sets_is_the_published_one(write_run):
 
 def test_settings_and_variants_are_rows(write_run):
     found, misfits = tables(
-        write_run("a", SEEDS, changes={"mask.pattern": "open", "train.log_every": 3}),
+        write_run("a", SEEDS, changes={"dear.mask.pattern": "open", "train.log_every": 3}),
         write_run("b", SEEDS),
         write_run("c", OTHERS, variants=("roles", "isolated")),
     )
@@ -159,11 +159,11 @@ def test_targets_are_columns(write_run, protocol, title, targets):
 
 def test_an_evaluation_has_the_settings_of_its_training(write_run, tmp_path):
     seeds = transfer(imagenet=70.0, imagenetv2=60.0, average=60.0)
-    changes = {"mask.pattern": "open", "loss.reg": 0.5}
+    changes = {"dear.mask.pattern": "open", "dear.loss.reg": 0.5}
     trained = write_run("a", seeds, protocol="cross_dataset", dataset="imagenet", changes=changes)
     evaluation = dict(protocol="domain_generalization", dataset="imagenet")
     same = write_run("b", seeds, **evaluation, changes={"job": "evaluate", "run": str(trained)})
-    fused = {"job": "evaluate", "run": str(trained), "fusion.new_classes": "class_only"}
+    fused = {"job": "evaluate", "run": str(trained), "eval.new_classes": "class_only"}
     gone = {"job": "evaluate", "run": str(tmp_path / "gone")}
     few = {"dataset": "dtd", "classes": 24}
     folders = [
@@ -175,7 +175,7 @@ def test_an_evaluation_has_the_settings_of_its_training(write_run, tmp_path):
     rows = list(tables(*folders)[0]["Domain generalization"]["trained on imagenet"].rows)
     assert rows[-4:] == [
         f"{DEAR}, loss.reg=0.5, mask.pattern=open",
-        f"{DEAR}, fusion.new_classes=class_only, loss.reg=0.5, mask.pattern=open",
+        f"{DEAR}, eval.new_classes=class_only, loss.reg=0.5, mask.pattern=open",
         f"{DEAR}, adapter of {tmp_path / 'gone'}",
         f"{DEAR}, trained on dtd (24 classes), loss.reg=0.5, mask.pattern=open",
     ]
@@ -184,6 +184,32 @@ def test_an_evaluation_has_the_settings_of_its_training(write_run, tmp_path):
 def test_runs_of_an_older_config_are_read(write_run):
     folder = write_run("a", SEEDS)
     config = json.loads((folder / "config.json").read_text())
-    del config["tokens"]["beta"]
+    del config["dear"]["tokens"]["beta"]
     (folder / "config.json").write_text(json.dumps(config | {"forgotten": 1}))
     assert list(tables(folder)[0]["Base-to-new generalization"]["dtd"].rows)[-1] == DEAR
+
+
+def test_runs_from_before_keys_were_renamed_make_the_same_rows(write_run):
+    changes = {"dear.mask.pattern": "open", "dear.loss.reg": 0.5, "eval.new_classes": "equal"}
+    first, second = {"1": SEEDS["1"]}, {"2": SEEDS["2"], "3": SEEDS["3"]}
+    new = write_run("new", first, changes=changes | {"dear.fusion.class_start": 0.25})
+    old = write_run("old", second, changes=changes | {"dear.fusion.class_start": 0.25})
+    config = json.loads((old / "config.json").read_text())
+    config |= config.pop("dear")  # the groups that the method's keys were in
+    config["fusion"]["new_classes"] = config["eval"].pop("new_classes")
+    del config["method"], config["roles"]["attributes"], config["roles"]["first_layer"]
+    (old / "config.json").write_text(json.dumps(config))
+    found, misfits = tables(new, old)
+    row = f"{DEAR}, eval.new_classes=equal, fusion.class_start=0.25, loss.reg=0.5, mask.pattern=open"
+    ours = found["Base-to-new generalization"]["dtd"].rows
+    assert not misfits
+    assert list(ours)[-2:] == [CLIP, row]
+    assert (ours[row]["Base"].mean, ours[row]["Base"].seeds) == (82.0, 3)
+
+
+def test_a_run_has_the_settings_of_its_own_method_alone(write_run):
+    folder = write_run("a", SEEDS, method_title="MaPLe")
+    config = json.loads((folder / "config.json").read_text())
+    config["dear"]["loss"]["reg"] = 0.5
+    (folder / "config.json").write_text(json.dumps(config | {"method": "maple"}))
+    assert list(tables(folder)[0]["Base-to-new generalization"]["dtd"].rows)[-1] == "MaPLe (ours)"

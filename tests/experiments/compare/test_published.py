@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from dear_jax.evaluation import metrics
+from dear_jax.data.protocols import harmonic_mean
 from experiments.compare import published
 
 PRINTED = 0.011  # two decimals, of numbers that were rounded themselves
@@ -24,7 +24,7 @@ def test_every_row_has_a_source_and_is_read():
 def test_harmonic_means_are_those_of_base_and_new(method, cells):
     for place, row in cells.items():
         assert set(row) == {"base", "new", "hm"}
-        expected = metrics.harmonic_mean(row["base"].mean, row["new"].mean)
+        expected = harmonic_mean(row["base"].mean, row["new"].mean)
         warned = bool(row["hm"].notes)
         assert (abs(row["hm"].mean - expected) > PRINTED) == warned, (place, expected)
 

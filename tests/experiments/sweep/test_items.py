@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from dear_jax import main as command_line
+from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
-from experiments.sweep.items import PROTOCOLS, make_items, shard
+from experiments.sweep.items import make_items, shard
 
 
 @pytest.mark.parametrize(

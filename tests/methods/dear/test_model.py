@@ -69,7 +69,7 @@ def test_chunks_of_classes_give_the_same_features_and_gradients(clip_config, cli
 def test_rows_that_are_read_are_those_of_the_whole_suffix(clip_config, clip_params, layer):
     size, width = clip_config.image_size, clip_config.vision.width
     generator = np.random.default_rng(0)
-    pixels = generator.normal(size=(2, size, size, 3)).astype(np.float32)
+    pixels = jnp.asarray(generator.normal(size=(2, size, size, 3)), jnp.float32)
     values = jnp.asarray(generator.normal(size=(1, len(ATTRIBUTES), width)), jnp.float32)
     weights = jnp.asarray(generator.normal(size=(2, 1 + len(ATTRIBUTES), width)), jnp.float32)
     x = vision.prefix(clip_params, clip_config, pixels, layer - 1)
@@ -104,7 +104,7 @@ def test_rows_that_are_read_are_those_of_the_whole_suffix(clip_config, clip_para
 def in_groups(clip_config, clip_params):
     """Features of images, so many at a time, and the gradients of a weighted sum; compiled for each number."""
     method = make_method(clip_config, 2)
-    classes = np.zeros((1, clip_config.embed_dim), np.float32)
+    classes = jnp.zeros((1, clip_config.embed_dim))
     adapter = method.init(jax.random.key(0), clip_params, classes, Start(init_std=0.5))
     settings = make_settings(clip_config, 2)
 

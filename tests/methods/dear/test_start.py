@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,7 +18,7 @@ def method(clip_config) -> DeAR:
 
 
 def start_adapter(method, params, seed, start):
-    classes = np.zeros((3, method.split.config.embed_dim), np.float32)
+    classes = jnp.zeros((3, method.split.config.embed_dim))
     return method.init(jax.random.key(seed), params, classes, start)
 
 
