@@ -13,6 +13,7 @@ os.environ["XLA_FLAGS"] = (
 )
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -124,7 +125,7 @@ def write_run(tmp_path) -> Callable[..., Path]:
 
 def _adapter_of(method, params, seed):
     """An adapter as training might leave it: every leaf moved away from its start."""
-    classes = np.zeros((3, method.split.config.embed_dim), np.float32)
+    classes = jnp.zeros((3, method.split.config.embed_dim))
     fresh = method.init(jax.random.key(seed), params, classes, Start())
     random = np.random.default_rng(seed)
     return {name: leaf + random.normal(0, 0.05, leaf.shape).astype(np.float32) for name, leaf in fresh.items()}

@@ -35,7 +35,7 @@ class Head:
 
     @property
     def name(self) -> str:
-        """Layer and head as config.mask.set writes them."""
+        """Layer and head as config.dear.mask.set writes them."""
         return f"{self.layer}.{self.head}"
 
     @property

@@ -149,7 +149,7 @@ def check(role_map: RoleMap, **wanted: Any) -> None:
     if found:
         raise UserError(
             f"The role map of {role_map.backbone!r} does not fit this run: {'; '.join(found)}. Use a map made "
-            "for this backbone, these layers and these attributes, or another config.mask.pattern."
+            "for this backbone, these layers and these attributes, or another config.dear.mask.pattern."
         )
 
 

@@ -129,13 +129,13 @@ def test_features_and_pixel_gradients(name, tmp_path):
 def test_prefix_and_suffix_make_the_whole(split, tmp_path):
     config, params = load(random_model("odd"), tmp_path)
     pixels = np.random.default_rng(1).normal(size=(2, 35, 35, 3)).astype(np.float32)
-    x = vision.prefix(params, config, pixels, split)
+    x = vision.prefix(params, config, jnp.asarray(pixels), split)
     whole = layers.run_blocks(config.vision, params["vision_model"]["encoder"]["layers"], x, first=split + 1)
     read = [vision.read_suffix(params, config, x, split + 1)] if split < config.vision.layers else []
     for rows in (whole, *read):
         np.testing.assert_allclose(
             vision.project(params, config, rows[:, 0]),
-            vision.encode(params, config, pixels),
+            vision.encode(params, config, jnp.asarray(pixels)),
             rtol=0,
             atol=1e-6,
         )
@@ -146,7 +146,7 @@ def test_analysis_is_what_attention_did(tmp_path):
     model.set_attn_implementation("eager")
     config, params = load(model, tmp_path)
     pixels = np.random.default_rng(1).normal(size=(2, 35, 35, 3)).astype(np.float32)
-    _, analyses = reference.vision_suffix(params, config, vision.embed(params, config, pixels), 1)
+    _, analyses = reference.vision_suffix(params, config, vision.embed(params, config, jnp.asarray(pixels)), 1)
     theirs = model.vision_model(torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()), output_attentions=True)
     for analysis, attention in zip(analyses, theirs.attentions, strict=True):
         assert relative_error(analysis.probabilities, attention) < RELATIVE
@@ -157,8 +157,8 @@ def test_analysis_is_what_attention_did(tmp_path):
 def test_bfloat16_stays_near_float32(tmp_path):
     config, params = load(random_model("odd"), tmp_path)
     pixels = np.random.default_rng(1).normal(size=(4, 35, 35, 3)).astype(np.float32)
-    exact = vision.encode(params, config, pixels)
-    rounded = vision.encode(params, config, pixels, jnp.bfloat16)
+    exact = vision.encode(params, config, jnp.asarray(pixels))
+    rounded = vision.encode(params, config, jnp.asarray(pixels), jnp.bfloat16)
     assert rounded.dtype == jnp.float32
     # bfloat16 keeps 8 bits: 2^-8 per product, averaged over a few layers.
     assert float(jnp.linalg.norm(rounded - exact) / jnp.linalg.norm(exact)) < 0.02

@@ -53,7 +53,7 @@ def in_images(clip_config, clip_params):
     """The package's rows and the reference's, of two images, under a mask."""
     split, tower = Split(clip_config, FIRST, FIRST), clip_config.vision
     size, count = clip_config.image_size, len(ATTRIBUTES)
-    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8))
     seen = split.look(clip_params, images)
     roles = patterns.plain_roles("random", COUNT, tower.heads, ATTRIBUTES)
     table = jnp.asarray(mask.build(roles, ATTRIBUTES, 1 + clip_config.patches))

@@ -1,42 +1,50 @@
 """The evaluation counts every image once, on any number of devices, whatever divides evenly."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
 
+from dear_jax.clip.split import Frozen, Split
+from dear_jax.data.class_set import ClassSet
 from dear_jax.data.image_dataset import ImageSplit
+from dear_jax.evaluation import accuracy, metrics
 from dear_jax.evaluation.accuracy import Evaluator
 from dear_jax.methods.adapter_file import Adapters
-from dear_jax.methods.dear import fusion, mask, patterns, tokens
-from dear_jax.methods.dear.model import Model, Settings
-from dear_jax.setup.data import ClassSet
+from dear_jax.methods.dear import mask, patterns
+from dear_jax.methods.dear.model import DeAR, Settings, Start
 
+pytestmark = pytest.mark.usefixtures("compilation_cache")
 ATTRIBUTES = ("color", "shape")
 SEEDS, VARIANTS, IMAGES = 2, 3, 23
 NAMES = ("one", "two", "three", "four", "five")
+RULES = ("learned", "class_only", "equal")
 
 
 @pytest.fixture(scope="module")
-def model(clip_config):
-    structure = tokens.make_structure(clip_config, attributes=ATTRIBUTES, text_count=2, vision_layer=2, text_layer=2)
-    return Model(clip_config, structure)
+def method(clip_config):
+    return DeAR(Split(clip_config, 2, 2), ATTRIBUTES, text_count=2)
 
 
 @pytest.fixture(scope="module")
-def adapters(model, clip_params):
+def adapters(method, clip_params):
+    config = method.split.config
+
     def adapter(seed):
-        start = tokens.Start(init_std=0.5)
-        return tokens.initialize(jax.random.key(seed), clip_params, model.config, model.structure, start)
+        classes = jnp.zeros((len(NAMES), config.embed_dim))
+        return method.init(jax.random.key(seed), clip_params, classes, Start(init_std=0.5))
 
     def settings(seed):
-        roles = patterns.plain_roles("random", 2, model.config.vision.heads, ATTRIBUTES, seed)
-        return Settings(mask.build(roles, ATTRIBUTES, 1 + model.config.patches), *np.float32([0.9, 1, 0.1]))
+        roles = patterns.plain_roles("random", 2, config.vision.heads, ATTRIBUTES, seed)
+        return Settings(mask.build(roles, ATTRIBUTES, 1 + config.patches), *np.float32([0.9, 1, 0.1]))
 
     runs = jax.tree.map(lambda *leaves: np.stack(leaves), *map(adapter, range(SEEDS * VARIANTS)))
     runs = jax.tree.map(lambda leaf: leaf.reshape(SEEDS, VARIANTS, *leaf.shape[1:]), runs)
     return Adapters(
-        model, ("a", "b", "c"), runs, jax.tree.map(lambda *leaves: np.stack(leaves), *map(settings, range(VARIANTS)))
+        method, ("a", "b", "c"), runs, jax.tree.map(lambda *leaves: np.stack(leaves), *map(settings, range(VARIANTS)))
     )
 
 
@@ -53,18 +61,80 @@ def classes(clip_config):
     return ClassSet(NAMES, "{}", NAMES, ids, split)
 
 
-def evaluate(model, adapters, params, classes, devices, batch_size):
+def make_evaluator(method, adapters, params, devices, batch_size, rules=RULES):
     mesh = Mesh(np.asarray(jax.devices()[:devices]).reshape(1, -1), ("run", "data"))
-    return Evaluator(model, params, [adapters], mesh, batch_size, fusion.MODES)(classes)
+    return Evaluator(method.split, params, [adapters], mesh, batch_size, rules)
+
+
+@pytest.fixture(scope="module")
+def one_by_one(method, adapters, clip_params):
+    return make_evaluator(method, adapters, clip_params, 1, 1)
 
 
 @pytest.mark.parametrize(("devices", "batch_size"), [(1, 12), (3, 10), (4, 6), pytest.param(2, 100, id="one batch")])
-def test_any_number_of_devices_counts_the_same(model, adapters, clip_params, classes, devices, batch_size):
+def test_any_number_of_devices_counts_the_same(
+    method, adapters, clip_params, classes, one_by_one, devices, batch_size
+):
     """Neither 23 images nor 5 classes divide by 2, 3 or 4; batches are filled up to a multiple."""
-    expected = evaluate(model, adapters, clip_params, classes, 1, 1)
-    found = evaluate(model, adapters, clip_params, classes, devices, batch_size)
-    assert found.adapted.shape == (len(fusion.MODES), SEEDS, VARIANTS)
-    assert len(np.unique(expected.adapted)) > 3
-    np.testing.assert_array_equal(found.adapted, expected.adapted)
+    expected = one_by_one(classes)
+    found = make_evaluator(method, adapters, clip_params, devices, batch_size)(classes)
+    assert found.adapted["accuracy"].shape == (len(RULES), SEEDS, VARIANTS)
+    assert len(np.unique(expected.adapted["accuracy"])) > 3
+    np.testing.assert_array_equal(found.adapted["accuracy"], expected.adapted["accuracy"])
     assert found.zero_shot == expected.zero_shot
-    np.testing.assert_array_equal(found.under("equal").adapted, expected.adapted[[2]])
+    np.testing.assert_array_equal(found.under("equal").adapted["accuracy"], expected.adapted["accuracy"][[2]])
+
+
+def test_every_metric_of_the_table_is_computed_of_the_same_predictions(one_by_one, classes, monkeypatch):
+    def errors(predicted, labels, count):
+        assert count == len(NAMES)
+        return np.sum(predicted != labels, axis=-1)
+
+    assert one_by_one(classes).adapted.keys() == one_by_one(classes).zero_shot.keys() == {"accuracy"}
+    monkeypatch.setitem(metrics.METRICS, "errors", errors)
+    scores = one_by_one(classes)
+    right = scores.adapted["accuracy"] * IMAGES / 100
+    np.testing.assert_allclose(scores.adapted["errors"], IMAGES - right, rtol=1e-9)
+    assert scores.zero_shot["errors"] == pytest.approx(IMAGES - scores.zero_shot["accuracy"] * IMAGES / 100)
+    np.testing.assert_array_equal(scores.under("equal").adapted["errors"], scores.adapted["errors"][[2]])
+
+
+def test_predictions_are_those_of_the_formula_and_leave_out_what_is_not_valid(
+    method, adapters, clip_params, classes, monkeypatch
+):
+    images = np.stack([classes.test.load(index) for index in range(8)])
+    adapter = jax.tree.map(lambda leaf: jnp.asarray(leaf[0, 0]), adapters.adapter)
+    settings = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), adapters.settings)
+    prompts = method.split.encode_prompts(clip_params, classes.token_ids)
+    seen = jax.jit(method.split.look)(clip_params, images)
+    of_classes = jax.jit(method.classes)(adapter, settings, Frozen(clip_params, prompts))
+    features = jax.jit(method.features)(adapter, settings, clip_params, seen)
+    paths = np.einsum("bid,cd->bic", np.asarray(features), np.asarray(of_classes))
+    zero_shot = np.argmax(seen.features @ prompts.features.T, axis=1)
+    alphas = {
+        "learned": np.asarray(jax.nn.softmax(adapter["fusion"])),
+        "class_only": np.array([1, 0, 0]),
+        "equal": np.full(3, 1 / 3),
+        0.2: np.array([0.2, 0.4, 0.4]),
+    }
+    predicted = np.stack([np.argmax(np.einsum("i,bic->bc", alpha, paths), axis=1) for alpha in alphas.values()])
+
+    runs = jax.tree.map(lambda leaf: leaf[:1, :1], adapters.adapter)
+    one = Adapters(method, ("a",), runs, jax.tree.map(lambda leaf: leaf[:1], adapters.settings))
+    evaluator = make_evaluator(method, one, clip_params, 1, len(images), tuple(alphas))
+    valid = np.arange(len(images)) != 2
+    batches = [{"image": images, "valid": valid}]
+    monkeypatch.setattr(accuracy.pipeline, "eval_batches", lambda *arguments, **options: iter(batches))
+
+    def labelled(labels):
+        return dataclasses.replace(classes, test=ImageSplit(labels[valid], images[valid].__getitem__))
+
+    for f in range(len(alphas)):
+        for label, expected in ((predicted[f], 7), ((predicted[f] + 1) % len(NAMES), 0)):
+            found = evaluator(labelled(label))
+            assert found.adapted["accuracy"].shape == (4, 1, 1)
+            assert round(found.adapted["accuracy"][f, 0, 0] * 7 / 100) == expected
+            assert round(found.zero_shot["accuracy"] * 7 / 100) == np.sum((zero_shot == label) & valid)
+    found = evaluator.predict(labelled(zero_shot))
+    np.testing.assert_array_equal(found.adapted[:, 0, 0], predicted[:, valid])
+    np.testing.assert_array_equal(found.zero_shot, found.labels)

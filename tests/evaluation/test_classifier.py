@@ -11,12 +11,14 @@ import pytest
 
 from dear_jax import Classifier
 from dear_jax.clip.checkpoints import weights
+from dear_jax.clip.split import Frozen
 from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
 from dear_jax.evaluation import features
 from dear_jax.methods import adapter_file as adapters
-from dear_jax.methods.dear import fusion
-from dear_jax.methods.dear.model import logit_scale, path_logits
+from dear_jax.methods import paths as rules
+from dear_jax.methods.paths import Rule
+from dear_jax.setup import runs
 from tests.repository import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("compilation_cache")
@@ -35,20 +37,24 @@ def classifier(embedded_run) -> Classifier:
     return Classifier.load(embedded_run, CLASSES, batch_size=4)
 
 
-def plainly(run: Path, images: list[np.ndarray], mode: fusion.Mode = "learned") -> tuple[np.ndarray, np.ndarray]:
+def plainly(run: Path, images: list[np.ndarray], rule: Rule = "learned") -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of the whole and of the paths: each seed by itself, straight from the method's functions."""
     backbone = weights.load_backbone("embedded")
-    (program, *_) = adapters.load(run).adapters(backbone, jnp.float32)
-    model, params = program.model, backbone.params
-    prompts = model.encode_prompts(params, backbone.tokenizer([f"a photo of a {name}." for name in CLASSES]))
+    (program, *_) = runs.restore(adapters.load(run), backbone, jnp.float32)
+    method, params = program.method, backbone.params
+    token_ids = backbone.tokenizer([f"a photo of a {name}." for name in CLASSES])
+    prompts = method.split.encode_prompts(params, token_ids)
+    seen = method.split.look(params, jnp.asarray(images))
+    scale = jnp.minimum(jnp.exp(params["logit_scale"]), 100.0)
     wholes, paths = [], []
     for s in range(2):
         adapter = jax.tree.map(lambda leaf, s=s: leaf[s, 0], program.adapter)
         settings = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), program.settings)
-        ours = model.image_features(adapter, params, settings, model.image_prefix(params, jnp.asarray(images)))
-        theirs = model.text_features(adapter, params, prompts, settings.beta)
-        logits = path_logits(ours, theirs, logit_scale(params))
-        wholes.append(jax.nn.softmax(jnp.einsum("bic,i->bc", logits, fusion.modes(adapter["fusion"], [mode])[0])))
+        ours = method.features(adapter, settings, params, seen)
+        theirs = method.classes(adapter, settings, Frozen(params, prompts))
+        logits = scale * jnp.einsum("bid,cd->bic", ours, theirs)
+        alpha = rules.rows(jax.nn.softmax(adapter["fusion"]), [rule])[0]
+        wholes.append(jax.nn.softmax(jnp.einsum("bic,i->bc", logits, alpha)))
         paths.append(jax.nn.softmax(logits))
     return np.mean(wholes, axis=0), np.mean(paths, axis=0)
 
@@ -68,9 +74,9 @@ def test_probabilities_are_those_of_the_method(classifier, embedded_run, images)
 
 @pytest.mark.slow
 def test_new_classes_are_fused_as_asked(embedded_run, images):
-    for mode in ("class_only", 0.25):
-        prediction = Classifier.load(embedded_run, CLASSES, new_classes=mode)(images)
-        np.testing.assert_allclose(prediction.probabilities, plainly(embedded_run, images, mode)[0], **CLOSE)
+    for rule in ("class_only", 0.25):
+        prediction = Classifier.load(embedded_run, CLASSES, new_classes=rule)(images)
+        np.testing.assert_allclose(prediction.probabilities, plainly(embedded_run, images, rule)[0], **CLOSE)
     trained_on = Classifier.load(embedded_run, new_classes="class_only")
     assert trained_on.classes == ("red heart", "blue star", "green circle")
     learned = Classifier.load(embedded_run)(images)

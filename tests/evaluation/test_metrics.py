@@ -1,18 +1,17 @@
-"""Summaries by the conventions of the published tables."""
+"""What predictions are worth, against counting."""
 
-import pytest
+import numpy as np
 
 from dear_jax.evaluation import metrics
 
 
-def test_harmonic_mean():
-    assert metrics.harmonic_mean(72.43, 68.14) == pytest.approx(70.22, abs=0.005)  # CLIP on ImageNet
-    assert metrics.harmonic_mean(0.0, 0.0) == 0.0
+def test_accuracy_is_the_share_of_right_predictions_in_percent():
+    labels = np.array([0, 1, 2, 2, 1])
+    predicted = np.array([[0, 1, 2, 2, 1], [0, 0, 0, 2, 0], [1, 2, 0, 0, 2]])
+    np.testing.assert_array_equal(metrics.accuracy(predicted, labels, 3), [100, 40, 0])
+    assert metrics.accuracy(predicted[1], labels, 3) == 40
 
 
-def test_summary_has_population_deviation_and_the_hm_of_means():
-    rows = [{"base": 80.0, "new": 60.0, "hm": 68.57}, {"base": 90.0, "new": 70.0, "hm": 78.75}]
-    mean, std = metrics.summarize(rows)
-    assert (mean["base"], mean["new"]) == (85.0, 65.0)
-    assert mean["hm"] == pytest.approx(2 * 85 * 65 / 150)
-    assert std["base"] == 5.0
+def test_accuracy_is_what_tables_show():
+    assert metrics.MAIN == "accuracy"
+    assert metrics.METRICS[metrics.MAIN] is metrics.accuracy

@@ -28,8 +28,11 @@ def backbone(clip_config, clip_params) -> Backbone:
 
 def make_part(backbone: Backbone, names: tuple[str, ...], vision_layer: int) -> Part:
     method = DeAR(Split(backbone.config, vision_layer, 2), ATTRIBUTES, text_count=3)
+    classes = jnp.zeros((2, backbone.config.embed_dim))
     fresh = [
-        method.init(jax.random.key(seed + v), backbone.params, Start()) for seed in SEEDS for v in range(len(names))
+        method.init(jax.random.key(seed + v), backbone.params, classes, Start())
+        for seed in SEEDS
+        for v in range(len(names))
     ]
     adapter = jax.tree.map(lambda *leaves: np.stack(leaves).reshape(len(SEEDS), len(names), *leaves[0].shape), *fresh)
     tower = backbone.config.vision

@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 
-from dear_jax.report import predictions
+from dear_jax.report import predictions, text_tables
 from dear_jax.report.predictions import WHOLE, ZERO_SHOT
 
 NAMES = ["cat", 'dog, "the" animal']
@@ -24,7 +24,7 @@ def test_in_words():
 def test_rows_fit_the_header():
     header = predictions.header(list(OPINIONS))
     rows = [predictions.row("a,b.png", NAMES, OPINIONS), predictions.bad_row("c.png", list(OPINIONS), "torn")]
-    read = list(csv.DictReader(io.StringIO(predictions.to_csv([header, *rows]))))
+    read = list(csv.DictReader(io.StringIO(text_tables.to_csv([header, *rows]))))
     assert read[0] == {
         "image": "a,b.png",
         "prediction": 'dog, "the" animal',

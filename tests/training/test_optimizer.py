@@ -7,8 +7,9 @@ import numpy as np
 import optax
 import torch
 
+from dear_jax.methods.contract import Length
 from dear_jax.training import optimizer as optimizers
-from dear_jax.training.optimizer import Length, Rates
+from dear_jax.training.optimizer import Rates
 
 
 def test_constant_within_an_epoch_cosine_over_epochs():

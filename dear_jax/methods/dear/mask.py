@@ -72,8 +72,8 @@ def load(path: epath.PathLike, shape: tuple[int, int, int, int]) -> Bool[np.ndar
         with storage.to_path(path).open("rb") as file:
             mask = np.load(file, allow_pickle=False)
     except storage.failures(ValueError, EOFError) as error:
-        raise UserError(f"config.mask.file: {path} cannot be read as a NumPy array ({error}).") from error
+        raise UserError(f"config.dear.mask.file: {path} cannot be read as a NumPy array ({error}).") from error
     if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != shape:
         found = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else "an archive of several arrays"
-        raise UserError(f"config.mask.file: {path} holds {found}, expected bool {shape} (layers, heads, T, T).")
+        raise UserError(f"config.dear.mask.file: {path} holds {found}, expected bool {shape} (layers, heads, T, T).")
     return validate(mask)

@@ -164,7 +164,7 @@ def test_wrong_shapes_are_named(clip_config, clip_params):
         text.encode(clip_params, clip_config, jnp.zeros((1, 21), jnp.int32))
     x = vision.prefix(clip_params, clip_config, jnp.zeros((1, 12, 12, 3)), 1)
     with pytest.raises(ValueError, match=r"expected a head_mask of shape \(2, 8, 10, 10\)"):
-        vision.suffix(clip_params, clip_config, x, 2, head_mask=jnp.ones((1, 8, 10, 10), bool))
+        vision.read_suffix(clip_params, clip_config, x, 2, head_mask=jnp.ones((1, 8, 10, 10), bool))
 
 
 def test_gelu_and_quick_gelu_differ(clip_config, clip_params):

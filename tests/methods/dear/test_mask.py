@@ -83,7 +83,7 @@ def rows_that_are_read(rows):
 @pytest.fixture
 def pixels(clip_config):
     size = clip_config.image_size
-    return np.random.default_rng(1).normal(size=(2, size, size, 3)).astype(np.float32)
+    return jnp.asarray(np.random.default_rng(1).normal(size=(2, size, size, 3)), jnp.float32)
 
 
 @pytest.mark.parametrize("scale", [0.02, 1.0, 100.0])

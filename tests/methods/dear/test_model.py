@@ -47,7 +47,7 @@ def test_chunks_of_classes_give_the_same_features_and_gradients(clip_config, cli
     def run(class_chunk):
         method = make_method(clip_config, layer, class_chunk)
         prompts = method.split.encode_prompts(clip_params, token_ids)
-        adapter = method.init(jax.random.key(0), clip_params, Start(init_std=0.5))
+        adapter = method.init(jax.random.key(0), clip_params, prompts.features, Start(init_std=0.5))
         settings = make_settings(clip_config, layer)
 
         def total(text_tokens):
@@ -69,7 +69,7 @@ def test_chunks_of_classes_give_the_same_features_and_gradients(clip_config, cli
 def test_rows_that_are_read_are_those_of_the_whole_suffix(clip_config, clip_params, layer):
     size, width = clip_config.image_size, clip_config.vision.width
     generator = np.random.default_rng(0)
-    pixels = generator.normal(size=(2, size, size, 3)).astype(np.float32)
+    pixels = jnp.asarray(generator.normal(size=(2, size, size, 3)), jnp.float32)
     values = jnp.asarray(generator.normal(size=(1, len(ATTRIBUTES), width)), jnp.float32)
     weights = jnp.asarray(generator.normal(size=(2, 1 + len(ATTRIBUTES), width)), jnp.float32)
     x = vision.prefix(clip_params, clip_config, pixels, layer - 1)
@@ -82,8 +82,16 @@ def test_rows_that_are_read_are_those_of_the_whole_suffix(clip_config, clip_para
     def read(values):
         return vision.read_suffix(clip_params, clip_config, x, layer, Tokens(values, beta), table)
 
-    np.testing.assert_allclose(read(values), whole(values), rtol=0, atol=1e-5)
-    gradient, expected = (jax.grad(lambda v, f=f: (f(v) * weights).sum())(values) for f in (read, whole))
+    def run(function):
+        def total(values):
+            rows = function(values)
+            return (rows * weights).sum(), rows
+
+        (_, rows), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(values)
+        return rows, gradient
+
+    (rows, gradient), (expected_rows, expected) = run(read), run(whole)
+    np.testing.assert_allclose(rows, expected_rows, rtol=0, atol=1e-5)
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
     plain, _ = reference.vision_suffix(clip_params, clip_config, x, layer)
@@ -92,28 +100,41 @@ def test_rows_that_are_read_are_those_of_the_whole_suffix(clip_config, clip_para
         vision.read_suffix(clip_params, clip_config, x, layer, None, table)
 
 
-@pytest.mark.parametrize("count", [6, 7])
-def test_groups_of_images_give_what_all_of_them_give(clip_config, clip_params, monkeypatch, count):
-    method, size = make_method(clip_config, 2), clip_config.image_size
-    images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
-    adapter = method.init(jax.random.key(0), clip_params, Start(init_std=0.5))
+@pytest.fixture(scope="module")
+def in_groups(clip_config, clip_params):
+    """Features of images, so many at a time, and the gradients of a weighted sum; compiled for each number."""
+    method = make_method(clip_config, 2)
+    classes = jnp.zeros((1, clip_config.embed_dim))
+    adapter = method.init(jax.random.key(0), clip_params, classes, Start(init_std=0.5))
     settings = make_settings(clip_config, 2)
-    weights = jax.random.normal(jax.random.key(1), (count, 1 + len(ATTRIBUTES), clip_config.embed_dim))
 
-    def run(at_a_time):
-        monkeypatch.setattr(vision, "IN_CACHE", at_a_time)
+    def total(adapter, images, weights):
+        seen = method.split.look(clip_params, images)
+        features = method.features(adapter, settings, clip_params, seen)
+        return (features * weights).sum(), (features, seen.features)
 
-        def total(adapter):
-            seen = method.split.look(clip_params, images)
-            features = method.features(adapter, settings, clip_params, seen)
-            return (features * weights).sum(), (features, seen.features)
+    def run(at_a_time, images, weights):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(vision, "IN_CACHE", at_a_time)
+            differentiate = compiled.setdefault(at_a_time, jax.jit(jax.value_and_grad(total, has_aux=True)))
+            (_, features), gradients = differentiate(adapter, images, weights)
+        return features, gradients
 
-        return jax.jit(jax.value_and_grad(total, has_aux=True))(adapter)
+    compiled = {}
+    return run
 
-    (_, features), gradients = run(4)  # two groups of three, seven of one
-    (_, expected), expected_gradients = run(8)
+
+@pytest.mark.parametrize("count", [6, 7])
+def test_groups_of_images_give_what_all_of_them_give(clip_config, in_groups, count):
+    size = clip_config.image_size
+    images = np.random.default_rng(0).integers(0, 256, (7, size, size, 3), np.uint8)
+    weights = np.random.default_rng(1).normal(size=(7, 1 + len(ATTRIBUTES), clip_config.embed_dim)).astype(np.float32)
+    weights[count:] = 0  # all seven are run at once for both counts, the gradient is that of the first ones
+
+    features, gradients = in_groups(4, images[:count], weights[:count])  # two groups of three, seven of one
+    expected, expected_gradients = in_groups(8, images, weights)
     for one, other in zip(features, expected, strict=True):
-        np.testing.assert_allclose(one, other, **CLOSE)
+        np.testing.assert_allclose(one, other[:count], **CLOSE)
     for name, gradient in gradients.items():
         scale = np.abs(expected_gradients[name]).max()
         np.testing.assert_allclose(gradient, expected_gradients[name], rtol=0, atol=1e-5 * scale, err_msg=name)

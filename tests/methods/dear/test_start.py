@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,8 +17,13 @@ def method(clip_config) -> DeAR:
     return DeAR(Split(clip_config, 3, 3), ("color", "shape"), text_count=3)
 
 
+def start_adapter(method, params, seed, start):
+    classes = jnp.zeros((3, method.split.config.embed_dim))
+    return method.init(jax.random.key(seed), params, classes, start)
+
+
 def test_a_fresh_adapter(method, clip_params):
-    adapter = method.init(jax.random.key(0), clip_params, Start())
+    adapter = start_adapter(method, clip_params, 0, Start())
     shapes = {name: leaf.shape for name, leaf in adapter.items()}
     assert shapes == {
         "vision_tokens": (2, 32),
@@ -28,20 +34,20 @@ def test_a_fresh_adapter(method, clip_params):
     assert {leaf.dtype for leaf in adapter.values()} == {np.dtype(np.float32)}
     np.testing.assert_array_equal(adapter["attribute_projection"][0], clip_params["visual_projection"]["kernel"])
     assert float(np.std(adapter["vision_tokens"])) == pytest.approx(0.02, rel=0.3)
-    other = method.init(jax.random.key(1), clip_params, Start())
+    other = start_adapter(method, clip_params, 1, Start())
     assert (np.asarray(other["vision_tokens"]) != np.asarray(adapter["vision_tokens"])).all()
 
 
 def test_projections_of_ones_own(method, clip_params):
     method = dataclasses.replace(method, shared_projection=False)
-    adapter = method.init(jax.random.key(0), clip_params, Start(projection_init="normal"))
+    adapter = start_adapter(method, clip_params, 0, Start(projection_init="normal"))
     assert adapter["attribute_projection"].shape == (2, 32, 16)
     assert float(np.std(adapter["attribute_projection"])) == pytest.approx(32**-0.5, rel=0.1)
 
 
 def test_a_start_of_its_own_seed_does_not_depend_on_the_run(method, clip_params):
     first, second, plain = (
-        method.init(jax.random.key(seed), clip_params, start)
+        start_adapter(method, clip_params, seed, start)
         for seed, start in ((1, Start(seed=3)), (2, Start(seed=3)), (3, Start()))
     )
     for other in (second, plain):
@@ -50,7 +56,7 @@ def test_a_start_of_its_own_seed_does_not_depend_on_the_run(method, clip_params)
 
 def start_fusion(method, params, count, class_start):
     method = dataclasses.replace(method, attributes=tuple(f"attribute {k}" for k in range(count)))
-    adapter = method.init(jax.random.key(0), params, Start(class_start=class_start))
+    adapter = start_adapter(method, params, 0, Start(class_start=class_start))
     return adapter["fusion"], method.weights(adapter, None)
 
 
