@@ -63,14 +63,14 @@ def train_runs(
     state: TrainState,
     frozen: Frozen,
     images: UInt8[Array, "S B h w 3"],
-    labels: Int[Array, "S b"],
+    labels: Int[Array, "S labelled"],
     settings: Settings,
     rates: optimizers.Rates,
 ) -> tuple[TrainState, Metrics]:
     """One update of every run: state and metrics `[S, V, ...]`, settings and rates `[V]`.
 
-    `each` maps a function over the first axis of its arguments: `jax.vmap`, or `axes.in_turn`. Images beyond the b
-    labels only fill up the devices.
+    `each` maps a function over the first axis of its arguments: `jax.vmap`, or `axes.in_turn`. Images beyond the
+    labelled ones only fill up the devices.
     """
 
     def of_seed(state: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
