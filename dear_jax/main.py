@@ -133,7 +133,7 @@ def _parse_flags(values: flags.FlagValues, arguments: Sequence[str], known_only:
         rest = values(["dear_jax", *arguments], known_only=known_only)[1:]
     except flags.UnrecognizedFlagError as error:
         kind = "config key" if error.flagname.startswith("config.") else "flag"
-        nearest = _nearest(error.flagname, list(values))
+        nearest = _nearest(error.flagname, [flag for flag in values if _is_current(flag)])
         raise UserError(f"unknown {kind} {error.flagname!r}.{nearest}") from error
     except flags.IllegalFlagValueError as error:
         raise UserError(f"wrong value: {str(error).removeprefix('flag ')}.") from error
@@ -141,6 +141,12 @@ def _parse_flags(values: flags.FlagValues, arguments: Sequence[str], known_only:
         raise UserError(f"{error}") from error
     if rest and not known_only:
         raise UserError(f"unexpected argument {rest[0]!r}: flags look like --config.KEY=VALUE.")
+
+
+def _is_current(flag: str) -> bool:
+    """Whether this is what a flag is called today."""
+    key = flag.removeprefix("config.")
+    return keys.current_name(key) == key
 
 
 def _nearest(name: str, valid: Sequence[str]) -> str:
