@@ -151,7 +151,7 @@ def _is_current(flag: str) -> bool:
 
 def _nearest(name: str, valid: Sequence[str]) -> str:
     """Suggest the keys of a group, else the flag whose whole name and last word are spelled most alike."""
-    group = [flag for flag in valid if flag.startswith(f"{name}.")]
+    group = [flag for flag in valid if flag.startswith(f"config.{keys.current_name(name.removeprefix('config.'))}.")]
     if group:
         return f" It is a group of keys: {', '.join(group)}."
 

@@ -9,40 +9,35 @@ from dear_jax.evaluation.accuracy import Scores
 from dear_jax.evaluation.metrics import MAIN, METRICS
 from dear_jax.files.workdir import Workdir
 from dear_jax.methods.adapter_file import Trained
-from dear_jax.methods.paths import Rule
 from dear_jax.report import tables
 from dear_jax.setup import methods
+from dear_jax.setup.plans.evaluate import EvaluationPlan
+from dear_jax.setup.plans.train import TrainingPlan
 
 
 def make_results(
-    protocol: Protocol,
-    rule: Rule,
+    plan: EvaluationPlan | TrainingPlan,
     trained: Trained | None,
     scores: Mapping[str, Scores],
     config_sha256: str,
     data: Mapping[str, Any],
-    *,
-    backbone: str,
-    shots: int,
 ) -> dict[str, Any]:
     """The content of results.json: percent per class set and what follows from them, and the data's notes.
 
     Args:
-        protocol: of the run.
-        rule: of the paths' weights where a class was not trained on.
+        plan: of the job; where there are adapters, their backbone and shots count.
         trained: the adapters that were measured.
         scores: on every class set.
         config_sha256: of config.json.
         data: where images, class names and splits come from.
-        backbone: its name; that of the adapters counts where there are any.
-        shots: training images per class; the same.
     """
+    protocol = plan.data.protocol
     results: dict[str, Any] = {
         "protocol": protocol.name,
         "dataset": data["name"],
-        "backbone": trained.backbone if trained else backbone,
-        "shots": trained.shots if trained else shots,
-        "new_classes": str(rule),
+        "backbone": trained.backbone if trained else plan.backbone.name,
+        "shots": trained.shots if trained else plan.data.shots,
+        "new_classes": str(plan.measuring.rule),
         "variants": {},
         "zero_shot": protocol.complete({name: of_set.zero_shot[MAIN] for name, of_set in scores.items()}),
         "data": dict(data),

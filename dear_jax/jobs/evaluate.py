@@ -32,16 +32,7 @@ def run(plan: EvaluationPlan, workdir: epath.Path) -> None:
             runs.inherit_splits(plan.run, plan.data, files)
             classes, notes = data.load_classes(plan.data, backbone, files)
         scores = measure(plan.measuring, plan.backbone, backbone, classes, trained)
-        results = summary.make_results(
-            plan.data.protocol,
-            plan.measuring.rule,
-            trained,
-            scores,
-            config_sha256,
-            notes,
-            backbone=plan.backbone.name,
-            shots=plan.data.shots,
-        )
+        results = summary.make_results(plan, trained, scores, config_sha256, notes)
         summary.report(results, files)
 
 

@@ -61,16 +61,7 @@ def run(plan: TrainingPlan, workdir: epath.Path) -> None:
         start = time.perf_counter()
         scores = measure(plan.measuring, plan.backbone, backbone, task.classes, trained)
         summary.log(files, steps, trained, scores, time.perf_counter() - start)
-        results = summary.make_results(
-            plan.data.protocol,
-            plan.measuring.rule,
-            trained,
-            scores,
-            config_sha256,
-            task.data,
-            backbone=plan.backbone.name,
-            shots=plan.data.shots,
-        )
+        results = summary.make_results(plan, trained, scores, config_sha256, task.data)
         summary.report(results, files)
 
 

@@ -5,12 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from dear_jax.data.protocols import PROTOCOLS
+from configs import base
 from dear_jax.evaluation import metrics, summary
 from dear_jax.evaluation.accuracy import Scores
 from dear_jax.files.workdir import Workdir
 from dear_jax.methods.adapter_file import Part, Trained
 from dear_jax.report import tables
+from dear_jax.setup import values
+from dear_jax.setup.plans import evaluate
 
 RULES = ("learned", "class_only")
 DATA = {"name": "pets", "remark": ""}
@@ -45,8 +47,8 @@ def make_scores(names):
 
 
 def make_results(trained, scores):
-    given = dict(backbone="other", shots=1)
-    return summary.make_results(PROTOCOLS["base2new"], "learned", trained, scores, "sha", DATA, **given)
+    config = values.set_all(base.get_config(), {"backbone": "other", "data.shots": 1})
+    return summary.make_results(evaluate.make_plan(config), trained, scores, "sha", DATA)
 
 
 def test_without_further_metrics_results_have_none(trained):
