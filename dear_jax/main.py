@@ -133,7 +133,7 @@ def _parse_flags(values: flags.FlagValues, arguments: Sequence[str], known_only:
         rest = values(["dear_jax", *arguments], known_only=known_only)[1:]
     except flags.UnrecognizedFlagError as error:
         kind = "config key" if error.flagname.startswith("config.") else "flag"
-        nearest = _nearest(error.flagname, [flag for flag in values if _is_current(flag)])
+        nearest = _nearest(error.flagname, [flag for flag in values if _current(flag) == flag or _current(flag) not in values])
         raise UserError(f"unknown {kind} {error.flagname!r}.{nearest}") from error
     except flags.IllegalFlagValueError as error:
         raise UserError(f"wrong value: {str(error).removeprefix('flag ')}.") from error
@@ -143,15 +143,14 @@ def _parse_flags(values: flags.FlagValues, arguments: Sequence[str], known_only:
         raise UserError(f"unexpected argument {rest[0]!r}: flags look like --config.KEY=VALUE.")
 
 
-def _is_current(flag: str) -> bool:
-    """Whether this is what a flag is called today."""
-    key = flag.removeprefix("config.")
-    return keys.current_name(key) == key
+def _current(flag: str) -> str:
+    """What a flag is called today."""
+    return f"config.{keys.current_name(flag.removeprefix('config.'))}" if flag.startswith("config.") else flag
 
 
 def _nearest(name: str, valid: Sequence[str]) -> str:
     """Suggest the keys of a group, else the flag whose whole name and last word are spelled most alike."""
-    group = [flag for flag in valid if flag.startswith(f"config.{keys.current_name(name.removeprefix('config.'))}.")]
+    group = [flag for flag in valid if flag.startswith((f"{name}.", f"{_current(name)}."))]
     if group:
         return f" It is a group of keys: {', '.join(group)}."
 
