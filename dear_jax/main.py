@@ -133,7 +133,8 @@ def _parse_flags(values: flags.FlagValues, arguments: Sequence[str], known_only:
         rest = values(["dear_jax", *arguments], known_only=known_only)[1:]
     except flags.UnrecognizedFlagError as error:
         kind = "config key" if error.flagname.startswith("config.") else "flag"
-        nearest = _nearest(error.flagname, [flag for flag in values if _current(flag) == flag or _current(flag) not in values])
+        today = [flag for flag in values if _current(flag) == flag or _current(flag) not in values]
+        nearest = _nearest(error.flagname, today)
         raise UserError(f"unknown {kind} {error.flagname!r}.{nearest}") from error
     except flags.IllegalFlagValueError as error:
         raise UserError(f"wrong value: {str(error).removeprefix('flag ')}.") from error
