@@ -20,7 +20,6 @@ class BackbonePlan:
     image_size: int | None  # pixels; None: the checkpoint's
     dtype: str  # of the towers, a key of DTYPES
     class_chunk: int  # class prompts at a time; 0: as many as fit
-    matmul_precision: str  # of float32 products on accelerators
     shard: bool  # spread its larger matrices over devices
 
     @property
@@ -37,7 +36,6 @@ def read(config: ConfigDict) -> BackbonePlan:
         config.image_size,
         compute.dtype,
         compute.class_chunk,
-        compute.matmul_precision,
         compute.shard_backbone,
     )
 
