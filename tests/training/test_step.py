@@ -56,13 +56,13 @@ def make_settings(method: DeAR, seed: int, beta: float = 0.9) -> Settings:
     return Settings(table, np.float32(beta), np.float32(1.0 + seed), np.float32(0.1))
 
 
-def make_batches(method: DeAR, seed: int, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def make_batches(method: DeAR, seed: int, count: int) -> list[tuple[jax.Array, jax.Array]]:
     generator = np.random.default_rng(seed)
     size = method.split.config.image_size
     return [
         (
-            generator.integers(0, 256, (BATCH, size, size, 3), np.uint8),
-            generator.integers(0, CLASSES, BATCH, np.int32),
+            jnp.asarray(generator.integers(0, 256, (BATCH, size, size, 3), np.uint8)),
+            jnp.asarray(generator.integers(0, CLASSES, BATCH, np.int32)),
         )
         for _ in range(count)
     ]
@@ -121,7 +121,7 @@ def plain_loss(adapter, params, method: DeAR, token_ids, images, labels, setting
 
 def test_shared_prefix_and_short_context_equal_the_plain_computation(method, frozen, token_ids):
     adapter = fresh(method, frozen, 0)
-    images, labels = map(jnp.asarray, make_batches(method, 0, 1)[0])
+    images, labels = make_batches(method, 0, 1)[0]
     settings = jax.tree.map(jnp.asarray, make_settings(method, 1))
     differentiate = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
     seen = method.split.look(frozen.params, images)
@@ -305,7 +305,7 @@ def test_what_a_method_carries_along_is_that_of_each_run(method, frozen, update_
 
 def test_another_mask_does_not_compile_again_and_does_change_the_result(method, frozen, update_one):
     state = start(method, frozen, 0)
-    images, labels = map(jnp.asarray, make_batches(method, 0, 1)[0])
+    images, labels = make_batches(method, 0, 1)[0]
     losses = [
         float(update_one(state, frozen, images, labels, make_settings(method, seed), make_rates())[1]["cross_entropy"])
         for seed in (0, 1)
@@ -315,7 +315,7 @@ def test_another_mask_does_not_compile_again_and_does_change_the_result(method, 
 
 def test_training_lowers_the_loss_of_one_batch(method, frozen, update_one):
     state = start(method, frozen, 0)
-    images, labels = map(jnp.asarray, make_batches(method, 0, 1)[0])
+    images, labels = make_batches(method, 0, 1)[0]
     losses = []
     for _ in range(20):
         state, metrics = update_one(state, frozen, images, labels, make_settings(method, 0), make_rates())

@@ -1,5 +1,8 @@
 """The role mask: its table, its patterns, and what it does inside the vision tower."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -70,8 +73,13 @@ def make_tokens(config, scale=1.0, beta=0.9):
 
 def run_suffix(config, params, pixels, tokens, roles=None):
     """All rows by the reference, and those that are read; both from layer FIRST_LAYER on."""
+    table = None if roles is None else jnp.asarray(mask.build(roles, ATTRIBUTES, 1 + config.patches))
+    return compute(config, params, pixels, tokens, table)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def compute(config, params, pixels, tokens, table):
     x = vision.prefix(params, config, pixels, FIRST_LAYER - 1)
-    table = None if roles is None else jnp.asarray(mask.build(roles, ATTRIBUTES, x.shape[1]))
     rows, _ = reference.vision_suffix(params, config, x, FIRST_LAYER, tokens, table)
     return rows, vision.read_suffix(params, config, x, FIRST_LAYER, tokens, table)
 

@@ -25,7 +25,8 @@ def make_method(clip_config, layer: int, class_chunk: int = 0) -> DeAR:
 
 def make_settings(clip_config, layer: int) -> Settings:
     roles = patterns.plain_roles("random", 4 - layer, clip_config.vision.heads, ATTRIBUTES)
-    return Settings(mask.build(roles, ATTRIBUTES, 1 + clip_config.patches), *jnp.float32([0.9, 1.0, 0.1]))
+    table = jnp.asarray(mask.build(roles, ATTRIBUTES, 1 + clip_config.patches))
+    return Settings(table, *jnp.float32([0.9, 1.0, 0.1]))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_rows_that_are_read_are_those_of_the_whole_suffix(clip_config, clip_para
     values = jnp.asarray(generator.normal(size=(1, len(ATTRIBUTES), width)), jnp.float32)
     weights = jnp.asarray(generator.normal(size=(2, 1 + len(ATTRIBUTES), width)), jnp.float32)
     x = vision.prefix(clip_params, clip_config, pixels, layer - 1)
-    table, beta = jnp.asarray(make_settings(clip_config, layer).head_mask), jnp.float32([0.9])
+    table, beta = make_settings(clip_config, layer).head_mask, jnp.float32([0.9])
 
     def whole(values):
         rows, _ = reference.vision_suffix(clip_params, clip_config, x, layer, Tokens(values, beta), table)

@@ -54,11 +54,6 @@ def test_bad_assignments_are_refused(text, message):
         patterns.set_heads(patterns.plain_roles("open", 3, 4, ATTRIBUTES), text, 9, ATTRIBUTES)
 
 
-def test_an_unknown_pattern_is_refused():
-    with pytest.raises(UserError, match="'rolls': expected one of roles, permuted, layer_wise"):
-        patterns.plain_roles("rolls", 3, 4, ATTRIBUTES)
-
-
 def test_ranges_and_heads_by_role():
     """A role before the equals sign means the heads that have it at first, whatever was set before."""
     text = "*.*=mixed,9-10.generalization=generalization,10.attribute=other,10.attribute:shape=attribute:shape"

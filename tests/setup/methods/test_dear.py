@@ -40,6 +40,7 @@ def test_other_layers(clip_config):
         ({"tokens.attributes": ()}, "expected one or more different names"),
         ({"tokens.attributes": ("color", "color")}, "expected one or more different names"),
         ({"tokens.text_count": 0}, "config.dear.tokens.text_count is 0"),
+        ({"mask.pattern": "rolls"}, "config.dear.mask.pattern is 'rolls', expected one of roles, permuted, layer_wise"),
         ({"fusion.class_start": 1.0}, "config.dear.fusion.class_start is 1.0"),
         ({"tokens.init_std": -1.0}, "config.dear.tokens.init_std is -1.0"),
         (
