@@ -176,11 +176,15 @@ def test_what_does_not_fit_is_a_message(tiny, capsys, monkeypatch, tmp_path):
         assert "80%: train fewer seeds" in message
 
 
-def test_class_prompts_are_taken_in_chunks_where_the_run_would(tiny, capsys, monkeypatch, tmp_path):
+def test_class_prompts_are_taken_in_chunks_where_the_run_would(tiny):
     planned = programs.plan_programs(_tiny_plan("--config.seeds=1"), jax.devices()[:4])[0]
     assert (planned.classes, dict(planned.mesh.shape)) == (5, {"run": 1, "data": 4})
-    refused = planned._replace(function=Refused())
-    in_chunks = lambda chunk: planned.in_chunks(chunk) if chunk else refused  # noqa: E731
+
+    def in_chunks(chunk):
+        """The step does not fit; in chunks another program, which is compiled in no time, stands for it."""
+        function, arguments = (jax.jit(lambda x: x + 1), (1.0,)) if chunk else (Refused(), ())
+        return planned.in_chunks(chunk)._replace(function=function, arguments=arguments)
+
     account = compile.compile_fitting(planned._replace(in_chunks=in_chunks), CHIPS["v5e"], 4)
     assert (account["class_chunk"], account["refused"]) == (3, "")
 

@@ -68,7 +68,7 @@ def test_finding_roles(capsys, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_wrong_with_a_role_map_that_has_to_be_made(capsys, tmp_path):
+def test_what_is_wrong_with_a_role_map_that_has_to_be_made(not_compiled, capsys, tmp_path):
     (tmp_path / "bank.txt").write_text("a star\na star\n")
     flags = ["--config.dear.tokens.attributes=color,shape", f"--config.roles.cache={tmp_path}"]
     assert main.main([CONFIG, "--dry_run", *flags]) == 0
@@ -79,7 +79,7 @@ def test_what_is_wrong_with_a_role_map_that_has_to_be_made(capsys, tmp_path):
     assert "line 2 repeats 'a star' of line 1" in message
 
 
-def test_images_that_would_be_left_out_are_listed(capsys, tmp_path):
+def test_images_that_would_be_left_out_are_listed(not_compiled, capsys, tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for number in range(8):

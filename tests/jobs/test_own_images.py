@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,12 @@ def photos(tmp_path) -> Path:
     return tmp_path / "photos"
 
 
-def flags(photos: Path, *more: str) -> list[str]:
+@pytest.fixture
+def flags(small_clip) -> Callable[..., list[str]]:
+    """The command line for a folder of images; the heads of its CLIP have no role map."""
     config = f"--config={REPOSITORY / 'configs' / 'base2new.py'}"
-    return [config, "--config.data.source=folder", f"--config.data.root={photos}", *more]
+    clip = [f"--config.backbone={small_clip}", "--config.dear.mask.pattern=isolated"]
+    return lambda photos, *more: [config, "--config.data.source=folder", f"--config.data.root={photos}", *clip, *more]
 
 
 def split_paths(workdir: Path, split: str) -> list[str]:
@@ -53,7 +57,7 @@ def damage(photos: Path, paths: list[str]) -> None:
         (photos / path).write_bytes((photos / path).read_bytes()[:200])
 
 
-def test_training_on_ones_own_images(photos, tmp_path, capsys):
+def test_training_on_ones_own_images(flags, photos, tmp_path, capsys):
     """A second start goes on with the same splits, although images came since."""
     workdir = tmp_path / "run"
     arguments = flags(photos, *SMALL, f"--workdir={workdir}")
@@ -77,7 +81,7 @@ def test_training_on_ones_own_images(photos, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_bad_image_is_refused_in_one_paragraph(photos, tmp_path, workers):
+def test_a_bad_image_is_refused_in_one_paragraph(flags, photos, tmp_path, workers):
     """Also when a thread or a process of the input pipeline finds it."""
     damage(photos, [f"red/{number:02d}.png" for number in range(12)])
     command = [sys.executable, "-m", "dear_jax.main", *flags(photos, *ZERO_SHOT)]
@@ -98,7 +102,7 @@ def test_a_bad_image_is_refused_in_one_paragraph(photos, tmp_path, workers):
     assert "--config.data.skip_bad=true" in lines[0]
 
 
-def test_bad_images_are_left_out_and_listed(photos, tmp_path, capsys):
+def test_bad_images_are_left_out_and_listed(flags, photos, tmp_path, capsys):
     main.main(flags(photos, *ZERO_SHOT, f"--workdir={tmp_path / 'first'}"))
     test = split_paths(tmp_path / "first", "test")
     train = split_paths(tmp_path / "first", "train")
@@ -121,7 +125,7 @@ def test_bad_images_are_left_out_and_listed(photos, tmp_path, capsys):
     assert base == pytest.approx(round(base))
 
 
-def test_what_is_wrong_with_the_images_is_told_at_once(photos, tmp_path, capsys):
+def test_what_is_wrong_with_the_images_is_told_at_once(flags, photos, tmp_path, capsys):
     (photos / "orange").mkdir()
     assert main.main(flags(photos, *SMALL, f"--workdir={tmp_path / 'a'}")) == 2
     assert "1 class folders hold no image: orange" in capsys.readouterr().err
@@ -131,14 +135,14 @@ def test_what_is_wrong_with_the_images_is_told_at_once(photos, tmp_path, capsys)
     assert "Classes 2 ('Yellow') and 3 ('yellow') give the same prompt" in capsys.readouterr().err
 
 
-def test_a_data_set_for_testing_only_is_refused(photos, tmp_path, capsys):
+def test_a_data_set_for_testing_only_is_refused(flags, photos, tmp_path, capsys):
     (photos.parent / "tests").mkdir()
     photos.rename(photos.parent / "tests" / "test")
     assert main.main(flags(photos.parent / "tests", *SMALL, f"--workdir={tmp_path / 'run'}")) == 2
     assert "tests has test images only: training needs a data set with training images" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_not_there(photos, tmp_path, capsys):
+def test_a_folder_that_is_not_there(flags, photos, tmp_path, capsys):
     assert main.main(flags(photos, "--config.data.root=nowhere", f"--workdir={tmp_path / 'run'}")) == 2
     message = "expected a folder with one folder of images per class, found 'nowhere'"
     assert message in capsys.readouterr().err

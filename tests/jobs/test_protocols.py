@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from dear_jax import main
-from dear_jax.data.world import tasks
 from dear_jax.methods import adapter_file as adapters
 from tests.repository import REPOSITORY
 
-pytestmark = pytest.mark.usefixtures("compilation_cache")
+pytestmark = pytest.mark.usefixtures("compilation_cache", "few_test_scenes")
 SHORT = ["--config.seeds=1,2", "--config.data.shots=2", "--config.train.epochs=1", "--config.train.batch_size=8"]
 # Float32 rounding over a few steps of AdamW, whose division by the root of a small second moment magnifies it.
 CLOSE = dict(rtol=2e-4, atol=2e-6)
@@ -30,26 +29,24 @@ def in_the_repository(monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_test_scenes():
-    """What is measured matters here, not how well: five test images of each of 40 classes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "TEST_SCENES", 200)
-        yield
+@pytest.fixture(scope="module")
+def clip(small_clip) -> list[str]:
+    """Flags of the backbone; its heads have no role map."""
+    return [f"--config.backbone={small_clip}", "--config.dear.mask.pattern=isolated"]
 
 
 @pytest.fixture(scope="module")
-def cross_dataset(few_test_scenes, tmp_path_factory):
+def cross_dataset(compilation_cache, few_test_scenes, clip, tmp_path_factory):
     """A short training with three variants of two structures, on all classes, measured on other tasks."""
     workdir = tmp_path_factory.mktemp("runs") / "cross_dataset"
     variants = (
-        "--config.variants=plain: | open: mask.pattern=open; optimizer.learning_rate=5e-4 | late: tokens.vision_layer=6"
+        "--config.variants=plain: | open: mask.pattern=open; optimizer.learning_rate=5e-4 | late: tokens.vision_layer=4"
     )
     here = os.getcwd()
     os.chdir(REPOSITORY)
     sys.path.insert(0, str(REPOSITORY))
     try:
-        assert main.main([config("cross_dataset.py"), *SHORT, variants, f"--workdir={workdir}"]) == 0
+        assert main.main([config("cross_dataset.py"), *SHORT, *clip, variants, f"--workdir={workdir}"]) == 0
     finally:
         sys.path.remove(str(REPOSITORY))
         os.chdir(here)
@@ -83,13 +80,13 @@ def test_columns_of_a_transfer(cross_dataset):
     ("variant", "flags"),
     [
         ("open", ["--config.dear.mask.pattern=open", "--config.optimizer.learning_rate=5e-4"]),
-        ("late", ["--config.dear.tokens.vision_layer=6"]),
+        pytest.param("late", ["--config.dear.tokens.vision_layer=4"], marks=pytest.mark.slow),
     ],
 )
-def test_a_variant_gives_what_its_run_alone_gives(variant, flags, cross_dataset, tmp_path):
+def test_a_variant_gives_what_its_run_alone_gives(variant, flags, cross_dataset, clip, tmp_path):
     alone = tmp_path / "alone"
     targets = "--config.eval.datasets=world_objects"
-    assert main.main([config("cross_dataset.py"), *SHORT, *flags, targets, f"--workdir={alone}"]) == 0
+    assert main.main([config("cross_dataset.py"), *SHORT, *clip, *flags, targets, f"--workdir={alone}"]) == 0
     (part,) = adapters.load(alone).parts
     together = next(part for part in adapters.load(cross_dataset).parts if variant in part.names)
     v = together.names.index(variant)
@@ -131,10 +128,10 @@ def test_adapters_go_to_any_data_set_and_the_rule_is_a_key(cross_dataset, tmp_pa
             assert values["mean"] == pytest.approx(expected[rule]["mean"], abs=0.5)
 
 
-def test_few_shot_trains_and_tests_on_all_classes(tmp_path, capsys):
+def test_few_shot_trains_and_tests_on_all_classes(clip, tmp_path, capsys):
     """Ten images, fewer than a batch: one step an epoch."""
     flags = ["--config.seeds=3", "--config.data.shots=1", "--config.train.epochs=2", f"--workdir={tmp_path / 'run'}"]
-    assert main.main([config("few_shot.py:world_objects"), *flags]) == 0
+    assert main.main([config("few_shot.py:world_objects"), *clip, *flags]) == 0
     assert "All 10 training images make one batch" in capsys.readouterr().out
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 2
@@ -145,8 +142,8 @@ def test_few_shot_trains_and_tests_on_all_classes(tmp_path, capsys):
     assert "| DeAR, seed 3 |" in (tmp_path / "run" / "results.md").read_text()
 
 
-def test_what_a_dry_run_says_of_variants_and_of_a_run(cross_dataset, capsys):
-    variants = "--config.variants=plain: | late: tokens.vision_layer=6"
+def test_what_a_dry_run_says_of_variants_and_of_a_run(cross_dataset, not_compiled, capsys):
+    variants = "--config.variants=plain: | late: tokens.vision_layer=4"
     assert main.main([config("base2new.py"), "--dry_run", variants, "--config.seeds=1"]) == 0
     output = " ".join(capsys.readouterr().out.split())
     for line in ("variants of program 1 plain", "variants of program 2 late", "memory of a step of program 2"):
@@ -176,14 +173,14 @@ def test_bad_input_of_an_evaluation(flags, message, cross_dataset, tmp_path, cap
     assert message in capsys.readouterr().err
 
 
-def test_another_backbone_is_refused(cross_dataset, tmp_path, capsys):
+def test_another_backbone_is_refused(cross_dataset, small_clip, tmp_path, capsys):
     """The same architecture with other weights."""
     from safetensors.numpy import load_file, save_file
 
-    other = shutil.copytree(REPOSITORY / "dear_jax" / "clip" / "embedded", tmp_path / "clip")
+    other = shutil.copytree(small_clip, tmp_path / "clip")
     tensors = load_file(other / "model.safetensors")
     tensors["visual_projection.weight"] *= 2
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
     flags = ["--config.job=evaluate", f"--config.run={cross_dataset}", f"--config.run_backbone={other}"]
     assert main.main([config("few_shot.py"), *flags, f"--workdir={tmp_path / 'run'}"]) == 2
-    assert "trained on the backbone embedded with the fingerprint" in capsys.readouterr().err
+    assert f"trained on the backbone {small_clip} with the fingerprint" in capsys.readouterr().err

@@ -1,0 +1,44 @@
+"""What keeps the tests of jobs short."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from dear_jax.clip.checkpoints.weights import EMBEDDED
+from dear_jax.data.world import tasks
+from dear_jax.training import program
+from dear_jax.training.program import Compiled
+
+
+@pytest.fixture(scope="module")
+def few_test_scenes() -> Iterator[None]:
+    """What is measured matters, not how well: five test images of each of 40 classes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "TEST_SCENES", 200)
+        yield
+
+
+@pytest.fixture(scope="session")
+def small_clip(tmp_path_factory) -> Path:
+    """The embedded CLIP without its upper layers, which knows little and compiles fast: 4 vision layers, 1 of text."""
+    folder = tmp_path_factory.mktemp("backbones") / "small"
+    shutil.copytree(EMBEDDED["embedded"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["num_hidden_layers"], config["text_config"]["num_hidden_layers"] = 4, 1
+    (folder / "config.json").write_text(json.dumps(config))
+    dropped = [f"vision_model.encoder.layers.{layer}." for layer in range(4, 7)]
+    dropped += [f"text_model.encoder.layers.{layer}." for layer in range(1, 3)]
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(tuple(dropped))}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture
+def not_compiled(monkeypatch) -> None:
+    """For dry runs of which something else than the step's memory is looked at."""
+    monkeypatch.setattr(program, "compile_fitting", lambda made, *rest: Compiled(made, None, 2**20))
