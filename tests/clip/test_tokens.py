@@ -41,9 +41,12 @@ def with_gradient(read, shape):
 
     compiled = jax.jit(jax.value_and_grad(total, has_aux=True))
 
-    def run(tokens):
-        (_, found), gradient = compiled(*tokens)
-        return found, gradient
+    def run(tokens, entries=None):
+        """With `entries`, a single entry is written out so many times: the gradient is the sum over them."""
+        count = len(tokens.beta) if entries is None else entries
+        values = jnp.broadcast_to(tokens.values, (count, *tokens.values.shape[1:]))
+        (_, found), gradient = compiled(values, jnp.broadcast_to(tokens.beta, count))
+        return found, gradient if count == len(tokens.beta) else gradient.sum(axis=0, keepdims=True)
 
     return run
 
@@ -98,7 +101,7 @@ def tower(request):
 def test_tokens_do_what_their_entries_say(tower, kind):
     width, read, whole = tower
     tokens = make_tokens(kind, width)
-    (found, gradient), (expected, expected_gradient) = read(tokens), whole(tokens)
+    (found, gradient), (expected, expected_gradient) = read(tokens), whole(tokens, COUNT)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     scale = np.abs(expected_gradient).max()
     np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=2e-5 * scale)

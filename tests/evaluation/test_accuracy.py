@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("compilation_cache")
 ATTRIBUTES = ("color", "shape")
 SEEDS, VARIANTS, IMAGES = 2, 3, 23
 NAMES = ("one", "two", "three", "four", "five")
-RULES = ("learned", "class_only", "equal")
+RULES = ("learned", "class_only", "equal", 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +61,9 @@ def classes(clip_config):
     return ClassSet(NAMES, "{}", NAMES, ids, split)
 
 
-def make_evaluator(method, adapters, params, devices, batch_size, rules=RULES):
+def make_evaluator(method, adapters, params, devices, batch_size):
     mesh = Mesh(np.asarray(jax.devices()[:devices]).reshape(1, -1), ("run", "data"))
-    return Evaluator(method.split, params, [adapters], mesh, batch_size, rules)
+    return Evaluator(method.split, params, [adapters], mesh, batch_size, RULES)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_every_metric_of_the_table_is_computed_of_the_same_predictions(one_by_on
 
 
 def test_predictions_are_those_of_the_formula_and_leave_out_what_is_not_valid(
-    method, adapters, clip_params, classes, monkeypatch
+    method, adapters, clip_params, classes, one_by_one, monkeypatch
 ):
     images = np.stack([classes.test.load(index) for index in range(8)])
     adapter = jax.tree.map(lambda leaf: jnp.asarray(leaf[0, 0]), adapters.adapter)
@@ -119,11 +119,9 @@ def test_predictions_are_those_of_the_formula_and_leave_out_what_is_not_valid(
     }
     predicted = np.stack([np.argmax(np.einsum("i,bic->bc", alpha, paths), axis=1) for alpha in alphas.values()])
 
-    runs = jax.tree.map(lambda leaf: leaf[:1, :1], adapters.adapter)
-    one = Adapters(method, ("a",), runs, jax.tree.map(lambda leaf: leaf[:1], adapters.settings))
-    evaluator = make_evaluator(method, one, clip_params, 1, len(images), tuple(alphas))
+    assert tuple(alphas) == RULES
     valid = np.arange(len(images)) != 2
-    batches = [{"image": images, "valid": valid}]
+    batches = [{"image": images[[i]], "valid": valid[[i]]} for i in range(len(images))]
     monkeypatch.setattr(accuracy.pipeline, "eval_batches", lambda *arguments, **options: iter(batches))
 
     def labelled(labels):
@@ -131,10 +129,10 @@ def test_predictions_are_those_of_the_formula_and_leave_out_what_is_not_valid(
 
     for f in range(len(alphas)):
         for label, expected in ((predicted[f], 7), ((predicted[f] + 1) % len(NAMES), 0)):
-            found = evaluator(labelled(label))
-            assert found.adapted["accuracy"].shape == (4, 1, 1)
+            found = one_by_one(labelled(label))
+            assert found.adapted["accuracy"].shape == (4, SEEDS, VARIANTS)
             assert round(found.adapted["accuracy"][f, 0, 0] * 7 / 100) == expected
             assert round(found.zero_shot["accuracy"] * 7 / 100) == np.sum((zero_shot == label) & valid)
-    found = evaluator.predict(labelled(zero_shot))
+    found = one_by_one.predict(labelled(zero_shot))
     np.testing.assert_array_equal(found.adapted[:, 0, 0], predicted[:, valid])
     np.testing.assert_array_equal(found.zero_shot, found.labels)

@@ -25,7 +25,7 @@ def test_runs_are_found_below_a_folder_and_each_once(write_run, tmp_path):
     assert runs[1].zero_shot == {"base": 50.0, "new": 50.0, "hm": 50.0}
     assert (runs[1].protocol, runs[1].dataset, runs[1].shots) == ("base2new", "dtd", 16)
     assert runs[1].method == "DeAR"
-    assert runs[1].config["tokens.beta"] == 0.9
+    assert runs[1].config["dear.tokens.beta"] == 0.9
     assert runs[1].training is runs[1].config
 
 
@@ -38,13 +38,13 @@ def test_zero_shot_alone(write_run):
 
 
 def test_an_evaluation_knows_how_its_adapters_were_trained(write_run, tmp_path):
-    trained = write_run("a", SCORES, changes={"mask.pattern": "open"})
+    trained = write_run("a", SCORES, changes={"dear.mask.pattern": "open"})
     evaluated = write_run("b", SCORES, changes={"job": "evaluate", "run": str(trained)})
     by_file = write_run("c", SCORES, changes={"job": "evaluate", "run": str(trained / "adapter.safetensors")})
     gone = write_run("d", SCORES, changes={"job": "evaluate", "run": str(tmp_path / "gone")})
     runs, problems = find_runs([evaluated, by_file, gone])
     assert not problems
-    assert [run.training.get("mask.pattern") for run in runs] == ["open", "open", None]
+    assert [run.training.get("dear.mask.pattern") for run in runs] == ["open", "open", None]
 
 
 @pytest.mark.parametrize(
