@@ -40,7 +40,7 @@ def test_loss_and_gradients_agree(clip_config, clip_params, layer):
     frozen = Frozen(clip_params, method.split.encode_prompts(clip_params, tokenizer.shorten(ids)))
     settings = Settings(jnp.asarray(head_mask), jnp.float32(0.9), jnp.float32(2.0), jnp.float32(0.1))
     differentiate = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
-    seen = method.split.look(clip_params, images)
+    seen = method.split.look(clip_params, jnp.asarray(images))
     (loss, _), gradients = differentiate(adapter, settings, frozen, seen, labels)
 
     # Float32 sums in another order, through three layers and back.
