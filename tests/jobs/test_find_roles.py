@@ -14,6 +14,7 @@ from dear_jax.clip.checkpoints.weights import load_backbone
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError
 from dear_jax.files.workdir import Workdir
+from dear_jax.jobs import find_roles as job
 from dear_jax.roles import ablation, analysis, contributions, role_map, sentences
 from dear_jax.roles.decompose import ablate
 from dear_jax.setup import data as setup_data
@@ -225,6 +226,22 @@ def test_bad_values_are_refused(flags, message, tmp_path, monkeypatch, capsys):
     assert main.main([CONFIG, *SMALL, *flags, f"--workdir={tmp_path}"]) == 2
     assert message in capsys.readouterr().err
     assert (tmp_path / contributions.ARRAY).exists() == ("HDBSCAN" in message)
+
+
+def test_layer_and_attributes_are_keys_of_the_analysis_and_not_of_a_method(monkeypatch, tmp_path):
+    asked = ["--config.roles.first_layer=6", "--config.roles.attributes=color,shape"]
+    others = ["--config.dear.tokens.vision_layer=2", "--config.dear.tokens.attributes=object"]
+    config, _, _ = main.parse([CONFIG, *SMALL, *asked, *others])
+    given = {}
+
+    def stop(backbone, dataset, **analysis):
+        given.update(analysis)
+        raise UserError("far enough")
+
+    monkeypatch.setattr(job, "analyse", stop)
+    with pytest.raises(UserError, match="far enough"):
+        job.run(job.make_plan(config), tmp_path)
+    assert (given["first_layer"], given["attributes"]) == (6, ("color", "shape"))
 
 
 def test_a_description_longer_than_the_context_is_named_before_any_image_is_read():

@@ -80,7 +80,7 @@ def test_training_on_ones_own_images(flags, photos, tmp_path, capsys):
     assert json.loads((workdir / "results.json").read_text()) == results
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_bad_image_is_refused_in_one_paragraph(flags, photos, tmp_path, workers):
     """Also when a thread or a process of the input pipeline finds it."""
     damage(photos, [f"red/{number:02d}.png" for number in range(12)])
