@@ -43,6 +43,16 @@ class Tokens(NamedTuple):
         """K."""
         return self.values.shape[1]
 
+    def check(self, layers: int) -> None:
+        """Refuse entries that are neither one nor one for each of the layers J..L.
+
+        Raises:
+            ValueError: their number.
+        """
+        for name, entries in (("values", self.values), ("beta", self.beta)):
+            if len(entries) not in (1, layers):
+                raise ValueError(f"tokens: expected 1 or {layers} entries of {name}, got {len(entries)}")
+
     def at(self, index: Array | int) -> tuple[Float[Array, "K D"], Float[Array, ""]]:
         """Values and beta of layer J + `index`."""
         return _entry(self.values, index), _entry(self.beta, index)

@@ -47,6 +47,7 @@ def run_shared(
     """
     stack = params["text_model"]["encoder"]["layers"]
     if tokens is not None:
+        tokens.check(last - first + 1)
         x = layers.insert_tokens(x[None], tokens.at(0)[0], text.TOKEN_START)[0]
     mask = text.causal_mask(len(x))
 

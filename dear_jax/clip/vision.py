@@ -109,6 +109,8 @@ def read_suffix(
     """
     tower, stack = config.vision, params["vision_model"]["encoder"]["layers"]
     originals = x.shape[1]
+    if tokens is not None:
+        tokens.check(tower.layers - first_layer + 1)
     _check_mask(config, head_mask, first_layer, originals + (0 if tokens is None else tokens.length))
 
     def mask_of(number: int) -> Array | None:

@@ -121,3 +121,13 @@ def test_the_kinds_differ(tower):
     found = [np.asarray(read(make_tokens(kind, width))[0]) for kind in KINDS if kind != "equal entries"]
     for i, one in enumerate(found):
         assert all(np.abs(one - other).max() > 1e-3 for other in found[:i])
+
+
+@pytest.mark.parametrize("entries", [(2, 1), (1, 2), (4, 3)])
+def test_entries_for_other_layers_than_there_are_are_refused(clip_config, clip_params, entries):
+    values, beta = entries
+    split = Split(clip_config, FIRST, FIRST)
+    tokens = Tokens(jnp.zeros((values, 2, clip_config.vision.width)), jnp.zeros(beta))
+    prefix = jnp.zeros((1, 1 + clip_config.patches, clip_config.vision.width))
+    with pytest.raises(ValueError, match=f"expected 1 or {COUNT} entries of (values|beta), got {max(entries)}"):
+        split.read_images(clip_params, prefix, tokens)
