@@ -1,7 +1,7 @@
 """TPU chips: published peaks, the shapes in which they come, and devices of them to compile for, without a TPU.
 
 The peaks are those of Google's documentation (cloud.google.com/tpu/docs/v5e, /v5p and /v6e, read in 2026). The last
-column is measured: `python -m pytest -m slow tests/test_compile.py -k large_product`.
+column is measured: `python -m pytest -m slow tests/jobs/test_compile.py -k large_product`.
 """
 
 import dataclasses
