@@ -63,7 +63,7 @@ def test_finding_roles(capsys, monkeypatch, tmp_path):
     bad = ["--config.roles.images=10", "--config.data.template=none"]
     assert main.main([find, "--dry_run", *bad]) == 2
     message = capsys.readouterr().err
-    assert "1. data.template" in message
+    assert "1. config.data.template" in message
     assert "2. 10 images cannot span a rank of 16" in message
     assert not list(tmp_path.iterdir())
 
@@ -123,7 +123,7 @@ def test_all_problems_at_once(capsys):
         "3 problems found",
         "1. config.dear.tokens.beta is 3.0",
         "2. config.dear.mask.pattern is 'rolls'",
-        "3. data.tem",
+        "3. config.data.tem",
     ):
         assert problem in message
 
@@ -135,7 +135,7 @@ def test_problems_of_backbone_mask_and_data_at_once(capsys):
     message = capsys.readouterr().err
     assert "2 problems found" in message
     assert "the masked layers are" in message
-    assert "2. data.template" in message
+    assert "2. config.data.template" in message
 
 
 def test_variants_that_cannot_be_read_hide_no_problem_of_the_data(capsys):

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -277,5 +278,5 @@ def test_sets_of_heads():
     assert alone.sum((1, 2)).tolist() == [0, 1, 1, 1, 1]
     groups = ablation.each_role(roles, ["mixed", "other"])
     assert groups.tolist() == [[[True, False], [True, True]], [[False, True], [False, False]]]
-    nothing = ablate(np.ones((2, 3)), np.ones((2, 2, 2, 3)), np.zeros((2, 2, 3)), alone[:1])
+    nothing = ablate(jnp.ones((2, 3)), jnp.ones((2, 2, 2, 3)), jnp.zeros((2, 2, 3)), jnp.asarray(alone[:1]))
     np.testing.assert_array_equal(nothing, np.ones((2, 1, 3)))

@@ -68,7 +68,7 @@ def test_training_on_ones_own_images(flags, photos, tmp_path, capsys):
     data = results["data"]
     assert data["class_names"] == sorted(COLORS)
     assert data["images"] == {"train": 24, "val": 8, "test": 16}
-    assert data["splits"] == "splits.json in the workdir, drawn by data.split_seed"
+    assert data["splits"] == "splits.json in the workdir, drawn by config.data.split_seed"
     assert data["comparable"] is False
     assert (workdir / "results.md").read_text().endswith("These images and splits are the user's own.\n")
 
