@@ -128,6 +128,7 @@ def test_adapters_go_to_any_data_set_and_the_rule_is_a_key(cross_dataset, tmp_pa
             assert values["mean"] == pytest.approx(expected[rule]["mean"], abs=0.5)
 
 
+@pytest.mark.slow
 def test_few_shot_trains_and_tests_on_all_classes(clip, tmp_path, capsys):
     """Ten images, fewer than a batch: one step an epoch."""
     flags = ["--config.seeds=3", "--config.data.shots=1", "--config.train.epochs=2", f"--workdir={tmp_path / 'run'}"]

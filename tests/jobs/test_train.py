@@ -203,6 +203,7 @@ def test_a_non_finite_loss_stops_and_keeps_the_last_checkpoint(small_clip, tmp_p
     assert not (workdir / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_the_other_choice_of_every_decision_trains(small_clip, tmp_path):
     flags = [
         f"--config.backbone={small_clip}",

@@ -45,6 +45,7 @@ def test_memory_decides_the_chunk(fit):
     assert less.bytes < 0.8 * 1.2 * whole.bytes
 
 
+@pytest.mark.slow
 def test_a_chunk_that_a_user_set_is_kept(fit):
     kept = fit(memory=2**40, chunk=20)
     assert kept.program.method.split.class_chunk == 20

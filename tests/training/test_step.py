@@ -244,6 +244,7 @@ def test_any_layout_gives_what_one_device_gives(method, frozen, token_ids, on_on
     assert_close(metrics, on_one_device[1])
 
 
+@pytest.mark.slow
 def test_class_prompts_in_chunks_on_every_device_give_the_same(method, frozen, token_ids, on_one_device):
     """Five classes on two devices, two at a time."""
     layout = (1, 2), sharding.BY_SEED
