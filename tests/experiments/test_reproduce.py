@@ -1,5 +1,6 @@
 """Sweeps resume, skip, go on past failures and notice each other."""
 
+import fcntl
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import time
 import pytest
 
 from dear_jax import main as command_line
+from dear_jax.files import lock
 from experiments import reproduce
 from experiments.sweep import child_process, item_lock
 from tests.repository import REPOSITORY
@@ -116,6 +118,17 @@ def wait_for(condition, seconds):
         time.sleep(0.2)
 
 
+def at_work(sweep):
+    """Whether a run holds the lock of its workdir."""
+    for path in sweep.glob(f"*/{lock.NAME}"):
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    return False
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_sweep_of_the_embedded_world_is_interrupted_killed_and_completed(tmp_path):
@@ -125,7 +138,6 @@ def test_a_sweep_of_the_embedded_world_is_interrupted_killed_and_completed(tmp_p
 
     process = subprocess.Popen(command, cwd=REPOSITORY)
     wait_for(lambda: (training / "config.json").exists(), 120)
-    time.sleep(5)
     process.send_signal(signal.SIGTERM)
     assert process.wait(300) == 143
     assert not list(locks.iterdir())
@@ -135,8 +147,8 @@ def test_a_sweep_of_the_embedded_world_is_interrupted_killed_and_completed(tmp_p
     process.kill()
     process.wait()
     assert list(locks.iterdir())  # the lock of the dead; its run goes on alone
-    wait_for(lambda: (training / "results.json").exists(), 600)
-    time.sleep(3)
+    wait_for(lambda: at_work(tmp_path), 120)
+    wait_for(lambda: not at_work(tmp_path), 600)
 
     assert subprocess.run(command, cwd=REPOSITORY).returncode == 0
     table = (tmp_path / "tables.md").read_text()
