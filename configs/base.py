@@ -45,8 +45,8 @@ def get_config() -> ConfigDict:
     config.data.cache_gb = 1.0  # GiB of memory for decoded training images; 0: decode them anew each epoch
     config.data.shots = 16  # training images per class
     config.data.template = ""  # prompt with one {} for the class name; empty: the data set's own
-    config.data.crop_scale = (0.5, 1.0)  # area share of the random resized crop (MMRL; Dassl: 0.08, 1)
-    config.data.flip = True  # random horizontal flip in training
+    config.data.crop_scale = config_dict.placeholder(tuple)  # area share of the random resized crop; None: the recipe's
+    config.data.flip = config_dict.placeholder(bool)  # random horizontal flip in training; None: the recipe's
     config.data.workers = 0  # processes that prepare images; 0: threads of this process
 
     for name, method in METHODS.items():  # each method's own keys: see dear_jax/setup/methods/NAME.py
@@ -74,23 +74,31 @@ def get_config() -> ConfigDict:
     config.roles.cache = "runs/role_maps"  # folder of the role maps that training jobs make
     config.roles.top_images = 8  # images shown per head in the report
 
-    config.optimizer = ConfigDict()  # AdamW; methods/dear section 5
-    config.optimizer.learning_rate = 1e-3  # peak, of the per-epoch cosine
-    config.optimizer.weight_decay = 5e-4
-    config.optimizer.warmup_epochs = 1  # epochs at the constant warm-up rate
-    config.optimizer.warmup_learning_rate = 1e-5
+    # None: as the method's recipe has it for this protocol, data set and number of shots (dear_jax/setup/recipes.py).
+    config.optimizer = ConfigDict()
+    config.optimizer.name = config_dict.placeholder(str)  # adamw | adam | sgd, as PyTorch has them
+    config.optimizer.learning_rate = config_dict.placeholder(float)  # peak
+    config.optimizer.weight_decay = config_dict.placeholder(float)
+    config.optimizer.warmup_epochs = config_dict.placeholder(int)  # epochs at the constant warm-up rate
+    config.optimizer.warmup_learning_rate = config_dict.placeholder(float)
+    config.optimizer.schedule = config_dict.placeholder(str)  # epoch_cosine | step_cosine | constant
+    config.optimizer.final_learning_rate = config_dict.placeholder(float)  # where step_cosine ends
+    config.optimizer.epsilon = config_dict.placeholder(float)  # of adam and adamw
+    config.optimizer.momentum = config_dict.placeholder(float)  # of sgd
 
     config.train = ConfigDict()
-    config.train.epochs = 10
-    config.train.batch_size = 4  # images per seed and step; all images where there are fewer, as in Dassl
+    config.train.epochs = config_dict.placeholder(int)  # None: the recipe's
+    config.train.steps = config_dict.placeholder(int)  # in all, instead of epochs; 0: the epochs count
+    config.train.batch_size = config_dict.placeholder(int)  # images per seed and step; all where there are fewer
     config.train.log_every = 10  # steps between rows of metrics.jsonl
     config.train.checkpoint_every = 0  # steps between checkpoints; 0: once an epoch
     config.train.keep_checkpoints = 2
 
     config.eval = ConfigDict()
     config.eval.batch_size = 100  # images
-    # Weights of the paths for classes not trained on: learned [P] | class_only | equal | NUMBER, of the class path.
-    config.eval.new_classes = "learned"
+    # Weights of the paths for classes not trained on: learned | class_only | equal | NUMBER, of the class path; empty:
+    # the method's own rule (DeAR: learned [P], MMRL: class_only).
+    config.eval.new_classes = ""
     config.eval.datasets = ()  # cross_dataset, domain_generalization: what the adapter is also measured on
 
     config.predict = ConfigDict()
@@ -126,9 +134,9 @@ def get_config() -> ConfigDict:
 
 
 def choose_dataset(config: ConfigDict, dataset: str) -> ConfigDict:
-    """The config for a row of `datasets.DATASETS`: the backbone of all published tables, and the row's own recipe."""
+    """The config for a row of `datasets.DATASETS`, with the backbone of all published tables."""
     config.data.dataset = dataset
     if dataset not in tasks.TASKS:
         config.backbone = BACKBONE
-    config.update_from_flattened_dict(dict(find_row(dataset).recipe.get(config.protocol, {})))
+    find_row(dataset)
     return config

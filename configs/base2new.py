@@ -4,8 +4,8 @@
     python -m dear_jax.main --config=configs/base2new.py:oxford_pets --config.data.root=DATA
     python -m dear_jax.main --config=configs/base2new.py:folder --config.data.root=MY_IMAGES
 
-The recipe is 16 shots, seeds 1 to 3, 10 epochs of batch 4; where a data set takes another, its row in
-`dear_jax/data/datasets.py` says so (ImageNet: 5 epochs of batch 32).
+DeAR's recipe is 16 shots, seeds 1 to 3, 10 epochs of batch 4 (ImageNet: 5 epochs of batch 32); that of each method
+stands in its file of `dear_jax/setup/methods/`.
 """
 
 from ml_collections import ConfigDict

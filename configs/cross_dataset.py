@@ -3,7 +3,7 @@ r"""Cross-dataset transfer: train on all classes of one data set, test on others
     python -m dear_jax.main --config=configs/cross_dataset.py                                      # embedded
     python -m dear_jax.main --config=configs/cross_dataset.py:imagenet --config.data.root=DATA     # the paper's
 
-The recipe is one epoch of batch 32, without warm-up. The very same training serves domain generalization
+DeAR's recipe is one epoch of batch 32, without warm-up. The very same training serves domain generalization
 (`configs/domain_generalization.py`), which then needs no training of its own:
 
     python -m dear_jax.main --config=configs/domain_generalization.py:imagenet --config.data.root=DATA \
@@ -33,9 +33,6 @@ def get_config(dataset: str = "world_compositions") -> ConfigDict:
     """The defaults of `configs/base.py`; the argument after the colon names the data set that is trained on."""
     config = base.get_config()
     config.protocol = "cross_dataset"
-    config.train.epochs = 1
-    config.train.batch_size = 32
-    config.optimizer.warmup_epochs = 0
     targets = tasks.OTHER_TASKS if dataset in tasks.TASKS else ("imagenet", *TARGETS)
     config.eval.datasets = tuple(name for name in targets if name != dataset)
     return base.choose_dataset(config, dataset)

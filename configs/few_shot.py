@@ -3,7 +3,7 @@
     python -m dear_jax.main --config=configs/few_shot.py --config.data.shots=4                     # embedded
     python -m dear_jax.main --config=configs/few_shot.py:oxford_pets --config.data.root=DATA --config.data.shots=4
 
-The recipe is 50 epochs of batch 32. `python -m experiments.reproduce --protocol=few_shot` runs all five numbers of
+DeAR's recipe is 50 epochs of batch 32. `python -m experiments.reproduce --protocol=few_shot` runs all five numbers of
 shots. Where there are fewer images than a batch, all of them make one batch, as in Dassl.
 """
 
@@ -16,6 +16,4 @@ def get_config(dataset: str = "world_compositions") -> ConfigDict:
     """The defaults of `configs/base.py`; the argument after the colon names a row of `datasets.DATASETS`."""
     config = base.get_config()
     config.protocol = "few_shot"
-    config.train.epochs = 50
-    config.train.batch_size = 32
     return base.choose_dataset(config, dataset)

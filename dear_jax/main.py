@@ -225,9 +225,10 @@ def _dry_run(job: ModuleType, config: ConfigDict) -> None:
         UserError: every problem found, in one message.
     """
     from dear_jax.jobs.description import Description
-    from dear_jax.setup import data
+    from dear_jax.setup import data, recipes
 
     description = Description()
+    config = description.attempt(recipes.resolve, config) or config
     description.section("Config", {key: repr(value) for key, value in config_values.flat_values(config).items()})
     plan = description.attempt(job.make_plan, config)
     if plan is not None:

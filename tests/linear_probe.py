@@ -27,8 +27,8 @@ class Settings(NamedTuple):
 class LinearProbe(Method):
     open_classes = False
 
-    def init(self, key, params, classes, start):
-        return {"weights": jnp.asarray(classes)}
+    def init(self, key, params, prompts, start):
+        return {"weights": jnp.asarray(prompts.features)}
 
     def settings_like(self):
         return Settings(jax.ShapeDtypeStruct((), jnp.float32))
@@ -42,7 +42,7 @@ class LinearProbe(Method):
     def features(self, adapter, settings, params, seen):
         return seen.features[:, None]
 
-    def loss(self, adapter, settings, frozen, seen, labels):
+    def loss(self, adapter, settings, frozen, seen, labels, carried=()):
         logits = self.logits(adapter, settings, frozen.params, self.classes(adapter, settings, frozen), seen)
         logits = logits[: len(labels), 0]
         parts = {
@@ -51,6 +51,10 @@ class LinearProbe(Method):
             "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == labels),
         }
         return parts["cross_entropy"] + settings.decay * parts["distance"], parts
+
+
+def recipe(protocol, dataset, shots):
+    return {}
 
 
 def problems(options):

@@ -16,6 +16,7 @@ from dear_jax.clip.config import TowerConfig
 Params = dict[str, Any]
 Pick = Callable[[Array], Array]  # takes some of the rows of an array
 
+LOW_RANK = "low_rank"  # of a layer's self_attn parameters: what `add_low_rank` takes, if anything
 SAVED = "saved"  # what the backward pass keeps of a layer; the rest, all of it cheap, is computed again
 
 
@@ -105,6 +106,23 @@ def apply_norm(params: Params, x: Float[Array, "*B D"], epsilon: float) -> Float
     return cast(Array, layer_norm(epsilon).apply({"params": params}, x))
 
 
+def add_low_rank(additions: Params, index: int, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+    """What learned matrices of low rank add to a projection: (dropout(x) A^T) B^T.
+
+    Args:
+        additions: of a layer: `a` `[3, r, D]` and `b` `[3, D, r]` of queries, keys and values; where inputs are dropped
+            in training, also the random bits `bits` `[2]` uint32 and the rate `dropout`.
+        index: 0, 1, 2 for queries, keys, values, whose inputs are dropped independently.
+        x: the projection's input.
+    """
+    if "bits" in additions:
+        key, rate = jax.random.fold_in(jax.random.wrap_key_data(additions["bits"]), index), additions["dropout"]
+        kept = jax.random.uniform(key, x.shape) >= rate
+        x = jnp.where(kept, x / (1 - rate).astype(x.dtype), 0)
+    a, b = (additions[name][index].astype(x.dtype) for name in ("a", "b"))
+    return (x @ a.T) @ b.T
+
+
 class SelfAttention(nn.Module):
     """The four projections of multi-head self-attention."""
 
@@ -124,7 +142,13 @@ class SelfAttention(nn.Module):
         def split(flat: Array) -> Array:
             return flat.reshape(*flat.shape[:-1], self.config.heads, self.config.head_width)
 
-        return split(self.q_proj(queried)), split(self.k_proj(x)), split(self.v_proj(x))
+        inputs = (queried, x, x)
+        outputs = [dense(of) for dense, of in zip((self.q_proj, self.k_proj, self.v_proj), inputs, strict=True)]
+        if self.has_variable("params", LOW_RANK):
+            additions: Params = self.get_variable("params", LOW_RANK)
+            outputs = [outputs[i] + add_low_rank(additions, i, of) for i, of in enumerate(inputs)]
+        query, key, value = map(split, outputs)
+        return query, key, value
 
     def merge(self, outputs: Float[Array, "*rows H Dh"]) -> Float[Array, "*rows D"]:
         """What the heads found, through the output projection."""

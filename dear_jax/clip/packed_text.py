@@ -5,16 +5,24 @@ is a prompt's own. They are one short sequence whose keys and values serve every
 running each prompt whole (methods/dear section 6), at the cost of the tokens in which the prompts differ.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from dear_jax.clip import layers, text
 from dear_jax.clip.config import CLIPConfig, TowerConfig
 from dear_jax.clip.layers import Params, Tokens
 from dear_jax.clip.packing import Packing, attention_mask, take_rows
+
+
+class Own(NamedTuple):
+    """Learned tokens of each prompt's own, which take the places of what a layer has left in some rows."""
+
+    rows: Int[Array, "G R"]  # flat place in [C * K] of each row's token; out of range: it has none
+    values: dict[int, Float[Array, "C K D"]]  # by the number of the layer that they enter
 
 
 class Shared(NamedTuple):
@@ -31,6 +39,7 @@ def run_shared(
     first: int,
     last: int,
     tokens: Tokens | None = None,
+    replace: bool = False,
 ) -> tuple[Float[Array, "Z D"], Shared]:
     """The shared positions through layers first..last, counted from 1.
 
@@ -41,6 +50,10 @@ def run_shared(
         first: layer before which the learned tokens enter, after the beginning of text.
         last: may be `first - 1`: no layer.
         tokens: K_t learned tokens, which with the shared positions make Z; none: these alone.
+        replace: they take the places of the words after the beginning of text, and Z is the shared positions alone.
+
+    Raises:
+        ValueError: fewer positions are shared than tokens are to replace.
 
     Returns:
         The output of layer `last`; keys and values of each layer.
@@ -48,7 +61,10 @@ def run_shared(
     stack = params["text_model"]["encoder"]["layers"]
     if tokens is not None:
         tokens.check(last - first + 1)
-        x = layers.insert_tokens(x[None], tokens.at(0)[0], text.TOKEN_START)[0]
+        if not replace:
+            x = layers.insert_tokens(x[None], tokens.at(0)[0], text.TOKEN_START)[0]
+        elif len(x) < text.TOKEN_START + tokens.length:
+            raise ValueError(f"{tokens.length} tokens are to replace words, but {len(x)} positions are shared")
     mask = text.causal_mask(len(x))
 
     def layer(x: Array, number: Array) -> tuple[Array, Shared]:
@@ -96,6 +112,7 @@ def end_rows(
     packing: Packing,
     first: int,
     shards: int = 1,
+    own: Own | None = None,
 ) -> Float[Array, "C D"]:
     """The last layer's output at each prompt's end of text, before the final LayerNorm.
 
@@ -110,12 +127,23 @@ def end_rows(
         packing: of the G chunks.
         first: counted from 1.
         shards: groups of devices.
+        own: tokens of each prompt's own.
     """
+    values = {} if own is None else {n: value.reshape(-1, value.shape[-1]) for n, value in own.values.items()}
 
-    def run(chunk: tuple[Array, Packing]) -> Float[Array, "E D"]:
-        return _run_chunk(params, config, *chunk, shared, first)
+    def run(chunk: tuple[Array, Packing, Array | None]) -> Float[Array, "E D"]:
+        x, packing, rows = chunk
 
-    chunks = (x, packing._replace(order=jnp.arange(len(x))))  # the order is that of all chunks
+        def enter(x: Float[Array, "R D"], number: int) -> Float[Array, "R D"]:
+            if number not in values or rows is None:
+                return x
+            taken = jnp.take(values[number].astype(x.dtype), rows, axis=0, mode="fill", fill_value=0)
+            return jnp.where((rows < len(values[number]))[:, None], taken, x)
+
+        return _run_chunk(params, config, x, packing, shared, first, enter)
+
+    # The order is that of all chunks.
+    chunks = (x, packing._replace(order=jnp.arange(len(x))), None if own is None else own.rows)
     if len(x) == 1:
         ends = run(jax.tree.map(lambda leaf: leaf[0], chunks))
     elif len(x) == shards:
@@ -129,16 +157,23 @@ def end_rows(
 
 
 def _run_chunk(
-    params: Params, config: CLIPConfig, x: Float[Array, "R D"], chunk: Packing, shared: Shared, first: int
+    params: Params,
+    config: CLIPConfig,
+    x: Float[Array, "R D"],
+    chunk: Packing,
+    shared: Shared,
+    first: int,
+    enter: Callable[[Array, int], Array],
 ) -> Float[Array, "E D"]:
     stack, last = params["text_model"]["encoder"]["layers"], config.text.layers
     mask = attention_mask(chunk.segments)
     # One by one: the few layers of a suffix compile fast, and a loop would copy what its backward pass keeps.
     for number in range(first, last):
-        own = _at(shared, number - first)
-        x = layers.recompute(lambda x, own, n=number: _layer(config.text, stack, x, own, mask, n))(x, own)
-    read = layers.recompute(lambda x, own: _read_ends(config.text, stack, x, own, mask, chunk))
-    return cast(Array, read(x, _at(shared, last - first)))
+        common = _at(shared, number - first)
+        x = enter(x, number)
+        x = layers.recompute(lambda x, common, n=number: _layer(config.text, stack, x, common, mask, n))(x, common)
+    read = layers.recompute(lambda x, common: _read_ends(config.text, stack, x, common, mask, chunk))
+    return cast(Array, read(enter(x, last), _at(shared, last - first)))
 
 
 def _at(shared: Shared, layer: Array | int) -> Shared:

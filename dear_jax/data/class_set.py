@@ -1,6 +1,8 @@
 """What a job learns from and is measured on: classes with their prompts, and images."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,21 @@ class ClassSet:
     """Classes that are told apart from each other, and their test images."""
 
     class_names: tuple[str, ...]
-    template: str  # of the prompts, with one {} for the class name
-    prompts: tuple[str, ...]  # what the text tower reads, one per class
-    token_ids: np.ndarray  # int32 [C, T], cut to the longest prompt
+    dataset: str
+    templates: tuple[str, ...]  # of the prompts, with one {} for the class name; of several, plain CLIP takes the mean
+    prompts: tuple[str, ...]  # under the first of them, one per class
+    tokenize: Callable[[str], np.ndarray]  # the classes under any template: int32 [C, T], cut to the longest prompt
     test: ImageSplit
+
+    @property
+    def template(self) -> str:
+        """The first of them."""
+        return self.templates[0]
+
+    @functools.cached_property
+    def token_ids(self) -> np.ndarray:
+        """Of the prompts, int32 [C, T]."""
+        return self.tokenize(self.template)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,6 @@ from dear_jax.errors import UserError
 
 A_PHOTO = "a photo of a {}."
 FILE_ORDER = "Few-shot draws take sorted files; CoOp's tools take them as the file system lists them."
-NO_RECIPE: Mapping[str, Mapping[str, Any]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +37,6 @@ class DatasetRow:
             {split}; empty where TFDS keeps no file names, so that CoOp's splits cannot be found again.
         distinct_names: whether two classes of one name are a mistake; ImageNet has such pairs.
         remarks: of comparable results, what to know all the same; by source, coop or tfds.
-        recipe: config keys that a protocol sets otherwise than configs/base.py (methods/dear section 5).
     """
 
     template: str
@@ -54,7 +52,6 @@ class DatasetRow:
     tfds_path: str = ""
     distinct_names: bool = True
     remarks: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    recipe: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=lambda: NO_RECIPE)
 
 
 def _listed(template: str, classes: int, images: tuple[int, int, int], folder: str, **rest: Any) -> DatasetRow:
@@ -86,8 +83,7 @@ DATASETS: dict[str, DatasetRow] = {
         A_PHOTO, 1000, (1281167, 50000, 50000), names="classnames.txt", layout="wnids", folder="imagenet",
         image_folder=("images/train", "images/val"), tfds="imagenet2012:5.1.0",
         tfds_splits=("train", "validation", "validation"), distinct_names=False,
-        remarks=dict.fromkeys(("coop", "tfds"), FILE_ORDER),
-        recipe={"base2new": {"train.epochs": 5, "train.batch_size": 32}}),
+        remarks=dict.fromkeys(("coop", "tfds"), FILE_ORDER)),
     "caltech101": _listed(
         A_PHOTO, 100, (4128, 1649, 2465), "caltech-101", image_folder=("101_ObjectCategories",),
         split_file="split_zhou_Caltech101.json", tfds="caltech101:3.0.2", tfds_path="{label}/{name}"),

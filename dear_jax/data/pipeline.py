@@ -32,6 +32,7 @@ def train_batches(
     *,
     batch_size: int,
     epochs: int,
+    steps: int = 0,
     image_size: int,
     crop_scale: tuple[float, float],
     flip: bool = True,
@@ -49,6 +50,7 @@ def train_batches(
         seeds: S numbers in [0, 2^32), each all that decides order and augmentation of its split.
         batch_size: B, images per seed and batch.
         epochs: passes over the images.
+        steps: batches in all, from as many passes as they take; 0: those of `epochs`.
         image_size: pixels, of the model's input.
         crop_scale: least and greatest area share of the random resized crop, in (0, 1].
         flip: whether to mirror half of the images.
@@ -63,6 +65,7 @@ def train_batches(
     augment = functools.partial(_augment, size=image_size, scale=crop_scale, flip=flip)
     share = cache_bytes // (len(splits) * max(1, workers))
     kept = len(splits[0]) // batch_size * batch_size
+    epochs = -(-steps * batch_size // kept) if steps else epochs
     own = np.ones((len(splits), batch_size), bool) if own is None else own
     streams = [
         grain.MapDataset.source(_Epochs(split.cached(share), seed, epochs, kept, rows))
@@ -71,7 +74,8 @@ def train_batches(
         .batch(batch_size, batch_fn=functools.partial(_stack_images, size=image_size))
         for split, seed, rows in zip(splits, seeds, own, strict=True)
     ]
-    return TrainBatches(grain.experimental.ZipMapDataset(streams).map(_stack), workers)
+    batches = grain.experimental.ZipMapDataset(streams).map(_stack)
+    return TrainBatches(batches[:steps] if steps else batches, workers)
 
 
 def eval_batches(

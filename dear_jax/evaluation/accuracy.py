@@ -7,7 +7,7 @@ images and class prompts are spread over the devices.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from dear_jax.clip.split import Frozen, Prompts, Seen, Split
 from dear_jax.data import pipeline
 from dear_jax.data.class_set import ClassSet
 from dear_jax.evaluation.metrics import METRICS
-from dear_jax.methods import paths
+from dear_jax.methods import paths, wording
 from dear_jax.methods.adapter_file import Adapters
 from dear_jax.methods.contract import Adapter, Classes, Method, Settings
 from dear_jax.methods.paths import Rule
@@ -87,11 +87,10 @@ class Evaluator:
 
     def predict(self, classes: ClassSet) -> Predictions:
         """What is predicted for every test image of a class set, in their order."""
-        splits = (self.plain, *(method.split for method in self.methods))
-        plain, *of_methods = (
-            sharding.place_prompts(prompts, self.mesh)
-            for prompts in encode_prompts(splits, self.params, classes.token_ids)
-        )
+        plain = wording.plain_features(self.plain, self.params, classes)
+        of_methods = [
+            sharding.place_prompts(prompts, self.mesh) for prompts in encode_prompts(self.methods, self.params, classes)
+        ]
         adapted = [
             (*run, encode(run, Frozen(self.params, prompts)))
             for run, encode, prompts in zip(self.runs, self._classes, of_methods, strict=True)
@@ -103,21 +102,21 @@ class Evaluator:
             valid.append(np.asarray(batch["valid"]))
             images = sharding.place(batch["image"], self.mesh, sharding.DATA)
             # Predictions stay on the device, so that the host can prepare the next batch meanwhile.
-            found.append(self._predict(self.params, plain.features, images, adapted))
+            found.append(self._predict(self.params, plain, images, adapted))
         kept = np.concatenate(valid)
         runs = np.concatenate([np.asarray(of_runs) for of_runs, _ in found], axis=-1)
         zero_shot = np.concatenate([np.asarray(plain) for _, plain in found])
         return Predictions(runs[..., kept], zero_shot[kept], classes.test.labels)
 
 
-def encode_prompts(splits: Sequence[Split], params: Params, token_ids: Int[np.ndarray, "C T"]) -> list[Prompts]:
-    """The prompts' frozen side for each split; those that cut the text tower at the same layer share it."""
-    shared: dict[tuple[int, int], Prompts] = {}
-    keys = [(split.text_layer, split.class_chunk) for split in splits]
-    for key, split in zip(keys, splits, strict=True):
+def encode_prompts(methods: Sequence[Method], params: Params, classes: ClassSet) -> list[Prompts]:
+    """The prompts' frozen side for the methods of a job's programs; those that read the same share it."""
+    shared: dict[Any, Prompts] = {}
+    for method in methods:
+        key = method.reading
         if key not in shared:
-            shared[key] = split.encode_prompts(params, token_ids)
-    return [shared[key] for key in keys]
+            shared[key] = wording.encode(method, params, classes)
+    return [shared[method.reading] for method in methods]
 
 
 def encode_classes(method: Method, run: tuple[Adapter, Settings], frozen: Frozen) -> Classes:

@@ -92,7 +92,7 @@ class Classifier:
         classes: Sequence[str] | None = None,
         *,
         template: str = "",
-        new_classes: str = "learned",
+        new_classes: str = "",
         dtype: str = "float32",
         matmul_precision: str = "float32",
         batch_size: int = 32,
@@ -106,7 +106,7 @@ class Classifier:
             raise UserError(f"batch_size: expected 1 or more, found {batch_size}.")
         self.trained, self.backbone = trained, backbone
         self.template = template or trained.template
-        self._rule_of_new = paths.parse_rule(str(new_classes))
+        self._rule_of_new = paths.parse_rule(str(new_classes)) if new_classes else None
         self._exif, self._precision = exif, matmul_precision
         self._encoder = Encoder(trained, backbone, DTYPES[dtype], batch_size, workers)
         self._probabilities = jax.jit(
@@ -134,7 +134,8 @@ class Classifier:
             seed: which; none: the mean of what all seeds of the run say.
             backbone: where the frozen CLIP is, if no longer where the run had it.
             **options: template (a prompt with one {}; empty: that of the training), new_classes (how paths are weighed
-                for classes that were not trained on: learned, class_only, equal or the weight of the class path),
+                for classes that were not trained on: learned, class_only, equal or the weight of the class path; empty:
+                the method's own rule),
                 dtype (float32 or bfloat16), matmul_precision (of accelerators: float32, tensorfloat32 or bfloat16),
                 batch_size (images at a time), workers (processes that read images), exif (whether to turn images as
                 their EXIF tag says).
@@ -156,12 +157,13 @@ class Classifier:
 
     @classes.setter
     def classes(self, names: Sequence[str]) -> None:
-        _, token_ids = tokenize(names, self.template, self.backbone)
+        tokenize(names, self.template, self.backbone)
         check_classes(self._encoder.method, self.trained.class_names, {"the list of classes": names})
         names = tuple(names)
         with jax.default_matmul_precision(self._precision):
-            self._groups = self._encoder.classes(token_ids)
-        self._rule = self._rule_of_new if self.trained.is_new(names) else "learned"
+            self._groups = self._encoder.classes(names, self.template)
+        of_new = self._encoder.method.new_classes if self._rule_of_new is None else self._rule_of_new
+        self._rule = of_new if self.trained.is_new(names) else "learned"
         self._class_names = names
 
     @property

@@ -6,21 +6,24 @@ their number but for what the method makes of them.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from dear_jax.clip import tokenizer as tokenizers
 from dear_jax.clip.checkpoints.weights import Backbone, cast
 from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Frozen
-from dear_jax.data import pipeline
+from dear_jax.data import pipeline, prompts
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.evaluation.accuracy import encode_classes
+from dear_jax.methods import wording
 from dear_jax.methods.adapter_file import Trained
-from dear_jax.methods.contract import Adapter, Classes, Method, Settings
+from dear_jax.methods.contract import Adapter, Classes, Method, Settings, Targets
+from dear_jax.methods.wording import Tokenize
 from dear_jax.parallel import axes, sharding
 from dear_jax.setup import runs
 
@@ -53,6 +56,7 @@ class Encoder:
         """
         (program,) = runs.restore(trained, backbone, dtype)
         self.mesh, self.workers = sharding.data_mesh(), workers
+        self.backbone, self.dataset = backbone, trained.dataset
         self.method = program.method.spread(self.mesh.shape["data"], CHUNK)
         (self.batch_size,) = sharding.filled((batch_size,), self.mesh, sharding.DATA)
         self.run: tuple[Adapter, Settings] = sharding.place(
@@ -67,13 +71,23 @@ class Encoder:
         """The names of the N paths."""
         return self.method.paths
 
-    def classes(self, token_ids: Int[np.ndarray, "C T"]) -> list[ClassGroup]:
+    def classes(self, names: Sequence[str], template: str) -> list[ClassGroup]:
         """Any number of classes, in groups."""
-        return [self._encode_group(token_ids[start : start + GROUP]) for start in range(0, len(token_ids), GROUP)]
 
-    def _encode_group(self, token_ids: Int[np.ndarray, "C T"]) -> ClassGroup:
-        prompts = sharding.place_prompts(self.method.split.encode_prompts(self.params, token_ids), self.mesh)
-        return ClassGroup(self._classes(self.run, Frozen(self.params, prompts)), prompts.features)
+        def tokenize(template: str) -> Int[np.ndarray, "C T"]:
+            texts = prompts.prompts(names, template)
+            return tokenizers.shorten(self.backbone.tokenizer(texts))
+
+        def group(start: int) -> Tokenize:
+            return lambda template: tokenize(template)[start : start + GROUP]
+
+        return [self._encode_group(template, group(start)) for start in range(0, len(names), GROUP)]
+
+    def _encode_group(self, template: str, tokenize: Tokenize) -> ClassGroup:
+        encoded = wording.encode_as(self.method, self.params, self.dataset, (template,), tokenize)
+        placed = sharding.place_prompts(encoded, self.mesh)
+        plain = wording.target_features(self.method.split, self.params, Targets((template,)), tokenize)
+        return ClassGroup(self._classes(self.run, Frozen(self.params, placed)), plain)
 
     def images(
         self, split: ImageSplit, skip_bad: bool = False

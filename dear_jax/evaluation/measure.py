@@ -36,7 +36,8 @@ def measure(
     plain = adapters[0].method.split if adapters else plain_split(backbone.config, dtype, chunk)
     mesh = sharding.data_mesh()
     params = sharding.place_backbone(cast(backbone.params, dtype), mesh, plan.shard)
-    rules = paths.all_rules(measuring.rule)
+    own = adapters[0].method.new_classes if adapters else "learned"
+    rules = paths.all_rules(own if measuring.rule is None else measuring.rule)
     evaluator = Evaluator(plain, params, adapters, mesh, measuring.batch_size, rules, measuring.workers)
     # Under every rule also where one will do, so that all class sets take the same compiled program.
     scores = {name: evaluator(class_set) for name, class_set in classes.items()}

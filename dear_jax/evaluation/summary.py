@@ -37,7 +37,7 @@ def make_results(
         "dataset": data["name"],
         "backbone": trained.backbone if trained else plan.backbone.name,
         "shots": trained.shots if trained else plan.data.shots,
-        "new_classes": str(plan.measuring.rule),
+        "new_classes": _rule_of_new(plan, scores),
         "variants": {},
         "zero_shot": protocol.complete({name: of_set.zero_shot[MAIN] for name, of_set in scores.items()}),
         "data": dict(data),
@@ -58,6 +58,12 @@ def make_results(
         for v, name in enumerate(trained.names):
             results["variants"][name] = _summarize_variant(protocol, trained, scores, v)
     return results
+
+
+def _rule_of_new(plan: EvaluationPlan | TrainingPlan, scores: Mapping[str, Scores]) -> str:
+    """How paths were weighed where a class was not trained on: the rule asked for, or the method's own."""
+    measured = [of_set.rules[0] for of_set in scores.values() if len(of_set.rules) > 1]
+    return str(measured[0] if measured else plan.measuring.rule or "learned")
 
 
 def _summarize_variant(protocol: Protocol, trained: Trained, scores: Mapping[str, Scores], v: int) -> dict[str, Any]:

@@ -4,13 +4,11 @@ plan -> backbone, programs, task -> batches -> steps -> checkpoints -> adapter f
 results.md. Read `run` from top to bottom.
 """
 
-import functools
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -19,7 +17,7 @@ from dear_jax.data.class_set import Task
 from dear_jax.evaluation import summary
 from dear_jax.evaluation.measure import measure
 from dear_jax.jobs.description import Description, describe_analysis, describe_backbone, describe_data
-from dear_jax.methods import adapter_file
+from dear_jax.methods import adapter_file, wording
 from dear_jax.methods.adapter_file import Part, Trained
 from dear_jax.methods.contract import Adapter, check_classes
 from dear_jax.parallel import agreement, processes
@@ -173,11 +171,10 @@ def _describe_step(
     program: Program, runs: Runs, backbone: Backbone, params: Any, task: Task, which: str
 ) -> dict[str, Any]:
     """Trainable parameters and memory of one program."""
-    classes = jax.ShapeDtypeStruct((len(task.trained_on.class_names), backbone.config.embed_dim), jnp.float32)
-    fresh = functools.partial(programs_of.fresh_state, program, runs.seeds[:1])
-    adapter = jax.eval_shape(fresh, backbone.params, classes).adapter
-    trainable = sum(leaf.size for leaf in jax.tree.leaves(adapter)) // len(program.names)
-    compiled = programs_of.compile_fitting(program, runs, params, task.trained_on.token_ids)
+    token_ids = wording.prompt_ids(program.method, task.trained_on)
+    adapter = program.method.adapter_like(backbone.params, len(token_ids), program.starts[0])
+    trainable = sum(leaf.size for leaf in jax.tree.leaves(adapter))
+    compiled = programs_of.compile_fitting(program, runs, params, token_ids)
     chunk = compiled.program.method.split.class_chunk
     at_a_time = f", with {chunk} class prompts at a time" if chunk else ""
     return {

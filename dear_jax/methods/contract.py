@@ -7,15 +7,17 @@ and the tables know this and nothing else. README.md here says how to write one.
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dear_jax.clip.config import CLIPConfig
 from dear_jax.clip.layers import Params
-from dear_jax.clip.split import Frozen, Seen, Split
+from dear_jax.clip.split import Frozen, Prompts, Seen, Split
 from dear_jax.errors import UserError
 
 Adapter = dict[str, Array]  # what is learned, float32: all that is differentiated, saved and placed on devices
@@ -31,6 +33,19 @@ class Length:
 
     epochs: int
     steps_per_epoch: int
+    limit: int = 0  # of steps, where a recipe counts these and not epochs; 0: none
+
+    @property
+    def steps(self) -> int:
+        """All of a run."""
+        return self.limit or self.epochs * self.steps_per_epoch
+
+
+class Targets(NamedTuple):
+    """The prompts whose mean features are plain CLIP's idea of a class, which a method compares with or starts from."""
+
+    templates: tuple[str, ...]  # each with one {} for the class name
+    unit_mean: bool = True  # the mean of unit features (OpenAI's), or of features as they come (PromptSRC's)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,20 +59,43 @@ class Method(abc.ABC):
     split: Split
 
     open_classes: ClassVar[bool] = True  # whether classes that were not trained on can be told apart
+    new_classes: ClassVar[str] = "learned"  # how its paths are weighed for these, a rule of `paths`
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The names of the N paths, the class path first."""
         return (CLASS_PATH,)
 
+    @property
+    def context(self) -> int:
+        """How many of the prompts' first words learned tokens take the places of."""
+        return 0
+
+    def prompt(self, dataset: str, template: str) -> str:
+        """The template of what its text tower reads, given a data set's name and its own template."""
+        return template
+
+    def targets(self, dataset: str, templates: tuple[str, ...]) -> Targets:
+        """What `Prompts.features` are made of, given a data set's name and the templates of the run."""
+        return Targets(templates)
+
+    def encode_prompts(self, params: Params, token_ids: Int[np.ndarray, "C T"]) -> Prompts:
+        """The frozen side of the classes' prompts, see `Split.encode_prompts`."""
+        return self.split.encode_prompts(params, token_ids)
+
+    @property
+    def reading(self) -> tuple[Any, ...]:
+        """Equal for methods of one class for which `encode_prompts`, `prompt` and `targets` give the same."""
+        return (self.split.text_layer, self.split.class_chunk)
+
     @abc.abstractmethod
-    def init(self, key: PRNGKeyArray, params: Params, classes: Float[Array, "C d"], start: Any) -> Adapter:
+    def init(self, key: PRNGKeyArray, params: Params, prompts: Prompts, start: Any) -> Adapter:
         """A fresh adapter.
 
         Args:
             key: of the run's seed.
             params: CLIP's, float32.
-            classes: plain CLIP's text features of the classes trained on, unit length.
+            prompts: of the classes trained on: their ids, and plain CLIP's text features.
             start: where to start, a value of the method's own type.
         """
 
@@ -85,7 +123,13 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def loss(
-        self, adapter: Adapter, settings: Settings, frozen: Frozen, seen: Seen, labels: Int[Array, "B"]
+        self,
+        adapter: Adapter,
+        settings: Settings,
+        frozen: Frozen,
+        seen: Seen,
+        labels: Int[Array, "B"],
+        carried: Any = (),
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """The training loss of a batch, and its parts: named float32 scalars, of which `accuracy` in [0, 1] is one.
 
@@ -97,8 +141,8 @@ class Method(abc.ABC):
         """The share of each path in the prediction, sums to 1."""
         return jnp.full(len(self.paths), 1 / len(self.paths))
 
-    def begin(self, adapter: Adapter) -> Any:
-        """What training carries along beside the adapter, and checkpoints hold: a running average, say."""
+    def begin(self, adapter: Adapter, key: PRNGKeyArray) -> Any:
+        """What training carries along beside the adapter, and checkpoints hold: a running average, random bits."""
         return ()
 
     def carry(self, carried: Any, adapter: Adapter, step: Int[Array, ""], length: Length) -> Any:
@@ -112,6 +156,14 @@ class Method(abc.ABC):
     def spread(self, shards: int, class_chunk: int) -> Self:
         """The same method with its class prompts dealt to so many groups of devices, see `Split.spread`."""
         return dataclasses.replace(self, split=self.split.spread(shards, class_chunk))
+
+    def adapter_like(self, params: Params, classes: int, start: Any) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of an adapter of so many classes."""
+        config = self.split.config
+        ids = np.zeros((classes, config.context_length), np.int32)
+        prompts: Any = Prompts(None, None, None, jnp.zeros((classes, config.embed_dim)), ids)  # type: ignore[arg-type]
+        found: Any = jax.eval_shape(lambda key: self.init(key, params, prompts, start), jax.random.key(0))
+        return dict(found)
 
     def structure(self) -> dict[str, Any]:
         """All that the method is beside the backbone, in JSON's types: what an adapter file says of it."""

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dear_jax.clip.layers import Params
+from dear_jax.clip.split import logit_scale
 from dear_jax.errors import UserError
 
 RULES = ("learned", "class_only", "equal")
@@ -27,6 +29,13 @@ def rows(weights: Float[Array, "N"], rules: Sequence[Rule]) -> Float[Array, "F N
         return jnp.full(1 + count, (1 - share) / count).at[0].set(share)
 
     return jnp.stack([row(rule) for rule in rules])
+
+
+def cosine_logits(
+    features: Float[Array, "B N d"], classes: Float[Array, "C d"], params: Params
+) -> Float[Array, "B N C"]:
+    """Logits of every path: scale * cos(f_i, w_c), of unit features and classes."""
+    return logit_scale(params) * jnp.einsum("bid,cd->bic", features, classes)
 
 
 def combine(logits: Float[Array, "B N C"], weights: Float[Array, "N"]) -> Float[Array, "B C"]:

@@ -12,6 +12,7 @@ from dear_jax.methods import paths
 from dear_jax.roles.options import Options
 from dear_jax.setup import methods, values, variants
 from dear_jax.setup.backbones import DTYPES
+from dear_jax.training import optimizer
 
 
 def check(config: ConfigDict, trains: bool) -> None:
@@ -28,7 +29,8 @@ def check(config: ConfigDict, trains: bool) -> None:
     problems = [text for variant in configs for text in _problems(variant, trains)]
     if problems:
         raise UserErrors(list(dict.fromkeys(problems)))
-    paths.parse_rule(config.eval.new_classes)
+    if config.eval.new_classes:
+        paths.parse_rule(config.eval.new_classes)
     values.read(Options, config.roles).check()
 
 
@@ -50,11 +52,20 @@ def _rules(config: ConfigDict) -> dict[str, tuple[bool, str]]:
             _are_seeds(config.seeds),
             "one or more different integers of 0 to 2^32 - 1, such as 1,2,3",
         ),
+        "optimizer.name": (config.optimizer.name in optimizer.NAMES, f"one of {', '.join(optimizer.NAMES)}"),
+        "optimizer.schedule": (
+            config.optimizer.schedule in optimizer.SCHEDULES,
+            f"one of {', '.join(optimizer.SCHEDULES)}",
+        ),
+        "optimizer.final_learning_rate": (config.optimizer.final_learning_rate >= 0, "0 or more"),
+        "optimizer.epsilon": (config.optimizer.epsilon > 0, "a positive number"),
+        "optimizer.momentum": (0 <= config.optimizer.momentum < 1, "a number in [0, 1)"),
         "optimizer.learning_rate": (config.optimizer.learning_rate > 0, "a positive number"),
         "optimizer.weight_decay": (config.optimizer.weight_decay >= 0, "0 or more"),
         "optimizer.warmup_epochs": (config.optimizer.warmup_epochs >= 0, "0 or more"),
         "optimizer.warmup_learning_rate": (config.optimizer.warmup_learning_rate >= 0, "0 or more"),
         "train.epochs": (config.train.epochs >= 1, "1 or more"),
+        "train.steps": (config.train.steps >= 0, "0 (the epochs count) or more"),
         "train.batch_size": (config.train.batch_size >= 1, "1 or more"),
         "train.log_every": (config.train.log_every >= 1, "1 or more"),
         "train.checkpoint_every": (config.train.checkpoint_every >= 0, "0 (once an epoch) or more"),

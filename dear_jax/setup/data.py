@@ -95,9 +95,8 @@ def _class_sets(
     plan: DataPlan, backbone: Backbone, dataset: ImageDataset, skipped: Mapping[str, Any]
 ) -> tuple[dict[str, ClassSet], dict[str, Any]]:
     """What is classified, and on which images: of the data set, and of those that the protocol transfers to."""
-    template = plan.template or dataset.template
     classes = {
-        name: _class_set(dataset.keep_classes(labels), template, backbone)
+        name: _class_set(dataset.keep_classes(labels), _templates(plan, dataset), backbone)
         for name, labels in plan.protocol.class_sets(dataset).items()
     }
     data = dict(dataset.notes) | ({"skipped": dict(skipped)} if skipped else {})
@@ -108,8 +107,13 @@ def _class_sets(
             data["targets"][name] = dict(target.notes)
             if plan.places.skip_bad:
                 target, _, data["targets"][name]["skipped"] = _skip_bad(target, [])
-            classes[name] = _class_set(target, target.template, backbone)
+            classes[name] = _class_set(target, (target.template,), backbone)
     return classes, data
+
+
+def _templates(plan: DataPlan, dataset: ImageDataset) -> tuple[str, ...]:
+    """The prompts' templates, the one that a learned text tower reads first."""
+    return (plan.template or dataset.template,)
 
 
 def open_dataset(plan: DataPlan, files: Workdir | None = None) -> ImageDataset:
@@ -149,10 +153,18 @@ def _skip_bad(
     return readable, redrawn, {"train": len(train.bad), "test": len(test.bad), "images": reasons}
 
 
-def _class_set(dataset: ImageDataset, template: str, backbone: Backbone) -> ClassSet:
-    texts = prompts.prompts(dataset.class_names, template, dataset.distinct_names)
-    token_ids = tokenizers.shorten(backbone.tokenizer(texts))
-    return ClassSet(dataset.class_names, template, tuple(texts), token_ids, dataset.test)
+def _class_set(dataset: ImageDataset, templates: tuple[str, ...], backbone: Backbone) -> ClassSet:
+    def texts(template: str) -> list[str]:
+        return prompts.prompts(dataset.class_names, template, dataset.distinct_names)
+
+    def tokenize(template: str) -> np.ndarray:
+        return tokenizers.shorten(backbone.tokenizer(texts(template)))
+
+    classes = ClassSet(
+        dataset.class_names, dataset.name, templates, tuple(texts(templates[0])), tokenize, dataset.test
+    )
+    classes.token_ids  # noqa: B018 - what cannot be read is answered now
+    return classes
 
 
 def _report_short_classes(dataset: ImageDataset, shots: int) -> None:

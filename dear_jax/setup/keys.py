@@ -60,7 +60,7 @@ def run_config(config: ConfigDict) -> RunConfig:
 
 def upgrade(written: Any, values: Mapping[str, Any]) -> Any:
     """A config.json under today's names; a key that its version did not have is as the version of today has it."""
-    if not isinstance(written, Mapping) or "method" in written:
+    if not isinstance(written, Mapping):
         return written
     return _merge(json.loads(json.dumps(values)), {current_name(key): value for key, value in _leaves(written)})
 

@@ -97,8 +97,7 @@ def _restore_part(trained: Trained, part: Part, backbone: Backbone, dtype: Any, 
     entry = methods.find(trained.method)
     method = entry.restore(part.structure, backbone.config, dtype).spread(1, class_chunk)
     start = entry.start(entry.Options())
-    classes = jnp.zeros((len(trained.class_names), backbone.config.embed_dim))
-    fresh = jax.eval_shape(lambda key: method.init(key, backbone.params, classes, start), jax.random.key(0))
+    fresh = method.adapter_like(backbone.params, len(trained.class_names), start)
     like = method.settings_like()
     expected = {key: leaf.shape for key, leaf in (fresh | like._asdict()).items()}
     found = {key: leaf.shape[2:] for key, leaf in part.adapter.items()}

@@ -87,9 +87,16 @@ class Value(flags.ArgumentParser[Any]):
         if self._type is not tuple:
             return _scalar(str(argument), self._type)
         items = [item.strip().strip("'\"") for item in argument.strip().strip("()[]").split(",")]
-        kinds = {type(item) for item in self._default or ()}
+        kinds = {type(item) for item in self._default or ()} or ({float} if all(map(_is_number, items)) else set())
         kind = kinds.pop() if len(kinds) == 1 else float if kinds == {int, float} else str
         return tuple(_scalar(item, kind) for item in items if item)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(float(text)) or True
+    except ValueError:
+        return False
 
 
 def _scalar(text: str, kind: type) -> Any:

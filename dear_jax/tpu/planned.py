@@ -6,7 +6,7 @@ places of their arguments.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -17,13 +17,14 @@ from jax.sharding import Mesh, NamedSharding
 from dear_jax.clip.checkpoints import architectures, weights
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.clip.config import CLIPConfig
-from dear_jax.clip.split import Frozen
+from dear_jax.clip.layers import Params
+from dear_jax.clip.split import Frozen, Prompts, Split
 from dear_jax.clip.tokenizer import Tokenizer, shorten
 from dear_jax.data.datasets import find_row
 from dear_jax.errors import UserError
 from dear_jax.evaluation import accuracy
 from dear_jax.methods import paths
-from dear_jax.methods.contract import Length
+from dear_jax.methods.contract import Length, Method
 from dear_jax.parallel import sharding
 from dear_jax.setup import data
 from dear_jax.setup.plans.compile import CompilePlan
@@ -81,15 +82,16 @@ def plan_programs(plan: CompilePlan, devices: list[jax.Device]) -> list[Planned]
         devices,
         schedule.mesh,
     )
-    length = Length(schedule.epochs, sizes.steps // schedule.epochs)
-    runs = Runs(schedule.seeds, sizes.batch_size, length, mesh, specs)
+    per_epoch = sizes.classes * training.data.shots // sizes.batch_size
+    length = Length(-(-sizes.steps // per_epoch), per_epoch, schedule.steps)
+    runs = Runs(schedule.seeds, sizes.batch_size, length, mesh, specs, schedule.optimizer)
     planned = []
     for number, program in enumerate(programs, start=1):
         which = f", program {number}" if len(programs) > 1 else ""
         planned.append(_train_step(f"train step{which}", plan, sizes, backbone, program, runs))
     if not plan.evaluation:
         return planned
-    return planned + _evaluation(plan, sizes, backbone, programs, sharding.data_mesh(devices))
+    return planned + _evaluation(plan, sizes, backbone, programs, runs, sharding.data_mesh(devices))
 
 
 def count(plan: CompilePlan) -> Sizes:
@@ -106,7 +108,7 @@ def count(plan: CompilePlan) -> Sizes:
         dataset = data.open_dataset(training.data)
         classes, images = -(-len(dataset.class_names) // sets), len(dataset.test)
     batch_size = min(schedule.batch_size, classes * shots)
-    steps = schedule.epochs * (classes * shots // batch_size)
+    steps = schedule.steps or schedule.epochs * (classes * shots // batch_size)
     return Sizes(classes, batch_size, steps, -(-images // training.measuring.batch_size), sets)
 
 
@@ -124,12 +126,18 @@ def describe_backbone(plan: CompilePlan) -> Backbone:
     return Backbone(asked.name, clip, weights.shapes(clip), cast(Tokenizer, None), fingerprint="")
 
 
-def stand_in_prompts(clip: CLIPConfig, classes: int, length: int) -> np.ndarray:
-    """Token ids `[C, T]` of prompts of `length` tokens, which begin alike as those of a template do."""
+def stand_in_prompts(clip: CLIPConfig, classes: int, length: int, context: int = 0) -> np.ndarray:
+    """Token ids `[C, T]` of prompts of `length` tokens, which begin alike as those of a template do.
+
+    Where they begin with `context` words that a method replaces, they are as much longer as these are more than a
+    template's.
+    """
+    shared = max(SHARED, 1 + context)
+    length = min(length + shared - SHARED, clip.context_length)
     ids = np.zeros((classes, clip.context_length), np.int32)
     ids[:, :length] = 1
     ids[:, 0], ids[:, length - 1] = clip.bos_token_id, clip.eos_token_id
-    ids[:, SHARED : length - 1] = 2 + np.arange(classes)[:, None] % (min(clip.bos_token_id, clip.vocab_size) - 3)
+    ids[:, shared : length - 1] = 2 + np.arange(classes)[:, None] % (min(clip.bos_token_id, clip.vocab_size) - 3)
     return shorten(ids)
 
 
@@ -142,7 +150,7 @@ def _train_step(
     name: str, plan: CompilePlan, sizes: Sizes, backbone: Backbone, program: Program, runs: Runs
 ) -> Planned:
     params = _params(backbone, program.method.split.dtype, runs.mesh)
-    token_ids = stand_in_prompts(backbone.config, sizes.classes, plan.prompt_length)
+    token_ids = stand_in_prompts(backbone.config, sizes.classes, plan.prompt_length, program.method.context)
     shards = runs.mesh.shape["data"]
 
     def plan_step(chunk: int) -> Planned:
@@ -157,18 +165,25 @@ def _train_step(
     return plan_step(0)._replace(classes=-(-sizes.classes // shards), in_chunks=plan_step)
 
 
+def _encode_prompts(
+    of_each: Sequence[Split | Method], params: Params, token_ids: Sequence[np.ndarray]
+) -> list[Prompts]:
+    """The class prompts of zero-shot CLIP and of every method."""
+    return [of.encode_prompts(params, ids) for of, ids in zip(of_each, token_ids, strict=True)]
+
+
 def _evaluation(
-    plan: CompilePlan, sizes: Sizes, backbone: Backbone, programs: tuple[Program, ...], mesh: Mesh
+    plan: CompilePlan, sizes: Sizes, backbone: Backbone, programs: tuple[Program, ...], runs: Runs, mesh: Mesh
 ) -> list[Planned]:
     """Prompts and what is made of the classes, once per class set; a batch of images under every rule."""
-    measuring, seeds = plan.training.measuring, plan.training.schedule.seeds
+    measuring = plan.training.measuring
     spread = [program.spread(mesh.shape["data"], program.method.split.class_chunk) for program in programs]
     methods = [program.method for program in spread]
     plain = methods[0].split
     params = _params(backbone, plain.dtype, mesh)
-    token_ids = stand_in_prompts(backbone.config, sizes.classes, plan.prompt_length)
-    splits = (plain, *(method.split for method in methods))
-    encode_prompts = jax.jit(functools.partial(accuracy.encode_prompts, splits, token_ids=token_ids))
+    stand_in = functools.partial(stand_in_prompts, backbone.config, sizes.classes, plan.prompt_length)
+    token_ids = [stand_in(), *(stand_in(method.context) for method in methods)]
+    encode_prompts = jax.jit(functools.partial(_encode_prompts, (plain, *methods), token_ids=token_ids))
     prompts = [sharding.prompt_shapes(of_split, mesh) for of_split in jax.eval_shape(encode_prompts, params)]
     everywhere = NamedSharding(mesh, sharding.REPLICATED)
     planned = [Planned("class prompts", sizes.class_sets, encode_prompts, (params,), mesh)]
@@ -176,8 +191,8 @@ def _evaluation(
     adapted = []
     for number, (program, of_program) in enumerate(zip(spread, prompts[1:], strict=True), start=1):
         which = f", program {number}" if len(programs) > 1 else ""
-        fresh = functools.partial(programs_of.fresh_state, program, seeds)
-        adapter = jax.eval_shape(fresh, backbone.params, of_program.features).adapter
+        fresh = functools.partial(programs_of.fresh_state, program, runs)
+        adapter = jax.eval_shape(fresh, backbone.params, of_program).adapter
         run = sharding.shapes((adapter, program.settings), mesh, sharding.REPLICATED)
         encode = jax.jit(functools.partial(accuracy.encode_classes, program.method), out_shardings=everywhere)
         arguments = (run, Frozen(params, of_program))
@@ -187,7 +202,7 @@ def _evaluation(
     (batch,) = sharding.filled((measuring.batch_size,), mesh, sharding.DATA)
     size = backbone.config.image_size
     images = sharding.shapes(jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8), mesh, sharding.DATA)
-    rules = paths.all_rules(measuring.rule)
+    rules = paths.all_rules(methods[0].new_classes if measuring.rule is None else measuring.rule)
     predict = jax.jit(
         functools.partial(accuracy.predict_batch, plain, methods, rules), out_shardings=everywhere
     )

@@ -18,11 +18,13 @@ from dear_jax.data import pipeline
 from dear_jax.data.class_set import Task
 from dear_jax.files.checkpoint import Checkpointer
 from dear_jax.files.workdir import Workdir
+from dear_jax.methods import wording
 from dear_jax.methods.contract import Adapter, Length
 from dear_jax.parallel import processes, sharding
 from dear_jax.parallel.sharding import Specs
 from dear_jax.training import program as programs_of
 from dear_jax.training.interruption import Interruption
+from dear_jax.training.optimizer import Optimizer
 from dear_jax.training.program import Compiled, Program, Runs
 from dear_jax.training.progress import ProgressLog
 from dear_jax.training.step import TrainState
@@ -36,7 +38,9 @@ class Schedule:
 
     seeds: tuple[int, ...]
     epochs: int
+    steps: int  # in all, instead of so many epochs; 0: the epochs count
     batch_size: int  # images per seed and step, where there are as many
+    optimizer: Optimizer
     log_every: int  # steps
     checkpoint_every: int  # steps; 0: once an epoch
     keep_checkpoints: int
@@ -62,7 +66,7 @@ def train(
     updates = [_compile(program, runs, params, task) for program in programs]
     fixed = [_place_fixed(update.program, params, task, runs) for update in updates]
     states: States = tuple(
-        programs_of.initial_state(program, runs, backbone.params, np.asarray(frozen.prompts.features))
+        programs_of.initial_state(program, runs, backbone.params, jax.tree.map(np.asarray, frozen.prompts))
         for program, (frozen, _, _) in zip(programs, fixed, strict=True)
     )
 
@@ -117,8 +121,9 @@ def make_runs(
         len(schedule.seeds), variants, task.batch_size, classes, shape=schedule.mesh
     )
     batches = _make_batches(schedule, backbone, task, mesh, specs)
-    length = Length(schedule.epochs, len(batches) // schedule.epochs)
-    return Runs(schedule.seeds, task.batch_size, length, mesh, specs), batches
+    steps_per_epoch = len(task.train[0]) // task.batch_size
+    length = Length(-(-len(batches) // steps_per_epoch), steps_per_epoch, schedule.steps)
+    return Runs(schedule.seeds, task.batch_size, length, mesh, specs, schedule.optimizer), batches
 
 
 def place_backbone(schedule: Schedule, backbone: Backbone, programs: Sequence[Program], mesh: Mesh) -> Any:
@@ -136,6 +141,7 @@ def _make_batches(
         schedule.seeds,
         batch_size=task.batch_size,
         epochs=schedule.epochs,
+        steps=schedule.steps,
         image_size=backbone.config.image_size,
         crop_scale=schedule.crop_scale,
         flip=schedule.flip,
@@ -146,7 +152,8 @@ def _make_batches(
 
 
 def _compile(program: Program, runs: Runs, params: Any, task: Task) -> Compiled:
-    compiled = programs_of.compile_fitting(program, runs, params, task.trained_on.token_ids)
+    token_ids = wording.prompt_ids(program.method, task.trained_on)
+    compiled = programs_of.compile_fitting(program, runs, params, token_ids)
     chunk = compiled.program.method.split.class_chunk
     if chunk != program.method.split.class_chunk:
         print(f"To fit the device's memory, {chunk} class prompts at a time are trained on.", flush=True)
@@ -155,7 +162,7 @@ def _compile(program: Program, runs: Runs, params: Any, task: Task) -> Compiled:
 
 def _place_fixed(program: Program, params: Any, task: Task, runs: Runs) -> tuple[Frozen, Any, Any]:
     """What a program reads and never changes: CLIP with the classes' frozen side, the settings and the rates."""
-    prompts = program.method.split.encode_prompts(params, task.trained_on.token_ids)
+    prompts = wording.encode(program.method, params, task.trained_on)
     frozen = Frozen(params, sharding.place_prompts(prompts, runs.mesh))
     return frozen, *sharding.place((program.settings, program.rates), runs.mesh, runs.specs.settings)
 

@@ -7,7 +7,6 @@ time, with the class prompts in chunks where memory asks for it. The loop runs i
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,14 +15,17 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from dear_jax.clip.layers import Params
-from dear_jax.clip.split import Frozen
-from dear_jax.methods.contract import Adapter, Length, Method, Settings
+from dear_jax.clip.split import Frozen, Prompts
+from dear_jax.methods import wording
+from dear_jax.methods.contract import Length, Method, Settings
 from dear_jax.parallel import agreement, axes, sharding
 from dear_jax.parallel.sharding import Specs
 from dear_jax.training import class_chunk, step
-from dear_jax.training import optimizer as optimizers
-from dear_jax.training.optimizer import Rates
+from dear_jax.training.optimizer import Optimizer, Rates
 from dear_jax.training.step import Metrics, TrainState
+
+ADAMW = Optimizer()
+NOISE = 0x6E6F6973  # what a run's key is folded with for what training draws, apart from the start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Runs:
     length: Length
     mesh: Mesh
     specs: Specs
+    optimizer: Optimizer = ADAMW
 
     def shape(self, program: Program) -> tuple[int, int]:
         """S and V of a program."""
@@ -107,10 +110,10 @@ def make_step(method: Method, runs: Runs, shape: tuple[int, int]) -> Any:
 
     The old state's memory is reused. The metrics, of the runs of `shape` [S, V] without the dummies, are everywhere.
     """
-    of_all: Any = functools.partial(step.train_runs, jax.vmap, method, runs.length)
+    of_all: Any = functools.partial(step.train_runs, jax.vmap, method, runs.optimizer, runs.length)
     if runs.mesh.size == 1:
         # A CPU gains nothing from runs side by side, and its caches do not hold what they work on.
-        in_turn = functools.partial(step.train_runs, axes.in_turn, method, runs.length)
+        in_turn = functools.partial(step.train_runs, axes.in_turn, method, runs.optimizer, runs.length)
         of_all = functools.partial(jax.lax.platform_dependent, cpu=in_turn, default=of_all)
 
     def update(*arguments: Any) -> tuple[TrainState, Metrics]:
@@ -124,8 +127,8 @@ def make_step(method: Method, runs: Runs, shape: tuple[int, int]) -> Any:
 def arguments(program: Program, runs: Runs, params: Params, token_ids: np.ndarray) -> tuple[Any, ...]:
     """The step's arguments as shapes, dtypes and places; `params` as they are given."""
     split, mesh, specs = program.method.split, runs.mesh, runs.specs
-    prompts = jax.eval_shape(lambda params: split.encode_prompts(params, token_ids), params)
-    state = jax.eval_shape(lambda *frozen: fresh_state(program, runs.seeds, *frozen), params, prompts.features)
+    prompts = wording.shapes(program.method, params, token_ids)
+    state = jax.eval_shape(lambda *frozen: fresh_state(program, runs, *frozen), params, prompts)
     size, shape = split.config.image_size, (len(runs.seeds), runs.batch_size)
     images, labels = jax.ShapeDtypeStruct((*shape, size, size, 3), jnp.uint8), jax.ShapeDtypeStruct(shape, jnp.int32)
     return (
@@ -144,30 +147,34 @@ def bytes_of(compiled: jax.stages.Compiled) -> int:
     return int(used + memory.generated_code_size_in_bytes - memory.alias_size_in_bytes)
 
 
-def initial_state(program: Program, runs: Runs, params: Params, classes: np.ndarray) -> TrainState:
+def initial_state(program: Program, runs: Runs, params: Params, prompts: Prompts) -> TrainState:
     """The state before the first step, filled up, on the mesh's devices."""
-    return sharding.place(fresh_state(program, runs.seeds, params, classes), runs.mesh, runs.specs.runs)
+    return sharding.place(fresh_state(program, runs, params, prompts), runs.mesh, runs.specs.runs)
 
 
-def fresh_state(program: Program, seeds: Sequence[int], params: Params, classes: Any) -> TrainState:
+def fresh_state(program: Program, runs: Runs, params: Params, prompts: Prompts) -> TrainState:
     """Each seed starts from its own adapter, whatever the other seeds are; its variants as their settings say.
 
     Args:
         program: the method, and where its variants start.
-        seeds: S.
+        runs: who trains, and by which optimizer.
         params: CLIP's, float32.
-        classes: plain CLIP's text features of the classes trained on, `[C, d]`.
+        prompts: of the classes trained on.
     """
+    method, seeds = program.method, runs.seeds
 
-    def start(seed: int, start: Any) -> Adapter:
-        return program.method.init(jax.random.key(seed), params, jnp.asarray(classes), start)
+    def start(seed: int, start: Any) -> Any:
+        key = jax.random.key(seed)
+        adapter = method.init(key, params, prompts, start)
+        return adapter, method.begin(adapter, jax.random.fold_in(key, NOISE))
 
     def stack(*leaves: jax.Array) -> jax.Array:
         return jnp.stack(leaves).reshape(len(seeds), len(program.starts), *leaves[0].shape)
 
     starts = [start(seed, variant) for seed in seeds for variant in program.starts]
     # The optimizer's state does not depend on its rates.
-    optimizer = optimizers.make(jax.tree.map(lambda leaf: leaf[0], program.rates), Length(1, 1))
-    create = jax.vmap(jax.vmap(lambda adapter: step.create_state(program.method, adapter, optimizer)))
-    state: TrainState = create(jax.tree.map(stack, *starts))
+    optimizer = runs.optimizer.make(jax.tree.map(lambda leaf: leaf[0], program.rates), Length(1, 1))
+    adapter, carried = jax.tree.map(stack, *starts)
+    create = jax.vmap(jax.vmap(lambda adapter, carried: step.create_state(adapter, carried, optimizer)))
+    state: TrainState = create(adapter, carried)
     return state

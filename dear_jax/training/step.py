@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, UInt8
 
 from dear_jax.clip.split import Frozen, Seen
 from dear_jax.methods.contract import Adapter, Length, Method, Settings
-from dear_jax.training import optimizer as optimizers
+from dear_jax.training.optimizer import Optimizer, Rates
 
 Each = Callable[[Callable[..., Any]], Callable[..., Any]]
 Metrics = dict[str, Array]  # float32 scalars of one step: loss, gradient_norm, and the parts of the method's loss
@@ -30,26 +30,27 @@ class TrainState(NamedTuple):
     carried: Any = ()  # the method's own, see `Method.carry`
 
 
-def create_state(method: Method, adapter: Adapter, optimizer: optax.GradientTransformation) -> TrainState:
+def create_state(adapter: Adapter, carried: Any, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step."""
-    return TrainState(adapter, optimizer.init(adapter), jnp.zeros((), jnp.int32), method.begin(adapter))
+    return TrainState(adapter, optimizer.init(adapter), jnp.zeros((), jnp.int32), carried)
 
 
 def train_step(
     method: Method,
+    optimizer: Optimizer,
     length: Length,
     state: TrainState,
     frozen: Frozen,
     seen: Seen,
     labels: Int[Array, "B"],
     settings: Settings,
-    rates: optimizers.Rates,
+    rates: Rates,
 ) -> tuple[TrainState, Metrics]:
     """One update of the adapter, the only tree that is differentiated."""
-    optimizer = optimizers.make(rates, length)
+    rule = optimizer.make(rates, length)
     differentiate = jax.value_and_grad(method.loss, has_aux=True)
-    (total, parts), gradients = differentiate(state.adapter, settings, frozen, seen, labels)
-    updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.adapter)
+    (total, parts), gradients = differentiate(state.adapter, settings, frozen, seen, labels, state.carried)
+    updates, optimizer_state = rule.update(gradients, state.optimizer_state, state.adapter)
     metrics = {"loss": total, "gradient_norm": optax.tree.norm(gradients), **parts}
     adapter, number = optax.apply_updates(state.adapter, updates), state.step + 1
     carried = method.carry(state.carried, adapter, number, length)
@@ -59,13 +60,14 @@ def train_step(
 def train_runs(
     each: Each,
     method: Method,
+    optimizer: Optimizer,
     length: Length,
     state: TrainState,
     frozen: Frozen,
     images: UInt8[Array, "S B h w 3"],
     labels: Int[Array, "S labelled"],
     settings: Settings,
-    rates: optimizers.Rates,
+    rates: Rates,
 ) -> tuple[TrainState, Metrics]:
     """One update of every run: state and metrics `[S, V, ...]`, settings and rates `[V]`.
 
@@ -76,8 +78,8 @@ def train_runs(
     def of_seed(state: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
         seen = method.split.look(frozen.params, images)
 
-        def of_variant(state: TrainState, settings: Settings, rates: optimizers.Rates) -> tuple[TrainState, Metrics]:
-            return train_step(method, length, state, frozen, seen, labels, settings, rates)
+        def of_variant(state: TrainState, settings: Settings, rates: Rates) -> tuple[TrainState, Metrics]:
+            return train_step(method, optimizer, length, state, frozen, seen, labels, settings, rates)
 
         return cast(tuple[TrainState, Metrics], each(of_variant)(state, settings, rates))
 

@@ -1,5 +1,6 @@
 """What every method owes to the rest of the project: one run over all rows of the table, and over a second method."""
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -18,7 +19,7 @@ from dear_jax.jobs.description import Description
 from dear_jax.methods import adapter_file
 from dear_jax.methods.contract import Length
 from dear_jax.parallel import axes, sharding
-from dear_jax.setup import backbones, checks, methods, values, variants
+from dear_jax.setup import backbones, checks, methods, recipes, values, variants
 from dear_jax.setup.plans import compile as compile_plans
 from dear_jax.setup.programs import make_programs
 from dear_jax.setup.roles import NoRoleMaps
@@ -30,6 +31,7 @@ from tests import linear_probe
 
 BATCH, CLASSES, SEEDS = 4, 5, (1, 2)
 LENGTH = Length(2, 2)
+RUNS = Runs(SEEDS, BATCH, LENGTH, sharding.data_mesh(), sharding.BY_SEED)
 # Float32 rounding: the same products in another order, over two steps of AdamW, whose division by the root of a small
 # second moment magnifies it.
 CLOSE = dict(rtol=2e-4, atol=2e-6)
@@ -53,7 +55,8 @@ def name(request) -> str:
 
 def config_of(name: str, **changes):
     config = few_shot.get_config("world_objects")
-    return values.set_all(config, {"method": name} | {key.replace("__", "."): value for key, value in changes.items()})
+    changes = {key.replace("__", "."): value for key, value in changes.items()}
+    return recipes.resolve(values.set_all(config, {"method": name} | changes))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,7 @@ def token_ids(clip_config):
 @pytest.fixture(scope="module")
 def frozen(method, clip_params, token_ids):
     params = jax.device_put(clip_params)
-    return Frozen(params, method.split.encode_prompts(params, token_ids))
+    return Frozen(params, method.encode_prompts(params, token_ids))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +99,7 @@ def batches(clip_config):
 @pytest.fixture(scope="module")
 def state(program, frozen):
     """Of all runs, `[S, V]`, away from the start, where some gradients vanish."""
-    fresh = programs_of.fresh_state(program, SEEDS, frozen.params, frozen.prompts.features)
+    fresh = programs_of.fresh_state(program, RUNS, frozen.params, frozen.prompts)
     noise = np.random.default_rng(1)
     moved = jax.tree.map(
         lambda leaf: leaf + noise.normal(0, 0.05, leaf.shape).astype(np.float32), fresh.adapter
@@ -184,9 +187,11 @@ def test_its_structure_says_all_that_it_is(method):
 
 
 def test_a_fresh_adapter_depends_on_its_seed_alone(program, frozen):
-    fresh = functools.partial(programs_of.fresh_state, program)
-    together = fresh((1, 2), frozen.params, frozen.prompts.features)
-    alone = fresh((2,), frozen.params, frozen.prompts.features)
+    def fresh(*seeds):
+        runs = dataclasses.replace(RUNS, seeds=seeds)
+        return programs_of.fresh_state(program, runs, frozen.params, frozen.prompts)
+
+    together, alone = fresh(1, 2), fresh(2)
     equal(jax.tree.map(lambda leaf: leaf[1:], together), alone)
 
 
@@ -210,7 +215,7 @@ def run_steps(update, state, program, frozen, batches):
 @pytest.fixture(scope="module")
 def update(method):
     """The step of any number of runs, which follow one another."""
-    return jax.jit(functools.partial(step.train_runs, axes.in_turn, method, LENGTH))
+    return jax.jit(functools.partial(step.train_runs, axes.in_turn, method, RUNS.optimizer, LENGTH))
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +238,7 @@ def test_steps_change_every_leaf_of_the_adapter_and_nothing_else(update, togethe
 
 def test_side_by_side_they_give_what_they_give_in_turn(together, method, state, program, frozen, batches):
     """Seeds and variants are independent: each gives what it gives alone, whatever stands beside it."""
-    update = jax.jit(functools.partial(step.train_runs, jax.vmap, method, LENGTH))
+    update = jax.jit(functools.partial(step.train_runs, jax.vmap, method, RUNS.optimizer, LENGTH))
     found = run_steps(update, state, program, frozen, batches)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), found, together)
 
@@ -241,9 +246,9 @@ def test_side_by_side_they_give_what_they_give_in_turn(together, method, state, 
 def test_four_devices_give_what_one_gives(together, program, state, frozen, batches, token_ids):
     mesh = Mesh(np.asarray(jax.devices()[:4]).reshape(2, 2), ("run", "data"))
     specs = sharding.BY_SEED
-    runs = Runs(SEEDS, BATCH, LENGTH, mesh, specs)
+    runs = dataclasses.replace(RUNS, mesh=mesh, specs=specs)
     spread = program.spread(2, 0)
-    prompts = spread.method.split.encode_prompts(frozen.params, token_ids)
+    prompts = spread.method.encode_prompts(frozen.params, token_ids)
     placed = Frozen(sharding.place(frozen.params, mesh, sharding.REPLICATED), sharding.place_prompts(prompts, mesh))
     update = programs_of.make_step(spread.method, runs, runs.shape(program))
     fixed = sharding.place((program.settings, program.rates), mesh, specs.settings)

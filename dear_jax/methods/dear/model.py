@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dear_jax.clip import vision
 from dear_jax.clip.layers import Params, Tokens, unit
-from dear_jax.clip.split import Frozen, Seen, logit_scale
+from dear_jax.clip.split import Frozen, Seen
 from dear_jax.methods import losses, paths
 from dear_jax.methods.contract import CLASS_PATH, Adapter, Method
 
@@ -50,8 +50,8 @@ class DeAR(Method):
         """The class path and one for each attribute."""
         return (CLASS_PATH, *self.attributes)
 
-    def init(self, key: PRNGKeyArray, params: Params, classes: Float[Array, "C d"], start: Start) -> Adapter:
-        """A fresh adapter, float32. `key` counts where the start has no seed of its own; the classes do not.
+    def init(self, key: PRNGKeyArray, params: Params, prompts: Any, start: Start) -> Adapter:
+        """A fresh adapter, float32. `key` counts where the start has no seed of its own; the prompts do not.
 
         Returns:
             vision_tokens `[K, D]` and text_tokens `[K_t, D]`, normal with standard deviation init_std;
@@ -112,20 +112,26 @@ class DeAR(Method):
         self, adapter: Adapter, settings: Settings, params: Params, classes: Float[Array, "C d"], seen: Seen
     ) -> Float[Array, "B N C"]:
         """Logits of every path: scale * cos(f_i, w_c)."""
-        return _path_logits(self.features(adapter, settings, params, seen), classes, params)
+        return paths.cosine_logits(self.features(adapter, settings, params, seen), classes, params)
 
     def weights(self, adapter: Adapter, settings: Settings) -> Float[Array, "N"]:
         """alpha = softmax(theta)."""
         return jax.nn.softmax(adapter["fusion"])
 
     def loss(
-        self, adapter: Adapter, settings: Settings, frozen: Frozen, seen: Seen, labels: Int[Array, "B"]
+        self,
+        adapter: Adapter,
+        settings: Settings,
+        frozen: Frozen,
+        seen: Seen,
+        labels: Int[Array, "B"],
+        carried: Any = (),
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """CE(fused logits) + lambda_reg * L_reg + lambda_fusion * L_fusion (methods/dear section 4), and its parts."""
         plain = seen.features[: len(labels)]
         classes = self.classes(adapter, settings, frozen)
         features = self.features(adapter, settings, frozen.params, seen)[: len(labels)]
-        logits = paths.combine(_path_logits(features, classes, frozen.params), self.weights(adapter, settings))
+        logits = paths.combine(paths.cosine_logits(features, classes, frozen.params), self.weights(adapter, settings))
 
         distance = losses.DISTANCES[self.regularization]
         parts = {
@@ -146,9 +152,3 @@ class DeAR(Method):
 def class_share_loss(theta: Float[Array, "N"]) -> Float[Array, ""]:
     """L_fusion = -log alpha_cls, alpha = softmax(theta): keeps the class path in use; at least 0."""
     return -jax.nn.log_softmax(theta)[0]
-
-
-def _path_logits(
-    features: Float[Array, "B N d"], classes: Float[Array, "C d"], params: Params
-) -> Float[Array, "B N C"]:
-    return logit_scale(params) * jnp.einsum("bid,cd->bic", features, classes)

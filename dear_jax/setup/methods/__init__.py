@@ -1,9 +1,10 @@
 """The methods that `config.method` names: one row each. A module per method holds its keys and how it is built."""
 
+import difflib
 from typing import Any, Protocol
 
 from dear_jax.errors import UserError
-from dear_jax.setup.methods import dear
+from dear_jax.setup.methods import dear, mmrl, mmrlpp
 
 
 class RoleSource(Protocol):
@@ -36,6 +37,9 @@ class Entry(Protocol):
     def PRESETS(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Of `config.variants`: name -> variant -> key -> value."""
 
+    def recipe(self, protocol: str, dataset: str, shots: int) -> dict[str, Any]:
+        """What it trains by, as published: values of config keys, where they differ from `recipes.COMMON`."""
+
     def problems(self, options: Any) -> dict[str, str]:
         """What is out of its range: key -> what is expected."""
 
@@ -57,6 +61,8 @@ class Entry(Protocol):
 
 METHODS: dict[str, Entry] = {
     "dear": dear,
+    "mmrl": mmrl,
+    "mmrlpp": mmrlpp,
 }
 
 
@@ -67,5 +73,6 @@ def find(name: str) -> Entry:
         UserError: there is none of that name.
     """
     if name not in METHODS:
-        raise UserError(f"config.method is {name!r}, expected one of {', '.join(METHODS)}.")
+        near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.0)
+        raise UserError(f"config.method is {name!r}, expected one of {', '.join(METHODS)}. The nearest is {near[0]}.")
     return METHODS[name]

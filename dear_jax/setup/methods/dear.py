@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dear_jax.errors import UserError
 from dear_jax.roles.options import deeper_third
+from dear_jax.setup.methods import layers
 
 if TYPE_CHECKING:
     from dear_jax.clip.config import CLIPConfig
@@ -120,6 +120,15 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+def recipe(protocol: str, dataset: str, shots: int) -> dict[str, Any]:
+    """What it trains by (section 5), where it differs from `recipes.COMMON`."""
+    if protocol == "few_shot":
+        return {"train.epochs": 50, "train.batch_size": 32}
+    if protocol == "base2new":
+        return {"train.epochs": 5, "train.batch_size": 32} if dataset == "imagenet" else {}
+    return {"train.epochs": 1, "train.batch_size": 32, "optimizer.warmup_epochs": 0}
+
+
 def problems(options: Options) -> dict[str, str]:
     """What is out of its range: key -> what is expected."""
     from dear_jax.methods import losses
@@ -166,17 +175,15 @@ def build(options: Options, config: "CLIPConfig", dtype: Any, class_chunk: int =
     from dear_jax.methods.dear.model import DeAR
 
     tokens = options.tokens
-    vision = _layer("vision_layer", tokens.vision_layer, config.vision.layers)
-    text = _layer("text_layer", tokens.text_layer, config.text.layers)
+    vision, text = (
+        layers.check(f"dear.tokens.{key}", asked, tower.layers, deeper_third(tower.layers))
+        for key, asked, tower in (
+            ("vision_layer", tokens.vision_layer, config.vision),
+            ("text_layer", tokens.text_layer, config.text),
+        )
+    )
     split = Split(config, vision, text, dtype, class_chunk)
     return DeAR(split, tokens.attributes, tokens.text_count, tokens.shared_projection, options.loss.reg_form)
-
-
-def _layer(key: str, asked: int | None, layers: int) -> int:
-    layer = deeper_third(layers) if asked is None else asked
-    if not 1 <= layer <= layers:
-        raise UserError(f"config.dear.tokens.{key} is {layer}: expected 1 to {layers}, the layers of the backbone.")
-    return layer
 
 
 def settings(options: Options, method: "DeAR", roles: "RoleSource") -> "Settings":

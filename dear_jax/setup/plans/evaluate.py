@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from dear_jax.files.workdir import RunConfig
 from dear_jax.methods import paths
 from dear_jax.methods.paths import Rule
-from dear_jax.setup import backbones, checks, data, keys, runs
+from dear_jax.setup import backbones, checks, data, keys, recipes, runs
 from dear_jax.setup.backbones import BackbonePlan
 from dear_jax.setup.data import DataPlan
 from dear_jax.setup.runs import RunChoice
@@ -18,7 +18,7 @@ class Measuring:
     """How class sets are measured: keys of `config.eval`."""
 
     batch_size: int  # images
-    rule: Rule  # of the paths' weights, where a class was not trained on
+    rule: Rule | None  # of the paths' weights, where a class was not trained on; None: the method's own
     workers: int  # processes that prepare images
 
 
@@ -40,7 +40,8 @@ class EvaluationPlan:
 
 def read_measuring(config: ConfigDict) -> Measuring:
     """The part of the plan that a training run shares."""
-    return Measuring(config.eval.batch_size, paths.parse_rule(config.eval.new_classes), config.data.workers)
+    rule = paths.parse_rule(config.eval.new_classes) if config.eval.new_classes else None
+    return Measuring(config.eval.batch_size, rule, config.data.workers)
 
 
 def make_plan(config: ConfigDict) -> EvaluationPlan:
@@ -49,6 +50,7 @@ def make_plan(config: ConfigDict) -> EvaluationPlan:
     Raises:
         UserError: a value out of its range.
     """
+    config = recipes.resolve(config)
     checks.check(config, trains=False)
     return EvaluationPlan(
         keys.run_config(config), backbones.read(config), data.read(config), runs.read(config), read_measuring(config)

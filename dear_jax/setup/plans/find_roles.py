@@ -5,7 +5,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from dear_jax.files.workdir import RunConfig
-from dear_jax.setup import backbones, checks, keys, roles
+from dear_jax.setup import backbones, checks, keys, recipes, roles
 from dear_jax.setup.backbones import BackbonePlan
 from dear_jax.setup.roles import RolePlan
 
@@ -33,6 +33,7 @@ def make_plan(config: ConfigDict) -> AnalysisPlan:
     Raises:
         UserError: a value out of its range.
     """
+    config = recipes.resolve(config)
     checks.check(config, trains=False)
     options = config.roles
     return AnalysisPlan(

@@ -5,7 +5,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from dear_jax.files.workdir import RunConfig
-from dear_jax.setup import checks, keys, runs
+from dear_jax.setup import checks, keys, recipes, runs
 from dear_jax.setup.runs import RunChoice
 
 
@@ -38,6 +38,7 @@ def make_plan(config: ConfigDict) -> PredictionPlan:
     Raises:
         UserError: a value out of its range.
     """
+    config = recipes.resolve(config)
     checks.check(config, trains=False)
     return PredictionPlan(
         config=keys.run_config(config),

@@ -5,7 +5,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from dear_jax.files.workdir import RunConfig
-from dear_jax.setup import backbones, checks, data, keys, runs
+from dear_jax.setup import backbones, checks, data, keys, recipes, runs
 from dear_jax.setup.backbones import BackbonePlan
 from dear_jax.setup.data import DataPlan
 from dear_jax.setup.runs import RunChoice
@@ -40,6 +40,7 @@ def make_plan(config: ConfigDict) -> RetrievalPlan:
     Raises:
         UserError: a value out of its range.
     """
+    config = recipes.resolve(config)
     checks.check(config, trains=False)
     options = config.retrieve
     return RetrievalPlan(

@@ -5,7 +5,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from dear_jax.files.workdir import RunConfig
-from dear_jax.setup import backbones, checks, data, keys, methods, roles, variants
+from dear_jax.setup import backbones, checks, data, keys, methods, recipes, roles, values, variants
 from dear_jax.setup.backbones import BackbonePlan
 from dear_jax.setup.data import DataPlan
 from dear_jax.setup.plans import evaluate
@@ -13,6 +13,7 @@ from dear_jax.setup.plans.evaluate import Measuring
 from dear_jax.setup.roles import RolePlan
 from dear_jax.setup.variants import Variant
 from dear_jax.training.loop import Schedule
+from dear_jax.training.optimizer import Optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,7 @@ def make_plan(config: ConfigDict) -> TrainingPlan:
     Raises:
         UserError: a value out of its range.
     """
+    config = recipes.resolve(config)
     checks.check(config, trains=True)
     entry = methods.find(config.method)
     found = variants.read(config)
@@ -64,6 +66,8 @@ def _read_schedule(config: ConfigDict) -> Schedule:
     return Schedule(
         seeds=tuple(config.seeds),
         epochs=train.epochs,
+        steps=train.steps,
+        optimizer=values.read(Optimizer, config.optimizer),
         batch_size=train.batch_size,
         log_every=train.log_every,
         checkpoint_every=train.checkpoint_every,

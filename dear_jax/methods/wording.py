@@ -1,0 +1,67 @@
+"""From the classes of a data set to what the text tower makes of them: under a method's own templates, and plain."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dear_jax.clip.layers import Params
+from dear_jax.clip.split import Prompts, Split
+from dear_jax.data.class_set import ClassSet
+from dear_jax.methods.contract import Method, Targets
+
+Tokenize = Callable[[str], Int[np.ndarray, "C T"]]  # the classes under a template
+
+
+def prompt_ids(method: Method, classes: ClassSet) -> Int[np.ndarray, "C T"]:
+    """What the text tower of a method reads of the classes."""
+    return classes.tokenize(method.prompt(classes.dataset, classes.template))
+
+
+def encode(method: Method, params: Params, classes: ClassSet) -> Prompts:
+    """The frozen side of the classes for a method: its prompts, and plain CLIP's features of its targets."""
+    return encode_as(method, params, classes.dataset, classes.templates, classes.tokenize)
+
+
+def encode_as(
+    method: Method, params: Params, dataset: str, templates: tuple[str, ...], tokenize: Tokenize
+) -> Prompts:
+    """The same of classes that are of no data set on disk.
+
+    Args:
+        method: whose templates are asked for.
+        params: CLIP's, in the towers' dtype.
+        dataset: name of the data set that the templates are of.
+        templates: of the data set, or of the run.
+        tokenize: the classes under any template.
+    """
+    prompt, targets = method.prompt(dataset, templates[0]), method.targets(dataset, templates)
+    prompts = method.encode_prompts(params, tokenize(prompt))
+    if targets.templates == (prompt,):
+        return prompts
+    return prompts._replace(features=target_features(method.split, params, targets, tokenize))
+
+
+def plain_features(split: Split, params: Params, classes: ClassSet) -> Float[Array, "C d"]:
+    """What zero-shot CLIP knows of the classes: the features of their prompts, or the mean over an ensemble's."""
+    if len(classes.templates) == 1:
+        return split.encode_prompts(params, classes.token_ids).features
+    return target_features(split, params, Targets(classes.templates), classes.tokenize)
+
+
+def target_features(split: Split, params: Params, targets: Targets, tokenize: Tokenize) -> Float[Array, "C d"]:
+    """Plain CLIP's features of the classes under all templates of a target, as it takes their mean."""
+    return split.plain_features(params, _stack([tokenize(text) for text in targets.templates]), targets.unit_mean)
+
+
+def _stack(token_ids: Sequence[Int[np.ndarray, "C _"]]) -> Int[np.ndarray, "M C T"]:
+    """Prompts of any lengths, filled up behind the end of text, where the tower does not look."""
+    length = max(ids.shape[1] for ids in token_ids)
+    return np.stack([np.pad(ids, ((0, 0), (0, length - ids.shape[1]))) for ids in token_ids])
+
+
+def shapes(method: Method, params: Params, token_ids: Int[np.ndarray, "C T"]) -> Prompts:
+    """Shapes and dtypes of what `encode` gives, whatever the targets."""
+    found: Prompts = jax.eval_shape(lambda params: method.encode_prompts(params, token_ids), params)
+    return found
