@@ -36,7 +36,8 @@ RUNS = Runs(SEEDS, BATCH, LENGTH, sharding.data_mesh(), sharding.BY_SEED)
 # second moment magnifies it.
 CLOSE = dict(rtol=2e-4, atol=2e-6)
 
-NAMES = (*methods.METHODS, "linear_probe")
+QUICK = ("dear", "linear_probe")  # the others are run with the slow tests
+NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*methods.METHODS, QUICK[1])]
 WITHOUT_ROLES = {"dear": {"dear.mask.pattern": "open"}}  # of a CLIP whose heads nobody has looked at
 
 
@@ -351,8 +352,8 @@ def test_its_programs_can_be_planned_without_data(name):
 
 
 def test_its_keys_are_known_and_checked(name):
-    config = config_of(name)
-    checks.check(config, trains=True)
+    config = values.set_all(few_shot.get_config("world_objects"), {"method": name})
+    checks.check(recipes.resolve(config), trains=True)
     entry = methods.METHODS[name]
     assert values.read(entry.Options, config[name]) == entry.Options()
     keys = {key.removeprefix(f"{name}.") for key in values.flatten(config) if key.startswith(f"{name}.")}
