@@ -75,10 +75,13 @@ def method(program):
 
 
 @pytest.fixture(scope="module")
-def token_ids(clip_config):
+def token_ids(clip_config, method):
+    """Of prompts of different lengths, which begin with as many words as the method replaces."""
     ids = np.zeros((CLASSES, clip_config.context_length), np.int32)
     for number, (row, length) in enumerate(zip(ids, (4, 7, 5, 6, 4), strict=True)):
+        length = min(length + method.context, clip_config.context_length)
         row[:length] = np.random.default_rng(number).integers(1, 48, length)
+        row[1 : 1 + method.context] = 1
         row[0], row[length - 1] = 48, 49
     return tokenizer.shorten(ids)
 
