@@ -4,7 +4,7 @@ import difflib
 from typing import Any, Protocol
 
 from dear_jax.errors import UserError
-from dear_jax.setup.methods import dear, mmrl, mmrlpp
+from dear_jax.setup.methods import coop, dear, mmrl, mmrlpp
 
 
 class RoleSource(Protocol):
@@ -63,6 +63,7 @@ METHODS: dict[str, Entry] = {
     "dear": dear,
     "mmrl": mmrl,
     "mmrlpp": mmrlpp,
+    "coop": coop,
 }
 
 
