@@ -4,7 +4,7 @@ import difflib
 from typing import Any, Protocol
 
 from dear_jax.errors import UserError
-from dear_jax.setup.methods import coop, dear, mmrl, mmrlpp
+from dear_jax.setup.methods import coop, dear, mmrl, mmrlpp, tcp
 
 
 class RoleSource(Protocol):
@@ -64,6 +64,7 @@ METHODS: dict[str, Entry] = {
     "mmrl": mmrl,
     "mmrlpp": mmrlpp,
     "coop": coop,
+    "tcp": tcp,
 }
 
 
