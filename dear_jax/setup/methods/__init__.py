@@ -4,7 +4,7 @@ import difflib
 from typing import Any, Protocol
 
 from dear_jax.errors import UserError
-from dear_jax.setup.methods import coop, dear, mmrl, mmrlpp, tcp
+from dear_jax.setup.methods import cocoop, coop, dear, mmrl, mmrlpp, tcp
 
 
 class RoleSource(Protocol):
@@ -65,6 +65,7 @@ METHODS: dict[str, Entry] = {
     "mmrlpp": mmrlpp,
     "coop": coop,
     "tcp": tcp,
+    "cocoop": cocoop,
 }
 
 
