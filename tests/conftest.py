@@ -29,6 +29,7 @@ from dear_jax.methods import adapter_file as adapters
 from dear_jax.methods.adapter_file import Part, Trained
 from dear_jax.methods.dear import mask, patterns
 from dear_jax.methods.dear.model import Start
+from dear_jax.setup import recipes, values
 from dear_jax.setup.methods import dear
 
 pytest_plugins = ["tests.emulated_bucket"]
@@ -102,7 +103,7 @@ def write_run(tmp_path) -> Callable[..., Path]:
         **results: Any,
     ) -> Path:
         config = main.load_config(f"configs/{protocol}.py:{dataset}")
-        config.update_from_flattened_dict(dict(changes or {}))
+        config = recipes.resolve(values.set_all(config, dict(changes or {})))
         notes = {"comparable": True, "remark": "", "source": "coop", "class_names": ["a", "b", "c"]}
         content = {
             "protocol": protocol,

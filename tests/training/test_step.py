@@ -16,9 +16,8 @@ from dear_jax.methods.contract import Adapter, Length
 from dear_jax.methods.dear import mask, patterns
 from dear_jax.methods.dear.model import DeAR, Settings, Start
 from dear_jax.parallel import axes, sharding
-from dear_jax.training.optimizer import Optimizer
 from dear_jax.training import step
-from dear_jax.training.optimizer import Rates
+from dear_jax.training.optimizer import Optimizer, Rates
 from dear_jax.training.program import Runs, make_step
 from tests import reference
 
