@@ -28,7 +28,7 @@ from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
 from dear_jax.files.workdir import Workdir
 from dear_jax.report import blocks
-from dear_jax.setup import keys
+from dear_jax.setup import keys, recipes
 from dear_jax.setup.methods import METHODS
 from experiments import tables
 from experiments.compare.settings import FIRST
@@ -159,7 +159,7 @@ def _is_done(item: Item, workdir: Path, extra: Sequence[str]) -> bool:
         return False
     config, _, _ = command_line.parse(item.arguments(workdir, extra))
     with Workdir(workdir / item.name) as files:
-        files.check_config(keys.run_config(config))
+        files.check_config(keys.run_config(recipes.resolve(config)))
         return files.finished
 
 

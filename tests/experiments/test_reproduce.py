@@ -12,6 +12,7 @@ import pytest
 
 from dear_jax import main as command_line
 from dear_jax.files import lock
+from dear_jax.setup import recipes
 from dear_jax.setup.methods import METHODS
 from experiments import reproduce
 from experiments.sweep import child_process, item_lock
@@ -32,6 +33,7 @@ def started(monkeypatch):
 
     def run(command, output):
         config, workdir, _ = command_line.parse(command[3:])
+        config = recipes.resolve(config)
         runs.append(workdir.name)
         if config.data.dataset in runs.failing:
             print("error: no such file", file=output, flush=True)
