@@ -51,9 +51,9 @@ class CoCoOp(Method):
         """The same for every data set."""
         return learned_words.template(self.words, self.count)
 
-    def targets(self, dataset: str, templates: tuple[str, ...]) -> Targets:
-        """Nothing is compared with plain CLIP's features; those of the prompt itself cost least."""
-        return Targets((self.prompt(dataset, templates[0]),))
+    def targets(self, dataset: str, ensemble: tuple[str, ...]) -> Targets:
+        """Plain text features are not read: those that cost nothing."""
+        return Targets((self.prompt(dataset, ""),))
 
     @property
     def reading(self) -> tuple[Any, ...]:

@@ -74,9 +74,9 @@ class TCP(Method):
         """A table by data set."""
         return " ".join(["X"] * self.count + [ENDINGS.get(dataset, "{}.")])
 
-    def targets(self, dataset: str, templates: tuple[str, ...]) -> Targets:
+    def targets(self, dataset: str, ensemble: tuple[str, ...]) -> Targets:
         """Another one."""
-        return Targets((TARGETS[dataset],)) if dataset in TARGETS else Targets(templates)
+        return Targets((TARGETS[dataset],)) if dataset in TARGETS else Targets(ensemble)
 
     @property
     def reading(self) -> tuple[Any, ...]:
@@ -101,9 +101,10 @@ class TCP(Method):
             **meta_net.init(meta_key, inputs, max(1, inputs // REDUCTION), self.count * width),
         }
 
-    def settings_like(self) -> Any:
+    def settings_like(self) -> Settings:
         """A number."""
-        return Settings(jax.ShapeDtypeStruct((), jnp.float32))
+        number: Any = jax.ShapeDtypeStruct((), jnp.float32)
+        return Settings(number)
 
     def classes(self, adapter: Adapter, settings: Any, frozen: Frozen) -> Float[Array, "C d"]:
         """Text features t, unit length."""

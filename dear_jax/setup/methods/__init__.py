@@ -4,7 +4,7 @@ import difflib
 from typing import Any, Protocol
 
 from dear_jax.errors import UserError
-from dear_jax.setup.methods import cocoop, coop, dear, mmrl, mmrlpp, tcp
+from dear_jax.setup.methods import cocoop, coop, dear, maple, mmrl, mmrlpp, promptsrc, tcp
 
 
 class RoleSource(Protocol):
@@ -63,6 +63,8 @@ METHODS: dict[str, Entry] = {
     "dear": dear,
     "mmrl": mmrl,
     "mmrlpp": mmrlpp,
+    "promptsrc": promptsrc,
+    "maple": maple,
     "coop": coop,
     "tcp": tcp,
     "cocoop": cocoop,

@@ -2,14 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from dear_jax.errors import UserError
+from dear_jax.setup.methods import layers
 
 if TYPE_CHECKING:
     from dear_jax.clip.config import CLIPConfig
     from dear_jax.clip.split import Split
 
 A_PHOTO = "a photo of a"
-OTHERS = 4  # tokens of a prompt at least, beside a context: both ends, a name of one token, and a full stop
 
 
 def problems(group: str, options: Any) -> dict[str, str]:
@@ -38,10 +37,5 @@ def split(group: str, tokens: int, config: "CLIPConfig", dtype: Any, class_chunk
     """
     from dear_jax.clip.split import Split
 
-    most = config.context_length - OTHERS
-    if tokens > most:
-        raise UserError(
-            f"config.{group}.tokens is {tokens}: expected 1 to {most}, as the {config.context_length} positions of the "
-            "text tower must also hold the class name, a full stop and both ends."
-        )
+    layers.check_context(f"{group}.tokens", tokens, config)
     return Split(config, config.vision.layers, 1, dtype, class_chunk)
