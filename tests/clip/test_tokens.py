@@ -186,6 +186,7 @@ def check_read(split, clip_params, prompts, read, whole, learned):
         assert np.abs(theirs).max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "chunks"), [*zip((1, 3, 2, 1), SPREAD, strict=True)])
 def test_tokens_replace_the_words_that_prompts_share(clip_config, clip_params, alike, first, chunks):
     """They enter once: what layers make of them goes on."""
@@ -230,6 +231,7 @@ def test_more_tokens_than_shared_words_are_refused(clip_config, clip_params, ali
         split.read_prompts(clip_params, prompts, tokens, replace=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layers", "chunks"), [*zip(((1,), (1, 3), (2,), (1, 3)), SPREAD, strict=True)])
 def test_tokens_of_each_prompts_own_enter_before_their_layers(clip_config, clip_params, alike, layers, chunks):
     split = Split(clip_config, 1, 1).spread(*reversed(SPREAD[chunks]))

@@ -1,16 +1,21 @@
 """CoOp against what the official module gave, and in closed form."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import base2new, few_shot
+from dear_jax import Classifier, jobs
 from dear_jax.clip.split import Split
 from dear_jax.errors import UserError
-from dear_jax.methods import learned_words, wording
+from dear_jax.methods import adapter_file, learned_words, wording
 from dear_jax.methods.contract import check_classes
 from dear_jax.methods.coop import CoOp, Settings
 from dear_jax.setup import methods as rows
+from dear_jax.setup import recipes, values
 from dear_jax.setup.methods import coop
 from tests.methods import golden
 
@@ -175,3 +180,35 @@ def test_words_of_several_tokens_are_refused(clip_config):
 
     with pytest.raises(UserError, match=r"the 2 words 'an image' of the prompt 'an image {}.', but these are 3 tokens"):
         wording.encode_as(method, {}, "dtd", "{} texture.", ("{} texture.",), tokenize)
+
+
+@pytest.mark.slow
+def test_forms_of_the_context_train_side_by_side(tiny_clip, tmp_path, compilation_cache):
+    """Each a program of its own; a class-specific one is measured on its classes, and refuses others."""
+    changes = {
+        "method": "coop",
+        "backbone": tiny_clip,
+        "seeds": (1, 2),
+        "data.shots": 1,
+        "train.epochs": 2,
+        "train.batch_size": 5,
+        "coop.tokens": 3,
+        "coop.words": "",
+        "variants": "end: | front: position=front | own: class_specific=True | both: class_specific=1; position=middle",
+    }
+    config = recipes.resolve(values.set_all(few_shot.get_config("world_objects"), changes))
+    job = jobs.find("train").load()
+    job.run(job.make_plan(config), tmp_path / "run")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["variants"].keys() == {"end", "front", "own", "both"}
+    names = adapter_file.load(tmp_path / "run").class_names
+    image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    for variant in ("front", "both"):
+        classifier = Classifier.load(str(tmp_path / "run"), variant=variant)
+        np.testing.assert_allclose(classifier([image]).probabilities.sum(axis=1), 1, rtol=1e-5)
+    with pytest.raises(UserError, match="all of them and in their order; the list of classes has others"):
+        classifier.classes = names[::-1]
+
+    config = recipes.resolve(values.set_all(base2new.get_config("world_objects"), changes))
+    with pytest.raises(UserError, match=r"The method knows the classes that it was trained on .* new has others"):
+        job.run(job.make_plan(config), tmp_path / "base2new")
