@@ -109,6 +109,19 @@ class Encoder:
             yield sharding.place(batch["image"], self.mesh, sharding.DATA), batch["valid"]
 
 
+def check_images(trained: Trained, backbone: Backbone, dtype: Any) -> None:
+    """Refuse what `Encoder.images` cannot encode by, before any image is read.
+
+    Raises:
+        UserError: the adapters do not belong to this backbone, or their method has no features of images.
+    """
+    (program,) = runs.restore(trained, backbone, dtype)
+    size = backbone.config.image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
+    encode = functools.partial(_encode_images, program.method)
+    jax.eval_shape(encode, cast(backbone.params, dtype), program.adapter, program.settings, images)
+
+
 def _encode_images(
     method: Method, params: Params, adapter: Adapter, settings: Settings, images: UInt8[Array, "B h w 3"]
 ) -> ImageFeatures:

@@ -6,6 +6,7 @@ and the tables know this and nothing else. README.md here says how to write one.
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -58,7 +59,6 @@ class Method(abc.ABC):
 
     split: Split
 
-    open_classes: ClassVar[bool] = True  # whether classes that were not trained on can be told apart
     new_classes: ClassVar[str] = "learned"  # how its paths are weighed for these, a rule of `paths`
 
     @property
@@ -67,8 +67,13 @@ class Method(abc.ABC):
         return (CLASS_PATH,)
 
     @property
+    def open_classes(self) -> bool:
+        """Whether other classes than those trained on can be told apart, and in another order."""
+        return True
+
+    @property
     def context(self) -> int:
-        """How many of the prompts' first words learned tokens take the places of."""
+        """How many of the prompts' words, the first beside the class name, learned tokens take the places of."""
         return 0
 
     def prompt(self, dataset: str, template: str) -> str:
@@ -162,7 +167,8 @@ class Method(abc.ABC):
         config = self.split.config
         ids = np.zeros((classes, config.context_length), np.int32)
         prompts: Any = Prompts(None, None, None, jnp.zeros((classes, config.embed_dim)), ids)  # type: ignore[arg-type]
-        found: Any = jax.eval_shape(lambda key: self.init(key, params, prompts, start), jax.random.key(0))
+        make = functools.partial(self.init, prompts=prompts, start=start)
+        found: Any = jax.eval_shape(make, jax.random.key(0), params)
         return dict(found)
 
     def structure(self) -> dict[str, Any]:
@@ -179,15 +185,16 @@ class Method(abc.ABC):
 
 
 def check_classes(method: Method, trained_on: Sequence[str], others: Mapping[str, Sequence[str]]) -> None:
-    """Refuse class sets with classes that were not trained on where the method has no rule for them.
+    """Refuse class sets beside the one that was trained on where the method knows that one alone.
 
     Raises:
-        UserError: there is one.
+        UserError: there is one: with other classes, or some of these, or in another order.
     """
-    known = set(trained_on)
-    new = [name for name, class_names in others.items() if not set(class_names) <= known]
+    known = tuple(trained_on)
+    new = [name for name, class_names in others.items() if tuple(class_names) != known]
     if new and not method.open_classes:
         raise UserError(
-            f"The method knows the classes that it was trained on and no others; {', '.join(new)} has others. Take "
-            "--config=configs/few_shot.py, where all classes are trained on, or another config.method."
+            "The method knows the classes that it was trained on and no others, all of them and in their order; "
+            f"{', '.join(new)} has others. Take --config=configs/few_shot.py, where all classes are trained on, or "
+            "another config.method, or a form of it that takes any classes."
         )

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Prompts, Split
 from dear_jax.data.class_set import ClassSet
+from dear_jax.errors import UserError
 from dear_jax.methods.contract import Method, Targets
 
 Tokenize = Callable[[str], Int[np.ndarray, "C T"]]  # the classes under a template
@@ -16,7 +17,7 @@ Tokenize = Callable[[str], Int[np.ndarray, "C T"]]  # the classes under a templa
 
 def prompt_ids(method: Method, classes: ClassSet) -> Int[np.ndarray, "C T"]:
     """What the text tower of a method reads of the classes."""
-    return classes.tokenize(method.prompt(classes.dataset, classes.template))
+    return _prompt_ids(method, method.prompt(classes.dataset, classes.template), classes.tokenize)
 
 
 def encode(method: Method, params: Params, classes: ClassSet) -> Prompts:
@@ -38,10 +39,31 @@ def encode_as(
         tokenize: the classes under any template.
     """
     prompt, targets = method.prompt(dataset, template), method.targets(dataset, ensemble)
-    prompts = method.encode_prompts(params, tokenize(prompt))
+    prompts = method.encode_prompts(params, _prompt_ids(method, prompt, tokenize))
     if targets.templates == (prompt,):
         return prompts
     return prompts._replace(features=target_features(method.split, params, targets, tokenize))
+
+
+def _prompt_ids(method: Method, prompt: str, tokenize: Tokenize) -> Int[np.ndarray, "C T"]:
+    """The classes under a prompt, of which each word that a learned token replaces must be one token.
+
+    Raises:
+        UserError: this tokenizer cuts such a word.
+    """
+    ids = tokenize(prompt)
+    if method.context:
+        words = [word for word in prompt.split() if "{}" not in word][: method.context]
+        rest = prompt.split()
+        for word in words:
+            rest.remove(word)
+        found = method.split.ends(ids) - method.split.ends(tokenize(" ".join(rest)))
+        if (found != method.context).any():
+            raise UserError(
+                f"Learned tokens are to take the places of the {method.context} words {' '.join(words)!r} of the "
+                f"prompt {prompt!r}, but these are {found.max()} tokens of this backbone. Give words of one token each."
+            )
+    return ids
 
 
 def plain_features(split: Split, params: Params, classes: ClassSet) -> Float[Array, "C d"]:

@@ -4,7 +4,7 @@ import difflib
 from typing import Any, Protocol
 
 from dear_jax.errors import UserError
-from dear_jax.setup.methods import dear, maple, mmrl, mmrlpp, promptsrc
+from dear_jax.setup.methods import cocoop, coop, dear, maple, mmrl, mmrlpp, promptsrc, tcp
 
 
 class RoleSource(Protocol):
@@ -65,6 +65,9 @@ METHODS: dict[str, Entry] = {
     "mmrlpp": mmrlpp,
     "promptsrc": promptsrc,
     "maple": maple,
+    "coop": coop,
+    "tcp": tcp,
+    "cocoop": cocoop,
 }
 
 
