@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from dear_jax.setup import methods, values
 
+REMARK = "remark"  # no key of the config: what a user should be told of a recipe
 COMMON: Mapping[str, Any] = {
     "train.epochs": 10,
     "train.steps": 0,
@@ -30,7 +31,7 @@ COMMON: Mapping[str, Any] = {
 
 
 def of(method: str, protocol: str, dataset: str, shots: int) -> dict[str, Any]:
-    """All keys of a recipe, with their values.
+    """All keys of a recipe, with their values, and `REMARK` where it has one.
 
     Raises:
         UserError: there is no method of that name.
@@ -44,6 +45,22 @@ def resolve(config: ConfigDict) -> ConfigDict:
     Raises:
         UserError: there is no method of that name.
     """
-    recipe = of(config.method, config.protocol, config.data.dataset, config.data.shots)
-    given = values.flat_values(config)
+    recipe, given = _of(config), values.flat_values(config)
+    recipe.pop(REMARK, None)
+    if given["train.epochs"] is not None:  # whoever asks for epochs does not get a recipe's steps in their place
+        recipe["train.steps"] = COMMON["train.steps"]
     return values.set_all(config, {key: value for key, value in recipe.items() if given[key] is None})
+
+
+def remarks(config: ConfigDict) -> list[str]:
+    """What a user should be told of the recipe of a config.
+
+    Raises:
+        UserError: there is no method of that name.
+    """
+    recipe = _of(config)
+    return [recipe[REMARK]] if REMARK in recipe else []
+
+
+def _of(config: ConfigDict) -> dict[str, Any]:
+    return of(config.method, config.protocol, config.data.dataset, config.data.shots)

@@ -4,7 +4,7 @@ import difflib
 from typing import Any, Protocol
 
 from dear_jax.errors import UserError
-from dear_jax.setup.methods import dear, mmrl, mmrlpp
+from dear_jax.setup.methods import clip_lora, dear, mmrl, mmrlpp
 
 
 class RoleSource(Protocol):
@@ -38,7 +38,10 @@ class Entry(Protocol):
         """Of `config.variants`: name -> variant -> key -> value."""
 
     def recipe(self, protocol: str, dataset: str, shots: int) -> dict[str, Any]:
-        """What it trains by, as published: values of config keys, where they differ from `recipes.COMMON`."""
+        """What it trains by, as published: values of config keys, where they differ from `recipes.COMMON`.
+
+        Under `remark`, if anything, what a user should be told of it: that none is published, say.
+        """
 
     def problems(self, options: Any) -> dict[str, str]:
         """What is out of its range: key -> what is expected."""
@@ -63,6 +66,7 @@ METHODS: dict[str, Entry] = {
     "dear": dear,
     "mmrl": mmrl,
     "mmrlpp": mmrlpp,
+    "clip_lora": clip_lora,
 }
 
 
