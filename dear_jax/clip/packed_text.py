@@ -58,7 +58,6 @@ def run_shared(
     Returns:
         The output of layer `last`; keys and values of each layer.
     """
-    stack = params["text_model"]["encoder"]["layers"]
     if tokens is not None:
         tokens.check(last - first + 1)
         if not replace:
@@ -66,6 +65,7 @@ def run_shared(
         elif len(x) < text.TOKEN_START + tokens.length:
             raise ValueError(f"{tokens.length} tokens are to replace words, but {len(x)} positions are shared")
     mask = text.causal_mask(len(x))
+    stack = layers.draw_apart(params["text_model"]["encoder"]["layers"], jnp.arange(len(x))[None])
 
     def layer(x: Array, number: Array) -> tuple[Array, Shared]:
         if tokens is not None:
@@ -165,7 +165,8 @@ def _run_chunk(
     first: int,
     enter: Callable[[Array, int], Array],
 ) -> Float[Array, "E D"]:
-    stack, last = params["text_model"]["encoder"]["layers"], config.text.layers
+    # By their place in the prompts, behind those of the first prompt that all share.
+    stack, last = layers.draw_apart(params["text_model"]["encoder"]["layers"], chunk.sources), config.text.layers
     mask = attention_mask(chunk.segments)
     # One by one: the few layers of a suffix compile fast, and a loop would copy what its backward pass keeps.
     for number in range(first, last):

@@ -179,10 +179,11 @@ class Split:
         The rows are those before the final LayerNorm; see `vision.read_suffix`.
         """
 
-        def encode(prefix: Array) -> Array:
-            return vision.read_suffix(params, self.config, prefix, self.vision_layer, tokens, head_mask)
+        def encode(images: tuple[Array, Array]) -> Array:
+            prefix, numbers = images
+            return vision.read_suffix(params, self.config, prefix, self.vision_layer, tokens, head_mask, numbers)
 
-        return cast(Array, self.in_groups(encode, prefix))
+        return cast(Array, self.in_groups(encode, (prefix, jnp.arange(len(prefix)))))
 
     def in_groups(self, encode: Callable[[Any], Any], images: Any) -> Any:
         """`vision.in_groups`, but where images are spread over devices: there are few on each."""

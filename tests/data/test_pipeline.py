@@ -128,6 +128,45 @@ def test_resuming_gives_the_batches_that_would_have_come(step):
         next(resumed)
 
 
+@pytest.mark.parametrize(("count", "batch_size"), [(10, 3), (9, 3), (10, 10), (10, 1), (11, 4)])
+def test_an_epoch_drops_what_makes_no_whole_batch(count, batch_size):
+    options = OPTIONS | {"batch_size": batch_size}
+    assert len(pipeline.train_batches([numbered_split(count)], (1,), **options)) == EPOCHS * (count // batch_size)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 9, 14])
+def test_steps_that_are_counted_are_those_of_as_many_epochs_as_they_take(steps):
+    """Fewer than an epoch has, a whole one, and more than the epochs that are given have."""
+    options = OPTIONS | {"epochs": -(-steps // 3)}
+    expected = listed(pipeline.train_batches([noise_split(1), noise_split(2)], (1, 2), **options))[:steps]
+    for epochs in (1, EPOCHS):
+        options = OPTIONS | {"epochs": epochs, "steps": steps}
+        batches = pipeline.train_batches([noise_split(1), noise_split(2)], (1, 2), **options)
+        assert len(batches) == steps
+        assert_same(listed(batches), expected)
+
+
+@pytest.mark.parametrize("step", [0, 2, 3, 5, 6, 7])
+def test_resuming_within_counted_steps_gives_the_batches_that_would_have_come(step):
+    """Within an epoch, between two, and in the last one, which is cut short."""
+
+    def make():
+        return pipeline.train_batches([noise_split(1), noise_split(2)], (1, 2), **(OPTIONS | {"steps": 7}))
+
+    expected = listed(make())
+    stopped = make()
+    listed(itertools.islice(stopped, step))
+    state = json.loads(json.dumps(stopped.get_state()))
+    stopped.close()
+    resumed = make()
+    resumed.set_state(state)
+    assert_same(listed(resumed), expected[step:])
+    with pytest.raises(StopIteration):
+        next(resumed)
+    with pytest.raises(ValueError, match="expected a step of 0 to 7"):
+        resumed.set_state({"step": 8})
+
+
 def test_state_is_a_grain_iterators_and_checked():
     batches = pipeline.train_batches([noise_split()], (1,), **OPTIONS)
     assert isinstance(batches, grain.DatasetIterator)

@@ -4,7 +4,7 @@ import difflib
 from typing import Any, Protocol
 
 from dear_jax.errors import UserError
-from dear_jax.setup.methods import cocoop, coop, dear, maple, mmrl, mmrlpp, promptsrc, tcp
+from dear_jax.setup.methods import clip_lora, cocoop, coop, dear, maple, mmrl, mmrlpp, promptsrc, tcp
 
 
 class RoleSource(Protocol):
@@ -38,7 +38,10 @@ class Entry(Protocol):
         """Of `config.variants`: name -> variant -> key -> value."""
 
     def recipe(self, protocol: str, dataset: str, shots: int) -> dict[str, Any]:
-        """What it trains by, as published: values of config keys, where they differ from `recipes.COMMON`."""
+        """What it trains by, as published: values of config keys, where they differ from `recipes.COMMON`.
+
+        Under `remark`, if anything, what a user should be told of it: that none is published, say.
+        """
 
     def problems(self, options: Any) -> dict[str, str]:
         """What is out of its range: key -> what is expected."""
@@ -62,11 +65,12 @@ class Entry(Protocol):
 METHODS: dict[str, Entry] = {
     "dear": dear,
     "mmrl": mmrl,
-    "mmrlpp": mmrlpp,
     "promptsrc": promptsrc,
-    "maple": maple,
     "coop": coop,
+    "maple": maple,
+    "clip_lora": clip_lora,
     "tcp": tcp,
+    "mmrlpp": mmrlpp,
     "cocoop": cocoop,
 }
 
