@@ -64,9 +64,9 @@ class PromptSRC(DeepPrompts):
         """Both kinds of t0 differ."""
         return (*super().reading, self.diverse_text)
 
-    def targets(self, dataset: str, templates: tuple[str, ...]) -> Targets:
+    def targets(self, dataset: str, ensemble: tuple[str, ...]) -> Targets:
         """Those of t0."""
-        return Targets(IMAGENET_60 if self.diverse_text else templates, unit_mean=False)
+        return Targets(IMAGENET_60 if self.diverse_text else ensemble, unit_mean=False)
 
     def init(self, key: PRNGKeyArray, params: Params, prompts: Prompts, start: Any) -> Adapter:
         """A fresh adapter.
