@@ -4,7 +4,7 @@ import difflib
 from typing import Any, Protocol
 
 from dear_jax.errors import UserError
-from dear_jax.setup.methods import dear, mmrl, mmrlpp
+from dear_jax.setup.methods import dear, linear_probe, lpp, mmrl, mmrlpp, tip_adapter, tip_adapter_f
 
 
 class RoleSource(Protocol):
@@ -63,6 +63,10 @@ METHODS: dict[str, Entry] = {
     "dear": dear,
     "mmrl": mmrl,
     "mmrlpp": mmrlpp,
+    "tip_adapter": tip_adapter,
+    "tip_adapter_f": tip_adapter_f,
+    "lpp": lpp,
+    "linear_probe": linear_probe,
 }
 
 
