@@ -19,15 +19,11 @@ class ClassSet:
 
     class_names: tuple[str, ...]
     dataset: str
-    templates: tuple[str, ...]  # of the prompts, with one {} for the class name; of several, plain CLIP takes the mean
-    prompts: tuple[str, ...]  # under the first of them, one per class
+    template: str  # of the prompts, with one {} for the class name
+    ensemble: tuple[str, ...]  # the templates over which plain CLIP takes the mean; of one: that one
+    prompts: tuple[str, ...]  # one per class
     tokenize: Callable[[str], np.ndarray]  # the classes under any template: int32 [C, T], cut to the longest prompt
     test: ImageSplit
-
-    @property
-    def template(self) -> str:
-        """The first of them."""
-        return self.templates[0]
 
     @functools.cached_property
     def token_ids(self) -> np.ndarray:

@@ -84,7 +84,7 @@ class Encoder:
         return [self._encode_group(template, group(start)) for start in range(0, len(names), GROUP)]
 
     def _encode_group(self, template: str, tokenize: Tokenize) -> ClassGroup:
-        encoded = wording.encode_as(self.method, self.params, self.dataset, (template,), tokenize)
+        encoded = wording.encode_as(self.method, self.params, self.dataset, template, (template,), tokenize)
         placed = sharding.place_prompts(encoded, self.mesh)
         plain = wording.target_features(self.method.split, self.params, Targets((template,)), tokenize)
         return ClassGroup(self._classes(self.run, Frozen(self.params, placed)), plain)

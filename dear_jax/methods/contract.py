@@ -100,9 +100,9 @@ class Method(abc.ABC):
         """The template of what its text tower reads, given a data set's name and its own template."""
         return template
 
-    def targets(self, dataset: str, templates: tuple[str, ...]) -> Targets:
-        """What `Prompts.features` are made of, given a data set's name and the templates of the run."""
-        return Targets(templates)
+    def targets(self, dataset: str, ensemble: tuple[str, ...]) -> Targets:
+        """What `Prompts.features` are made of, given a data set's name and the templates of zero-shot CLIP."""
+        return Targets(ensemble)
 
     def encode_prompts(self, params: Params, token_ids: Int[np.ndarray, "C T"]) -> Prompts:
         """The frozen side of the classes' prompts, see `Split.encode_prompts`."""

@@ -10,20 +10,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Frozen, Prompts, Seen
-from dear_jax.data.datasets import A_PHOTO
+from dear_jax.data.templates import A_PHOTO_OF_A, IMAGENET_7
 from dear_jax.methods.contract import Adapter, Method, Targets
-
-# The seven that OpenAI chose for ImageNet, which stand in the code of Tip-Adapter and of LP++.
-IMAGENET_TEMPLATES = (
-    "itap of a {}.",
-    "a bad photo of the {}.",
-    "a origami {}.",
-    "a photo of the large {}.",
-    "a {} in a video game.",
-    "art of the {}.",
-    "a photo of the small {}.",
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Fitted(Method):
@@ -36,9 +24,10 @@ class Fitted(Method):
         """What was learned is of the classes trained on alone."""
         return False
 
-    def targets(self, dataset: str, templates: tuple[str, ...]) -> Targets:
+    def targets(self, dataset: str, ensemble: tuple[str, ...]) -> Targets:
         """Of ImageNet and its variants seven templates, unless a user has given another."""
-        return Targets(IMAGENET_TEMPLATES if dataset.startswith("imagenet") and templates == (A_PHOTO,) else templates)
+        unasked = dataset.startswith("imagenet") and ensemble == (A_PHOTO_OF_A,)
+        return Targets(IMAGENET_7 if unasked else ensemble)
 
     def init(self, key: PRNGKeyArray, params: Params, prompts: Prompts, start: Any) -> Adapter:
         """Nothing, before the images are there."""

@@ -21,22 +21,23 @@ def prompt_ids(method: Method, classes: ClassSet) -> Int[np.ndarray, "C T"]:
 
 def encode(method: Method, params: Params, classes: ClassSet) -> Prompts:
     """The frozen side of the classes for a method: its prompts, and plain CLIP's features of its targets."""
-    return encode_as(method, params, classes.dataset, classes.templates, classes.tokenize)
+    return encode_as(method, params, classes.dataset, classes.template, classes.ensemble, classes.tokenize)
 
 
 def encode_as(
-    method: Method, params: Params, dataset: str, templates: tuple[str, ...], tokenize: Tokenize
+    method: Method, params: Params, dataset: str, template: str, ensemble: tuple[str, ...], tokenize: Tokenize
 ) -> Prompts:
     """The same of classes that are of no data set on disk.
 
     Args:
         method: whose templates are asked for.
         params: CLIP's, in the towers' dtype.
-        dataset: name of the data set that the templates are of.
-        templates: of the data set, or of the run.
+        dataset: name of the data set that the template is of.
+        template: of the data set, or of the run.
+        ensemble: the templates over which plain CLIP takes the mean.
         tokenize: the classes under any template.
     """
-    prompt, targets = method.prompt(dataset, templates[0]), method.targets(dataset, templates)
+    prompt, targets = method.prompt(dataset, template), method.targets(dataset, ensemble)
     prompts = method.encode_prompts(params, tokenize(prompt))
     if targets.templates == (prompt,):
         return prompts
@@ -45,9 +46,9 @@ def encode_as(
 
 def plain_features(split: Split, params: Params, classes: ClassSet) -> Float[Array, "C d"]:
     """What zero-shot CLIP knows of the classes: the features of their prompts, or the mean over an ensemble's."""
-    if len(classes.templates) == 1:
+    if classes.ensemble == (classes.template,):
         return split.encode_prompts(params, classes.token_ids).features
-    return target_features(split, params, Targets(classes.templates), classes.tokenize)
+    return target_features(split, params, Targets(classes.ensemble), classes.tokenize)
 
 
 def target_features(split: Split, params: Params, targets: Targets, tokenize: Tokenize) -> Float[Array, "C d"]:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from dear_jax.clip import tokenizer as tokenizers
 from dear_jax.clip.checkpoints.weights import Backbone
-from dear_jax.data import prompts, splits
+from dear_jax.data import prompts, splits, templates
 from dear_jax.data.class_set import FEW, WHOLE, ClassSet, Task
 from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.data.loading import SOURCES, Places, load_dataset, same_images
@@ -98,7 +98,7 @@ def _class_sets(
 ) -> tuple[dict[str, ClassSet], dict[str, Any]]:
     """What is classified, and on which images: of the data set, and of those that the protocol transfers to."""
     classes = {
-        name: _class_set(dataset.keep_classes(labels), _templates(plan, dataset), backbone)
+        name: _class_set(dataset.keep_classes(labels), *_templates(plan.template, dataset), backbone)
         for name, labels in plan.protocol.class_sets(dataset).items()
     }
     data = dict(dataset.notes) | ({"skipped": dict(skipped)} if skipped else {})
@@ -109,13 +109,16 @@ def _class_sets(
             data["targets"][name] = dict(target.notes)
             if plan.places.skip_bad:
                 target, _, data["targets"][name]["skipped"] = _skip_bad(target, [])
-            classes[name] = _class_set(target, (target.template,), backbone)
+            # A prompt that was asked for is the trained data set's; an ensemble is each data set's own.
+            asked = plan.template if plan.template == templates.ENSEMBLE else ""
+            classes[name] = _class_set(target, *_templates(asked, target), backbone)
     return classes, data
 
 
-def _templates(plan: DataPlan, dataset: ImageDataset) -> tuple[str, ...]:
-    """The prompts' templates, the one that a learned text tower reads first."""
-    return (plan.template or dataset.template,)
+def _templates(asked: str, dataset: ImageDataset) -> tuple[str, tuple[str, ...]]:
+    """The template that a method's text tower reads, and those of plain CLIP: the same, or an ensemble beside it."""
+    found = templates.find(asked, dataset.name, dataset.template)
+    return (asked if "{}" in asked else dataset.template), found
 
 
 def open_dataset(plan: DataPlan, files: Workdir | None = None) -> ImageDataset:
@@ -131,7 +134,8 @@ def open_dataset(plan: DataPlan, files: Workdir | None = None) -> ImageDataset:
 
 def class_prompts(plan: DataPlan, dataset: ImageDataset) -> list[str]:
     """The prompts of all classes of a data set, under the plan's template or its own."""
-    return prompts.prompts(dataset.class_names, plan.template or dataset.template, dataset.distinct_names)
+    template, _ = _templates(plan.template, dataset)
+    return prompts.prompts(dataset.class_names, template, dataset.distinct_names)
 
 
 def _draw(dataset: ImageDataset, shots: int, seed: int, kept: Sequence[int]) -> np.ndarray:
@@ -179,7 +183,7 @@ def _skip_bad(
     return readable, redrawn, {"train": len(train.bad), "test": len(test.bad), "images": reasons}
 
 
-def _class_set(dataset: ImageDataset, templates: tuple[str, ...], backbone: Backbone) -> ClassSet:
+def _class_set(dataset: ImageDataset, template: str, ensemble: tuple[str, ...], backbone: Backbone) -> ClassSet:
     def texts(template: str) -> list[str]:
         return prompts.prompts(dataset.class_names, template, dataset.distinct_names)
 
@@ -187,8 +191,10 @@ def _class_set(dataset: ImageDataset, templates: tuple[str, ...], backbone: Back
         return tokenizers.shorten(backbone.tokenizer(texts(template)))
 
     classes = ClassSet(
-        dataset.class_names, dataset.name, templates, tuple(texts(templates[0])), tokenize, dataset.test
+        dataset.class_names, dataset.name, template, ensemble, tuple(texts(template)), tokenize, dataset.test
     )
+    for one in ensemble:
+        texts(one)
     classes.token_ids  # noqa: B018 - what cannot be read is answered now
     return classes
 

@@ -4,6 +4,7 @@
 stays as given.
 """
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,4 +47,6 @@ def resolve(config: ConfigDict) -> ConfigDict:
     """
     recipe = of(config.method, config.protocol, config.data.dataset, config.data.shots)
     given = values.flat_values(config)
-    return values.set_all(config, {key: value for key, value in recipe.items() if given[key] is None})
+    resolved = copy.deepcopy(config)  # keeps what the open keys are to be, for overrides of variants
+    resolved.update_from_flattened_dict({key: value for key, value in recipe.items() if given[key] is None})
+    return resolved.lock()

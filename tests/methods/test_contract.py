@@ -76,11 +76,13 @@ def method(program):
 
 
 @pytest.fixture(scope="module")
-def token_ids(clip_config):
-    ids = np.zeros((CLASSES, clip_config.context_length), np.int32)
-    for number, (row, length) in enumerate(zip(ids, (4, 7, 5, 6, 4), strict=True)):
-        row[:length] = np.random.default_rng(number).integers(1, 48, length)
-        row[0], row[length - 1] = 48, 49
+def token_ids(method, clip_config):
+    """Prompts which, behind the beginning of text, share as many words as the method replaces."""
+    ids, shared = np.zeros((CLASSES, clip_config.context_length), np.int32), 1 + method.context
+    for number, (row, length) in enumerate(zip(ids, (3, 6, 4, 5, 3), strict=True)):
+        row[1:shared] = 1 + np.arange(method.context)
+        row[shared : shared + length] = np.random.default_rng(number).integers(1, 48, length)
+        row[0], row[shared + length - 1] = 48, 49
     return tokenizer.shorten(ids)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from configs import base
 from dear_jax.errors import UserError
-from dear_jax.setup import methods, values
+from dear_jax.setup import methods, recipes, values
 from dear_jax.setup import variants as setup_variants
 from dear_jax.setup.methods import METHODS
 
@@ -33,7 +33,7 @@ def test_ones_own():
 def test_keys_of_the_method_go_by_two_names_and_become_its_options():
     config = base.get_config()
     config.variants = "a: dear.loss.reg=5 | b: config.dear.tokens.beta=0.5; optimizer.learning_rate=0.1 | c: loss.reg=5"
-    a, b, c = setup_variants.read(config)
+    a, b, c = setup_variants.read(recipes.resolve(config))
     assert [variant.name for variant in (a, b, c)] == ["a", "b", "c"]
     assert (a.method, a.options.loss.reg, a.options.tokens.beta) == ("dear", 5.0, 0.9)
     assert (b.options.loss.reg, b.options.tokens.beta) == (1.0, 0.5)

@@ -4,7 +4,17 @@ import difflib
 from typing import Any, Protocol
 
 from dear_jax.errors import UserError
-from dear_jax.setup.methods import dear, linear_probe, lpp, mmrl, mmrlpp, tip_adapter, tip_adapter_f
+from dear_jax.setup.methods import (
+    dear,
+    linear_probe,
+    lpp,
+    maple,
+    mmrl,
+    mmrlpp,
+    promptsrc,
+    tip_adapter,
+    tip_adapter_f,
+)
 
 
 class RoleSource(Protocol):
@@ -63,6 +73,8 @@ METHODS: dict[str, Entry] = {
     "dear": dear,
     "mmrl": mmrl,
     "mmrlpp": mmrlpp,
+    "promptsrc": promptsrc,
+    "maple": maple,
     "tip_adapter": tip_adapter,
     "tip_adapter_f": tip_adapter_f,
     "lpp": lpp,
