@@ -4,7 +4,21 @@ import difflib
 from typing import Any, Protocol
 
 from dear_jax.errors import UserError
-from dear_jax.setup.methods import clip_lora, cocoop, coop, dear, maple, mmrl, mmrlpp, promptsrc, tcp
+from dear_jax.setup.methods import (
+    clip_lora,
+    cocoop,
+    coop,
+    dear,
+    linear_probe,
+    lpp,
+    maple,
+    mmrl,
+    mmrlpp,
+    promptsrc,
+    tcp,
+    tip_adapter,
+    tip_adapter_f,
+)
 
 
 class RoleSource(Protocol):
@@ -71,6 +85,10 @@ METHODS: dict[str, Entry] = {
     "clip_lora": clip_lora,
     "tcp": tcp,
     "mmrlpp": mmrlpp,
+    "tip_adapter": tip_adapter,
+    "tip_adapter_f": tip_adapter_f,
+    "lpp": lpp,
+    "linear_probe": linear_probe,
     "cocoop": cocoop,
 }
 
