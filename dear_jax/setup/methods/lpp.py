@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from dear_jax.setup.methods import RoleSource
 
 TITLE = "LP++"
+OPEN_CLASSES = False  # it knows those that it was fitted to
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 TITLE = "Tip-Adapter-F"
+OPEN_CLASSES = False  # it knows those that it was fitted to
 
 
 @dataclasses.dataclass(frozen=True)
