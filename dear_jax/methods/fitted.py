@@ -13,6 +13,7 @@ from dear_jax.clip.split import Frozen, Prompts, Seen
 from dear_jax.data.templates import A_PHOTO_OF_A, IMAGENET_7
 from dear_jax.methods.contract import Adapter, Method, Targets
 
+
 @dataclasses.dataclass(frozen=True)
 class Fitted(Method):
     """A method without steps whose text features are plain CLIP's."""
