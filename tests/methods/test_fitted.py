@@ -16,7 +16,7 @@ from dear_jax.errors import UserError
 from dear_jax.files.workdir import Workdir
 from dear_jax.jobs import train as job
 from dear_jax.methods import adapter_file
-from dear_jax.setup import data, runs, values
+from dear_jax.setup import data, runs
 from dear_jax.setup.plans import train as plans
 from dear_jax.setup.programs import make_programs
 from dear_jax.setup.roles import NoRoleMaps
@@ -29,7 +29,9 @@ METHODS = ("tip_adapter", "tip_adapter_f", "lpp", "linear_probe")
 def make_plan(method, backbone, config=few_shot, **changes):
     keys = {"method": method, "backbone": backbone, "data.shots": 2, "seeds": (1, 2)}
     keys |= {key.replace("__", "."): value for key, value in changes.items()}
-    return plans.make_plan(values.set_all(config.get_config("world_objects"), keys))
+    asked = config.get_config("world_objects")
+    asked.update_from_flattened_dict(keys)  # as flags do, which leaves open keys open
+    return plans.make_plan(asked)
 
 
 def unreadable(split: ImageSplit) -> ImageSplit:
