@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from dear_jax.clip.config import TowerConfig
 
@@ -18,6 +18,9 @@ Pick = Callable[[Array], Array]  # takes some of the rows of an array
 
 LOW_RANK = "low_rank"  # of a layer's self_attn parameters: what `add_low_rank` takes, if anything
 SAVED = "saved"  # what the backward pass keeps of a layer; the rest, all of it cheap, is computed again
+# Layers that run one by one, at most, where a gradient is taken: a loop copies what its backward pass keeps, but more
+# layers than these take long to compile, and each may hold a copy of its parameters.
+UNROLLED = 6
 
 
 class Analysis(NamedTuple):
@@ -111,16 +114,38 @@ def add_low_rank(additions: Params, index: int, x: Float[Array, "*B D"]) -> Floa
 
     Args:
         additions: of a layer: `a` `[3, r, D]` and `b` `[3, D, r]` of queries, keys and values; where inputs are dropped
-            in training, also the random bits `bits` `[2]` uint32 and the rate `dropout`.
+            in training, also the random bits `bits` `[*leading, 2]` uint32, for each entry of the leading axes of `x`
+            (`draw_apart`), and the rate `dropout`.
         index: 0, 1, 2 for queries, keys, values, whose inputs are dropped independently.
         x: the projection's input.
     """
     if "bits" in additions:
-        key, rate = jax.random.fold_in(jax.random.wrap_key_data(additions["bits"]), index), additions["dropout"]
-        kept = jax.random.uniform(key, x.shape) >= rate
+        rate = additions["dropout"]
+        kept = _uniform(additions["bits"], index, x.shape) >= rate
         x = jnp.where(kept, x / (1 - rate).astype(x.dtype), 0)
     a, b = (additions[name][index].astype(x.dtype) for name in ("a", "b"))
     return (x @ a.T) @ b.T
+
+
+def _uniform(bits: UInt32[Array, "*leading _"], index: int, shape: tuple[int, ...]) -> Float[Array, "*shape"]:
+    if bits.ndim > 1:
+        return jax.vmap(lambda own: _uniform(own, index, shape[1:]))(bits)
+    return jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(bits), index), shape)
+
+
+def draw_apart(stack: Params, numbers: Int[Array, "*leading"]) -> Params:
+    """A stack in whose layers every entry of the leading axes of an input drops what its own number says.
+
+    So an image, or a token of a prompt, drops the same wherever it is run: in a group of few images or among all, in
+    whichever chunk and on whichever device. A stack that drops nothing stays as it is.
+    """
+    attention = stack["self_attn"]
+    if LOW_RANK not in attention or "bits" not in attention[LOW_RANK]:
+        return stack
+    keys = jax.random.wrap_key_data(attention[LOW_RANK]["bits"])  # [L]
+    fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+    bits = jax.random.key_data(fold(keys, numbers.reshape(-1)).reshape(len(keys), *numbers.shape))
+    return stack | {"self_attn": attention | {LOW_RANK: attention[LOW_RANK] | {"bits": bits}}}
 
 
 class SelfAttention(nn.Module):
@@ -242,7 +267,7 @@ def run_blocks(
         first: the first layer to run, counted from 1.
         last: the last one; None: the last of the stack.
         before: what is done to the input of each layer, given the layer's number: mixing in of learned tokens.
-        unroll: one by one, where a gradient is taken of a few layers: a loop would copy what its backward pass keeps.
+        unroll: one by one where they are few (`UNROLLED`), for a gradient is taken.
     """
     last = depth(stack) if last is None else last
     if last < first:
@@ -256,7 +281,7 @@ def run_blocks(
         x, _ = block(x, masks[number - first] if masks is not None and masks.ndim == 4 else masks)
         return x, None
 
-    if unroll:
+    if unroll and last - first < UNROLLED:
         for number in range(first, last + 1):
             x, _ = recompute(functools.partial(layer, number=number))(x)
         return x

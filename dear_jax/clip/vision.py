@@ -11,7 +11,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from dear_jax.clip import layers
 from dear_jax.clip.config import CLIPConfig, TowerConfig
@@ -89,6 +89,7 @@ def read_suffix(
     first_layer: int,
     tokens: Tokens | None = None,
     head_mask: Bool[Array, "L H T T"] | None = None,
+    numbers: Int[Array, "B"] | None = None,
 ) -> Float[Array, "B N D"]:
     """Run layers first_layer..L; of the last layer's output the class token and the learned tokens, which are read.
 
@@ -103,11 +104,13 @@ def read_suffix(
         tokens: K learned tokens that enter here, after the patches, so that T = 1 + P + K; none: T = 1 + P.
         head_mask: `[L-J+1, H, T, T]`, True where the query row may attend to the key column. A row without an allowed
             key has no meaning: who builds a mask refuses it.
+        numbers: of the images, by which they drop inputs in training (`layers.draw_apart`); none: all drop the same.
 
     Returns:
         The rows before the final LayerNorm.
     """
     tower, stack = config.vision, params["vision_model"]["encoder"]["layers"]
+    stack = stack if numbers is None else layers.draw_apart(stack, numbers)
     originals = x.shape[1]
     if tokens is not None:
         tokens.check(tower.layers - first_layer + 1)

@@ -9,6 +9,9 @@ import numpy as np
 
 from dear_jax.data.image_dataset import ImageSplit
 
+# How many validation images: all that there are; as many of each class as training images; CoOp's draw, at most four.
+WHOLE, SHOTS, FEW = "whole", "shots", "few"
+
 
 @dataclasses.dataclass(frozen=True)
 class ClassSet:
@@ -36,6 +39,8 @@ class Task:
     classes: dict[str, ClassSet]  # the first is the one trained on
     data: dict[str, Any]  # where images, names and splits come from, for results.json
     batch_size: int  # images per seed and step: the plan's, or all images where there are fewer, as in Dassl
+    # Given WHOLE, SHOTS or FEW, of each seed; empty ones where there are none. No test image is among them.
+    validation: Callable[[str], tuple[ImageSplit, ...]]
 
     @property
     def trained_on(self) -> ClassSet:

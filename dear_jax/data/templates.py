@@ -93,6 +93,17 @@ IMAGENET = (
 # Those of them that PromptSRC has, in its order: the last 20 are missing.
 IMAGENET_60 = (A_PHOTO_OF_A, *(template for template in IMAGENET[:60] if template != A_PHOTO_OF_A))
 
+# The seven that OpenAI's notebook picks of them, which Tip-Adapter and LP++ have.
+IMAGENET_7 = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+
 # Those of its other data sets (github.com/openai/CLIP, data/prompts.md).
 OPENAI: dict[str, tuple[str, ...]] = {
     "imagenet": IMAGENET,

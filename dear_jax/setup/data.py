@@ -1,6 +1,7 @@
 """From a config to the plan of what is trained on and classified, and from the plan to classes and images."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,9 @@ from ml_collections import ConfigDict
 from dear_jax.clip import tokenizer as tokenizers
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data import prompts, splits, templates
-from dear_jax.data.class_set import ClassSet, Task
-from dear_jax.data.image_dataset import ImageDataset
-from dear_jax.data.loading import SOURCES, Places, load_dataset
+from dear_jax.data.class_set import FEW, WHOLE, ClassSet, Task
+from dear_jax.data.image_dataset import ImageDataset, ImageSplit
+from dear_jax.data.loading import SOURCES, Places, load_dataset, same_images
 from dear_jax.data.protocols import PROTOCOLS, Protocol
 from dear_jax.data.skipping import Checked
 from dear_jax.errors import UserError
@@ -72,12 +73,13 @@ def load_task(plan: DataPlan, backbone: Backbone, files: Workdir | None = None) 
     _report_short_classes(dataset, plan.shots)
     kept = next(iter(plan.protocol.class_sets(dataset).values()))
     drawn = [_draw(dataset, plan.shots, seed, kept) for seed in plan.seeds]
-    skipped: dict[str, Any] = {}
+    readable, skipped = dataset, dict[str, Any]()
     if plan.places.skip_bad:
-        dataset, drawn, skipped = _skip_bad(dataset, drawn)
+        readable, drawn, skipped = _skip_bad(dataset, drawn)
     train = tuple(dataset.train.subset(indices).keep_classes(kept) for indices in drawn)
-    classes, data = _class_sets(plan, backbone, dataset, skipped)
-    return Task(train, classes, data, min(plan.batch_size, len(train[0])))
+    classes, data = _class_sets(plan, backbone, readable, skipped)
+    validation = functools.cache(functools.partial(_validation, dataset, plan, kept, drawn))
+    return Task(train, classes, data, min(plan.batch_size, len(train[0])), validation)
 
 
 def load_classes(
@@ -139,6 +141,30 @@ def class_prompts(plan: DataPlan, dataset: ImageDataset) -> list[str]:
 def _draw(dataset: ImageDataset, shots: int, seed: int, kept: Sequence[int]) -> np.ndarray:
     drawn, _ = splits.few_shot(dataset.train.labels, dataset.val.labels, shots, seed)
     return drawn[np.isin(dataset.train.labels[drawn], kept)]
+
+
+def _validation(
+    dataset: ImageDataset, plan: DataPlan, kept: Sequence[int], drawn: Sequence[np.ndarray], which: str
+) -> tuple[ImageSplit, ...]:
+    """Of each seed, none of them a test image.
+
+    Where there are no others, a draw takes training images that are not trained on, as LP++'s official code does.
+    """
+    val = dataset.val
+    if same_images(val, dataset.test):
+        val = val.subset([])
+
+    def keep(split: ImageSplit) -> ImageSplit:
+        split = split.keep_classes(kept)
+        return Checked(split).readable() if plan.places.skip_bad else split
+
+    def draw(seed: int, trained_on: np.ndarray) -> ImageSplit:
+        split = val if len(val) else dataset.train.subset(np.setdiff1d(np.arange(len(dataset.train)), trained_on))
+        count = None if which == FEW else plan.shots
+        _, indices = splits.few_shot(dataset.train.labels, split.labels, plan.shots, seed, count)
+        return keep(split.subset(indices))
+
+    return (keep(val),) * len(plan.seeds) if which == WHOLE else tuple(map(draw, plan.seeds, drawn))
 
 
 def _skip_bad(

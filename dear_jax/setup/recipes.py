@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from dear_jax.setup import methods, values
 
+REMARK = "remark"  # no key of the config: what a user should be told of a recipe
 COMMON: Mapping[str, Any] = {
     "train.epochs": 10,
     "train.steps": 0,
@@ -31,7 +32,7 @@ COMMON: Mapping[str, Any] = {
 
 
 def of(method: str, protocol: str, dataset: str, shots: int) -> dict[str, Any]:
-    """All keys of a recipe, with their values.
+    """All keys of a recipe, with their values, and `REMARK` where it has one.
 
     Raises:
         UserError: there is no method of that name.
@@ -45,8 +46,24 @@ def resolve(config: ConfigDict) -> ConfigDict:
     Raises:
         UserError: there is no method of that name.
     """
-    recipe = of(config.method, config.protocol, config.data.dataset, config.data.shots)
-    given = values.flat_values(config)
+    recipe, given = _of(config), values.flat_values(config)
+    recipe.pop(REMARK, None)
+    if given["train.epochs"] is not None:  # whoever asks for epochs does not get a recipe's steps in their place
+        recipe["train.steps"] = COMMON["train.steps"]
     resolved = copy.deepcopy(config)  # keeps what the open keys are to be, for overrides of variants
     resolved.update_from_flattened_dict({key: value for key, value in recipe.items() if given[key] is None})
     return resolved.lock()
+
+
+def remarks(config: ConfigDict) -> list[str]:
+    """What a user should be told of the recipe of a config.
+
+    Raises:
+        UserError: there is no method of that name.
+    """
+    recipe = _of(config)
+    return [recipe[REMARK]] if REMARK in recipe else []
+
+
+def _of(config: ConfigDict) -> dict[str, Any]:
+    return of(config.method, config.protocol, config.data.dataset, config.data.shots)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from dear_jax.clip import tokenizer
+from dear_jax.clip import layers, tokenizer
 from dear_jax.clip.layers import Tokens
 from dear_jax.clip.split import OwnTokens, Split
 from dear_jax.methods.dear import mask, patterns
@@ -123,6 +123,19 @@ def test_the_kinds_differ(tower):
     found = [np.asarray(read(make_tokens(kind, width))[0]) for kind in KINDS if kind != "equal entries"]
     for i, one in enumerate(found):
         assert all(np.abs(one - other).max() > 1e-3 for other in found[:i])
+
+
+def test_layers_do_the_same_in_a_loop(tower, monkeypatch):
+    """Many do run in one, where tokens enter early."""
+    width, read, whole = tower
+    tokens = make_tokens("entered twice, then going on", width)
+    expected, expected_gradient = whole(tokens)
+    monkeypatch.setattr(layers, "UNROLLED", 0)
+    jax.clear_caches()
+    found, gradient = read(tokens)
+    jax.clear_caches()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=2e-5 * np.abs(expected_gradient).max())
 
 
 @pytest.mark.parametrize("entries", [(2, 1), (1, 2), (4, 3)])

@@ -128,6 +128,45 @@ def test_resuming_gives_the_batches_that_would_have_come(step):
         next(resumed)
 
 
+@pytest.mark.parametrize(("count", "batch_size"), [(10, 3), (9, 3), (10, 10), (10, 1), (11, 4)])
+def test_an_epoch_drops_what_makes_no_whole_batch(count, batch_size):
+    options = OPTIONS | {"batch_size": batch_size}
+    assert len(pipeline.train_batches([numbered_split(count)], (1,), **options)) == EPOCHS * (count // batch_size)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 9, 14])
+def test_steps_that_are_counted_are_those_of_as_many_epochs_as_they_take(steps):
+    """Fewer than an epoch has, a whole one, and more than the epochs that are given have."""
+    options = OPTIONS | {"epochs": -(-steps // 3)}
+    expected = listed(pipeline.train_batches([noise_split(1), noise_split(2)], (1, 2), **options))[:steps]
+    for epochs in (1, EPOCHS):
+        options = OPTIONS | {"epochs": epochs, "steps": steps}
+        batches = pipeline.train_batches([noise_split(1), noise_split(2)], (1, 2), **options)
+        assert len(batches) == steps
+        assert_same(listed(batches), expected)
+
+
+@pytest.mark.parametrize("step", [0, 2, 3, 5, 6, 7])
+def test_resuming_within_counted_steps_gives_the_batches_that_would_have_come(step):
+    """Within an epoch, between two, and in the last one, which is cut short."""
+
+    def make():
+        return pipeline.train_batches([noise_split(1), noise_split(2)], (1, 2), **(OPTIONS | {"steps": 7}))
+
+    expected = listed(make())
+    stopped = make()
+    listed(itertools.islice(stopped, step))
+    state = json.loads(json.dumps(stopped.get_state()))
+    stopped.close()
+    resumed = make()
+    resumed.set_state(state)
+    assert_same(listed(resumed), expected[step:])
+    with pytest.raises(StopIteration):
+        next(resumed)
+    with pytest.raises(ValueError, match="expected a step of 0 to 7"):
+        resumed.set_state({"step": 8})
+
+
 def test_state_is_a_grain_iterators_and_checked():
     batches = pipeline.train_batches([noise_split()], (1,), **OPTIONS)
     assert isinstance(batches, grain.DatasetIterator)
@@ -185,6 +224,34 @@ def test_cache_saves_loads_and_changes_nothing(monkeypatch, cache_images, loads)
         assert len(calls) == loads
     else:
         assert N < len(calls) < EPOCHS * (N - 1)
+
+
+PASSES = dict(image_size=SIZE, crop_scale=(0.5, 1.0))
+
+
+def test_passes_see_every_image_in_its_order_again_and_again():
+    batches = listed(pipeline.pass_batches(numbered_split(), 1, 3, 4, **PASSES))
+    seen = np.concatenate([batch["image"][batch["valid"]] for batch in batches])
+    np.testing.assert_array_equal(seen[:, 0, 0, 0], np.tile(np.arange(N), 3))
+    assert [batch["valid"].sum() for batch in batches] == [4] * 7 + [2]
+
+
+def test_passes_crop_anew_by_seed_and_place_alone():
+    def look(seed, batch_size=N, **options):
+        batches = listed(pipeline.pass_batches(split, seed, 2, batch_size, **PASSES, **options))
+        images = np.concatenate([batch["image"][batch["valid"]] for batch in batches])
+        return images.reshape(2, N, SIZE, SIZE, 3)
+
+    split = noise_split(height=40, width=50)  # boxes hardly ever coincide
+    first = look(1)
+    np.testing.assert_array_equal(first, look(1, batch_size=3, cache_bytes=0))
+    own = np.array([True, False, True])
+    parts = look(1, batch_size=3, own=own)
+    mine = np.resize(own, 2 * N).reshape(2, N)
+    np.testing.assert_array_equal(parts[mine], first[mine])
+    assert not parts[~mine].any()
+    assert all((one != other).any() for one, other in zip(first[0], first[1], strict=True))
+    assert (first != look(2)).any(axis=(2, 3, 4)).all()
 
 
 def test_errors_of_a_loader_reach_the_caller():

@@ -16,7 +16,7 @@ from dear_jax.setup import recipes
 from dear_jax.setup.methods import METHODS
 from experiments import reproduce
 from experiments.sweep import child_process, item_lock
-from tests import linear_probe
+from tests import toy_probe
 from tests.repository import REPOSITORY
 
 SCORES = {"base": 80.0, "new": 60.0, "hm": 68.571}
@@ -94,10 +94,10 @@ def test_what_needs_a_failed_run_is_not_started(tmp_path, started, capsys):
 
 
 def test_methods_run_side_by_side_and_a_sweep_of_dear_goes_on(tmp_path, started, monkeypatch, capsys):
-    monkeypatch.setitem(METHODS, "linear_probe", linear_probe)
+    monkeypatch.setitem(METHODS, "toy_probe", toy_probe)
     assert sweep(tmp_path, data="dtd") == 0
-    assert sweep(tmp_path, "--methods=dear,linear_probe", data="dtd,eurosat") == 0
-    names = ["base2new-dtd", "base2new-eurosat", "linear_probe-base2new-dtd", "linear_probe-base2new-eurosat"]
+    assert sweep(tmp_path, "--methods=dear,toy_probe", data="dtd,eurosat") == 0
+    names = ["base2new-dtd", "base2new-eurosat", "toy_probe-base2new-dtd", "toy_probe-base2new-eurosat"]
     assert started == names
     output = capsys.readouterr().out
     assert "4 of 4 runs are done." in output
@@ -105,18 +105,18 @@ def test_methods_run_side_by_side_and_a_sweep_of_dear_goes_on(tmp_path, started,
     assert "| Ranks by HM | Average rank |" in output
     assert sweep(tmp_path, "--methods=all", "--dry_run", data="dtd") == 0
     output = capsys.readouterr().out
-    assert "# linear_probe-base2new-dtd: done\npython -m dear_jax.main --config=configs/base2new.py:dtd" in output
-    assert "--config.method=linear_probe --workdir=" in output
+    assert "# toy_probe-base2new-dtd: done\npython -m dear_jax.main --config=configs/base2new.py:dtd" in output
+    assert "--config.method=toy_probe --workdir=" in output
 
 
 def test_a_method_that_has_no_rule_for_the_classes_is_left_out_and_named(tmp_path, started, monkeypatch, capsys):
-    monkeypatch.setitem(METHODS, "linear_probe", linear_probe)
-    monkeypatch.setattr(linear_probe, "OPEN_CLASSES", False, raising=False)
-    assert sweep(tmp_path, "--methods=linear_probe,dear", data="dtd") == 0
+    monkeypatch.setitem(METHODS, "toy_probe", toy_probe)
+    monkeypatch.setattr(toy_probe, "OPEN_CLASSES", False, raising=False)
+    assert sweep(tmp_path, "--methods=toy_probe,dear", data="dtd") == 0
     assert started == ["base2new-dtd"]
     assert capsys.readouterr().err.startswith("left out: Linear probe in base2new, where other classes")
-    assert sweep(tmp_path, "--methods=linear_probe", data="dtd") == 2
-    assert "error: --methods=linear_probe has no run of --protocol=base2new." in capsys.readouterr().err
+    assert sweep(tmp_path, "--methods=toy_probe", data="dtd") == 2
+    assert "error: --methods=toy_probe has no run of --protocol=base2new." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

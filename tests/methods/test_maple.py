@@ -77,6 +77,31 @@ def test_the_maps_of_the_deeper_blocks_start_as_copies_of_one(clip_config, clip_
         assert np.abs(leaf).max() <= clip_config.text.width**-0.5
 
 
+@pytest.mark.slow
+def test_plain_clip_does_not_run_where_nothing_reads_it(clip_config, clip_params):
+    method = MaPLe(Split(clip_config, 1, 1), depth=3)
+    ids = np.asarray([[48, 1, 2, 7, 49, 0], [48, 1, 2, 8, 9, 49]], np.int32)
+    frozen = Frozen(clip_params, method.encode_prompts(clip_params, ids))
+    adapter = method.init(jax.random.key(0), clip_params, frozen.prompts, None)
+    size = clip_config.image_size
+    images, labels = jnp.zeros((2, size, size, 3), jnp.uint8), jnp.zeros(2, jnp.int32)
+
+    def flops(look):
+        def loss(adapter, images):
+            return method.loss(adapter, Settings(), frozen, look(clip_params, images), labels)[0]
+
+        return jax.jit(jax.grad(loss)).lower(adapter, images).compile().cost_analysis()["flops"]
+
+    def prefix(params, images):
+        return method.split.look(params, images)._replace(features=None)
+
+    def both(params, images):
+        seen = method.split.look(params, images)
+        return seen._replace(prefix=seen.prefix + 0 * seen.features.sum())
+
+    assert flops(method.split.look) == flops(prefix) < flops(both)
+
+
 @pytest.mark.parametrize(
     ("protocol", "dataset", "count"), [("base2new", "dtd", 3_555_072), ("cross_dataset", "imagenet", 1_185_024)]
 )

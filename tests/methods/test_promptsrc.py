@@ -1,5 +1,7 @@
 """PromptSRC against what the official module gave, and in closed form."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,9 @@ from dear_jax.methods.contract import Length, Targets
 from dear_jax.methods.promptsrc import PromptSRC, Settings, epoch_weights
 from dear_jax.setup import methods as rows
 from dear_jax.setup.methods import promptsrc
+from dear_jax.tpu.flops import product_flops
+from dear_jax.training import step
+from dear_jax.training.optimizer import Optimizer, Rates
 from tests.methods import golden
 
 WEIGHTS = Settings(jnp.float32(25), jnp.float32(10), jnp.float32(1))
@@ -110,12 +115,37 @@ def test_what_is_learned_is_the_average_over_the_ends_of_epochs(method, length, 
     adapters = np.random.default_rng(0).normal(size=(length.steps, 2, 3)).astype(np.float32)
     one = PromptSRC(method.split, average_mean=2, average_std=1.5)
     carried = one.begin({"text": jnp.asarray(adapters[0])}, jax.random.key(0))
-    for step, adapter in enumerate(adapters, start=1):
+    for number, adapter in enumerate(adapters, start=1):
         adapter = {"text": jnp.asarray(adapter)}
-        carried = jax.jit(one.carry, static_argnums=3)(carried, adapter, jnp.int32(step), length)
+        carried = jax.jit(one.carry, static_argnums=3)(carried, adapter, jnp.int32(number), length)
     density = np.exp(-0.5 * ((np.arange(1, len(ends) + 1) - 2) / 1.5) ** 2)
     expected = np.tensordot(density / density.sum(), adapters[np.asarray(ends) - 1], axes=1)
     np.testing.assert_allclose(one.finish(adapter, carried)["text"], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_variants_share_what_plain_clip_makes_of_an_image(method, clip_params):
+    """Another variant costs the learned towers once more, and plain CLIP not at all."""
+    split, length = method.split, Length(1, 1)
+    optimizer, ids = Optimizer("sgd"), np.asarray([[48, 1, 2, 3, 4, 7, 49, 0], [48, 1, 2, 3, 4, 8, 9, 49]], np.int32)
+    frozen = Frozen(clip_params, split.encode_prompts(clip_params, ids))
+    size = split.config.image_size
+    images, labels = jax.ShapeDtypeStruct((1, 2, size, size, 3), jnp.uint8), jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    adapter = method.adapter_like(clip_params, len(ids), None)
+
+    def products(variants):
+        settings, rates = jax.tree.map(lambda one: jnp.full(variants, one), (WEIGHTS, Rates(*[jnp.float32(0)] * 4)))
+        rule = optimizer.make(Rates(*[jnp.float32(0)] * 4), length)
+        one = jax.eval_shape(lambda adapter: step.create_state(adapter, adapter, rule), adapter)
+        state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, variants, *leaf.shape), leaf.dtype), one)
+        run = functools.partial(step.train_runs, jax.vmap, method, optimizer, length)
+        return product_flops(jax.jit(run).trace(state, frozen, images, labels, settings, rates).jaxpr)
+
+    of_seed = jax.ShapeDtypeStruct(images.shape[1:], jnp.uint8)
+    plain = product_flops(jax.jit(split.look).trace(clip_params, of_seed).jaxpr)
+    one, two, three = map(products, (1, 2, 3))
+    assert three - two == two - one
+    assert one - (two - one) >= plain
 
 
 def test_without_the_average_it_is_what_the_last_step_left(method):

@@ -4,7 +4,21 @@ import difflib
 from typing import Any, Protocol
 
 from dear_jax.errors import UserError
-from dear_jax.setup.methods import cocoop, coop, dear, maple, mmrl, mmrlpp, promptsrc, tcp
+from dear_jax.setup.methods import (
+    clip_lora,
+    cocoop,
+    coop,
+    dear,
+    linear_probe,
+    lpp,
+    maple,
+    mmrl,
+    mmrlpp,
+    promptsrc,
+    tcp,
+    tip_adapter,
+    tip_adapter_f,
+)
 
 
 class RoleSource(Protocol):
@@ -38,7 +52,10 @@ class Entry(Protocol):
         """Of `config.variants`: name -> variant -> key -> value."""
 
     def recipe(self, protocol: str, dataset: str, shots: int) -> dict[str, Any]:
-        """What it trains by, as published: values of config keys, where they differ from `recipes.COMMON`."""
+        """What it trains by, as published: values of config keys, where they differ from `recipes.COMMON`.
+
+        Under `remark`, if anything, what a user should be told of it: that none is published, say.
+        """
 
     def problems(self, options: Any) -> dict[str, str]:
         """What is out of its range: key -> what is expected."""
@@ -62,11 +79,16 @@ class Entry(Protocol):
 METHODS: dict[str, Entry] = {
     "dear": dear,
     "mmrl": mmrl,
-    "mmrlpp": mmrlpp,
     "promptsrc": promptsrc,
-    "maple": maple,
     "coop": coop,
+    "maple": maple,
+    "clip_lora": clip_lora,
     "tcp": tcp,
+    "mmrlpp": mmrlpp,
+    "tip_adapter": tip_adapter,
+    "tip_adapter_f": tip_adapter_f,
+    "lpp": lpp,
+    "linear_probe": linear_probe,
     "cocoop": cocoop,
 }
 

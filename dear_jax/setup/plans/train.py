@@ -23,7 +23,7 @@ class TrainingPlan:
     config: RunConfig
     method: str  # a row of setup/methods
     title: str  # what tables call it
-    remarks: tuple[str, ...]  # of the method, about these settings
+    remarks: tuple[str, ...]  # of the method, about these settings and its recipe
     backbone: BackbonePlan
     data: DataPlan
     roles: RolePlan  # of the map that a run makes first where it needs one
@@ -51,7 +51,7 @@ def make_plan(config: ConfigDict) -> TrainingPlan:
         config=keys.run_config(config),
         method=config.method,
         title=entry.TITLE,
-        remarks=tuple(entry.remarks(found[0].options)) if len(found) == 1 else (),
+        remarks=(*recipes.remarks(config), *(entry.remarks(found[0].options) if len(found) == 1 else ())),
         backbone=backbones.read(config),
         data=data.read(config),
         roles=roles.read(config),

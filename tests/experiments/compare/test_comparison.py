@@ -11,7 +11,7 @@ from dear_jax.setup import values
 from dear_jax.setup.methods import METHODS
 from experiments.compare import published
 from experiments.compare.comparison import compare
-from tests import linear_probe
+from tests import toy_probe
 
 DEAR, CLIP = "DeAR (ours)", "zero-shot CLIP (ours)"
 
@@ -242,7 +242,7 @@ def test_the_recipe_of_a_method_is_no_setting_of_its_rows_and_one_of_zero_shot_c
         return (values.set_all(config, changed) if config.method == "with_recipe" else config), *rest
 
     monkeypatch.setattr(command_line, "parse", with_recipe)
-    monkeypatch.setitem(METHODS, "with_recipe", linear_probe)
+    monkeypatch.setitem(METHODS, "with_recipe", toy_probe)
     probe = write_run("a", SEEDS, method_title="Linear probe", changes={"method": "with_recipe", **changed})
     found, misfits = tables(probe, write_run("b", SEEDS))
     assert not misfits

@@ -9,7 +9,7 @@ from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
 from dear_jax.setup.methods import METHODS
 from experiments.sweep.items import left_out, make_items, read_methods, shard
-from tests import linear_probe
+from tests import toy_probe
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def more_methods(monkeypatch):
         OPEN_CLASSES = False
 
         def __getattr__(self, name):
-            return getattr(linear_probe, name)
+            return getattr(toy_probe, name)
 
-    monkeypatch.setitem(METHODS, "other", linear_probe)
+    monkeypatch.setitem(METHODS, "other", toy_probe)
     monkeypatch.setitem(METHODS, "closed", Closed())
 
 
