@@ -44,7 +44,9 @@ def get_config() -> ConfigDict:
     config.data.exif = True  # turn images as their EXIF tag says; the tools of the CoOp family do not
     config.data.cache_gb = 1.0  # GiB of memory for decoded training images; 0: decode them anew each epoch
     config.data.shots = 16  # training images per class
-    config.data.template = ""  # prompt with one {} for the class name; empty: the data set's own
+    # Prompt with one {} for the class name; empty: the data set's own. `ensemble`, or a text file with a prompt per
+    # line: plain CLIP, zero-shot and as what methods compare with, takes the mean over OpenAI's list or these.
+    config.data.template = ""
     config.data.crop_scale = config_dict.placeholder(tuple)  # area share of the random resized crop; None: the recipe's
     config.data.flip = config_dict.placeholder(bool)  # random horizontal flip in training; None: the recipe's
     config.data.workers = 0  # processes that prepare images; 0: threads of this process

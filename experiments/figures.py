@@ -1,10 +1,12 @@
-"""Any number of runs as figures: curves over the number of shots, and bars for the settings of an ablation.
+"""Any number of runs as figures: methods and settings as curves, bars and points.
 
     python -m experiments.figures runs/reproduce --output=runs/figures
 
 takes workdirs of finished runs, or folders that hold some. Few-shot runs become one figure with a panel per data set;
 of every other protocol each data set, and the average over them, becomes a figure with a bar per setting or variant.
-Each is written as PNG and SVG. The spread is the population standard deviation over seeds.
+Base-to-new runs are also points of base against new accuracy, beside the published ones; and where the runs know it,
+HM and few-shot accuracy stand over trainable parameters and over the time of a training step. Each is written as PNG
+and SVG. The spread is the population standard deviation over seeds. A method has the same looks in every figure.
 """
 
 import argparse
@@ -15,11 +17,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dear_jax.errors import UserError
-from dear_jax.report import comparison_figures
-from dear_jax.report.blocks import Table
+from dear_jax.report import comparison_figures, tradeoff_figures
+from dear_jax.report.blocks import Block, Table
+from dear_jax.report.method_styles import REFERENCE, Look, Looks, look
+from dear_jax.report.tradeoff_figures import BASE, HM, NEW
+from dear_jax.setup.methods import METHODS
 from experiments import tables
-from experiments.compare.comparison import SHOTS
-from experiments.compare.settings import OURS
+from experiments.compare import published
+from experiments.compare.beside import PUBLISHED, is_ours, is_published
+from experiments.compare.comparison import PARTLY, SHOTS
+from experiments.compare.settings import ZERO_SHOT, is_plain, method_of
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,7 +40,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/figures"), help="folder of the files")
     options = parser.parse_args(arguments)
     try:
-        files = [file for table in tables.collect(options.workdirs) for file in draw(_ours(table), options.output)]
+        found = tables.collect(options.workdirs)
+        looks = make_looks([name for table in found for block in table.blocks for name in block.rows])
+        files = [file for table in found for file in draw(table, options.output, looks)]
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -41,28 +50,89 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def draw(table: Table, folder: Path) -> list[Path]:
+def draw(table: Table, folder: Path, looks: Looks) -> list[Path]:
     """The figures of a table."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if all(SHOTS.fullmatch(column) for block in table.blocks for column in block.columns):
-            return comparison_figures.draw_curves(table, folder / _file_name(table.title))
-        return [
-            file
-            for block in table.blocks
-            for file in comparison_figures.draw_bars(
-                block, f"{table.title}: {block.title}", folder / _file_name(f"{table.title}-{block.title}")
-            )
-        ]
+        return [*_draw_accuracies(_ours(table), folder, looks), *_draw_tradeoffs(table, folder, looks)]
     except OSError as error:
         raise UserError(f"cannot write the figures to {folder}: {error.strerror}. Give another --output.") from error
 
 
+def make_looks(names: Sequence[str]) -> dict[str, Look]:
+    """The looks of all rows: a method and its published row have the same, whatever else there is.
+
+    Further settings of a method have looks of their own, but for the color of their bars.
+    """
+    titles = [entry.TITLE for entry in METHODS.values()]
+    titles += [name for methods in published.read_published().values() for name in methods]
+    rows = dict.fromkeys(name for name in names if is_ours(name) or is_published(name))
+    numbers = {title: number for number, title in enumerate(dict.fromkeys([*titles, *map(method_of, rows)]))}
+    looks: dict[str, Look] = {}
+    shown, spare = set(), len(numbers)
+    for name in sorted(rows, key=lambda name: is_ours(name) and not is_plain(name)):  # the plain ones first
+        title = method_of(name)
+        of_method = REFERENCE if title in (ZERO_SHOT, PUBLISHED[ZERO_SHOT]) else look(numbers[title])
+        if (title, is_ours(name)) not in shown:
+            looks[name] = of_method
+        else:
+            spare += look(spare).color == of_method.color
+            looks[name] = dataclasses.replace(look(spare), bar=of_method.bar)
+            spare += 1
+        shown.add((title, is_ours(name)))
+    return looks
+
+
+def _draw_accuracies(table: Table, folder: Path, looks: Looks) -> list[Path]:
+    """Curves over the number of shots, or bars."""
+    if _by_shots(table):
+        return comparison_figures.draw_curves(table, folder / _file_name(table.title), looks)
+    files = []
+    for block in table.blocks:
+        title = f"{table.title}: {block.title}"
+        path = folder / _file_name(f"{table.title}-{block.title}")
+        files += comparison_figures.draw_bars(block, title, path, looks)
+    return files
+
+
+def _draw_tradeoffs(table: Table, folder: Path, looks: Looks) -> list[Path]:
+    """Of the average, or of the only data set: base against new, and accuracy over what it costs."""
+    block = _whole(table.blocks[0])
+    title = f"{table.title}\n{block.title}"
+    files = []
+    if {BASE, NEW} <= set(block.columns):
+        beside = [name for name in block.rows if is_published(name)]
+        path = folder / _file_name(f"{table.title}-base_against_new")
+        files += tradeoff_figures.draw_pairs(block, title, path, looks, beside)
+    column = HM if HM in block.columns else block.columns[-1] if _by_shots(table) else None
+    if column is not None:
+        (ours,) = _ours(dataclasses.replace(table, blocks=(block,))).blocks
+        for cost, words in (("parameters", "trainable parameters"), ("step_seconds", "time of a step")):
+            path = folder / _file_name(f"{table.title}-{column}_over_{words}")
+            files += tradeoff_figures.draw_costs(ours, column, cost, title, path, looks)
+    return files
+
+
+def _whole(block: Block) -> Block:
+    """Without the differences, and without averages over a part of the data sets, which would stand beside others."""
+    rows = {
+        name: {column: cell for column, cell in row.items() if not any(map(PARTLY.fullmatch, cell.notes))}
+        for name, row in block.rows.items()
+        if is_ours(name) or is_published(name)
+    }
+    return dataclasses.replace(block, rows=rows)
+
+
+def _by_shots(table: Table) -> bool:
+    return all(SHOTS.fullmatch(column) for block in table.blocks if block.accuracies for column in block.columns)
+
+
 def _ours(table: Table) -> Table:
-    """Without the published rows."""
+    """The accuracies that were measured here."""
     blocks = [
-        dataclasses.replace(block, rows={name: row for name, row in block.rows.items() if OURS in name})
+        dataclasses.replace(block, rows={name: row for name, row in block.rows.items() if is_ours(name)})
         for block in table.blocks
+        if block.accuracies
     ]
     return dataclasses.replace(table, blocks=tuple(blocks))
 

@@ -1,14 +1,16 @@
-"""The paper's tables, run by run, on one machine or on many.
+"""The paper's tables, run by run, on one machine or on many; and the same runs of other methods, beside them.
 
     python -m experiments.reproduce --protocol=base2new --data=all --workdir=runs/paper -- --config.data.root=DATA
+    python -m experiments.reproduce --methods=all --protocol=all --workdir=runs/paper -- --config.data.root=DATA
     python -m experiments.reproduce --protocol=all --data=world --workdir=runs/world         # no download
     python -m experiments.reproduce --protocol=few_shot --workdir=/shared/paper --shard=2/8  # the second of eight
 
-starts `python -m dear_jax.main` once for every data set (and number of shots), each with a workdir of its own below
---workdir and its output in `log.txt` there; what follows `--` goes to each. Started again it skips what is done
-and goes on with what is not. A run that fails is listed at the end and does not stop the others. On a file system that
-several machines share, each run is locked while it is under way, and the lock of a machine that died is overtaken. At
-the end the tables of all finished runs below --workdir are printed and written there, as `experiments/tables.py` does.
+starts `python -m dear_jax.main` once for every method and data set (and number of shots), each with a workdir of its
+own below --workdir and its output in `log.txt` there; what follows `--` goes to each. Started again it skips what is
+done and goes on with what is not. A run that fails is listed at the end and does not stop the others; a protocol that a
+method has no rule for is named and left out. On a file system that several machines share, each run is locked while it
+is under way, and the lock of a machine that died is overtaken. At the end the tables of all finished runs below
+--workdir are printed and written there, as `experiments/tables.py` does.
 """
 
 import argparse
@@ -26,10 +28,12 @@ from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
 from dear_jax.files.workdir import Workdir
 from dear_jax.report import blocks
-from dear_jax.setup import keys
+from dear_jax.setup import keys, recipes
+from dear_jax.setup.methods import METHODS
 from experiments import tables
+from experiments.compare.settings import FIRST
 from experiments.sweep import child_process, item_lock
-from experiments.sweep.items import Item, make_items, shard
+from experiments.sweep.items import Item, left_out, make_items, read_methods, shard
 
 LOCKS = ".locks"
 
@@ -46,10 +50,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if re.match(r"[a-z0-9]+:/", str(options.workdir)):
             raise UserError(f"--workdir: expected a folder, which can hold locks, found the bucket {options.workdir}.")
-        items = make_items(options.protocol, options.data)
-        items = shard(items, options.shard) if options.shard else items
+        items = _make_items(options)
         for item in items:  # a mistyped flag is answered now, not by every run in turn
-            command_line.parse(item.arguments(options.workdir, extra))
+            config, _, _ = command_line.parse(item.arguments(options.workdir, extra))
+            if config.method != item.method:  # and would train in the workdir of another
+                raise UserError(f"--config.method={config.method} after --: give --methods={config.method} before it.")
         if options.dry_run:
             _describe(items, options.workdir, extra, 60 * options.stale_minutes)
             return 0
@@ -67,12 +72,31 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--protocol", required=True, choices=(*PROTOCOLS, "all"))
+    parser.add_argument("--methods", default=FIRST, help=f"all, or names with commas, of {', '.join(METHODS)}")
     parser.add_argument("--data", default="all", help="all (default), world, or names of data sets, with commas")
     parser.add_argument("--workdir", required=True, type=Path, help="folder of all workdirs")
     parser.add_argument("--shard", help="i/n: only every n-th run, from the i-th on, i from 1")
     parser.add_argument("--dry_run", action="store_true", help="list the runs and their commands")
     parser.add_argument("--stale_minutes", type=float, default=10.0, help="silence after which a lock is overtaken")
     return parser
+
+
+def _make_items(options: argparse.Namespace) -> list[Item]:
+    """The runs of this shard; what is left out of the sweep is named on stderr.
+
+    Raises:
+        UserError: no such method, data set or shard; nothing to run.
+    """
+    methods = read_methods(options.methods)
+    for sentence in left_out(options.protocol, methods):
+        print(f"left out: {sentence}", file=sys.stderr)
+    items = make_items(options.protocol, options.data, methods)
+    if not items:
+        raise UserError(
+            f"--methods={options.methods} has no run of --protocol={options.protocol}. Give --protocol=few_shot, where "
+            "all classes are trained on, or other methods."
+        )
+    return shard(items, options.shard) if options.shard else items
 
 
 def _split_extra(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -135,7 +159,7 @@ def _is_done(item: Item, workdir: Path, extra: Sequence[str]) -> bool:
         return False
     config, _, _ = command_line.parse(item.arguments(workdir, extra))
     with Workdir(workdir / item.name) as files:
-        files.check_config(keys.run_config(config))
+        files.check_config(keys.run_config(recipes.resolve(config)))
         return files.finished
 
 

@@ -29,7 +29,8 @@ from dear_jax.methods import adapter_file as adapters
 from dear_jax.methods.adapter_file import Part, Trained
 from dear_jax.methods.dear import mask, patterns
 from dear_jax.methods.dear.model import Start
-from dear_jax.setup.methods import dear
+from dear_jax.setup import recipes, values
+from dear_jax.setup.methods import METHODS, dear
 
 pytest_plugins = ["tests.emulated_bucket"]
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -102,7 +103,11 @@ def write_run(tmp_path) -> Callable[..., Path]:
         **results: Any,
     ) -> Path:
         config = main.load_config(f"configs/{protocol}.py:{dataset}")
-        config.update_from_flattened_dict(dict(changes or {}))
+        changed = values.set_all(config, dict(changes or {}))
+        if changed.method in METHODS:
+            config = recipes.resolve(changed)
+        else:  # of another version of this project
+            config = values.set_all(recipes.resolve(config), dict(changes or {}))
         notes = {"comparable": True, "remark": "", "source": "coop", "class_names": ["a", "b", "c"]}
         content = {
             "protocol": protocol,

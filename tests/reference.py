@@ -3,7 +3,7 @@
 What the package computes in fewer steps is compared with this.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,18 +23,27 @@ def run_layers(
     first: int = 1,
     tokens: Tokens | None = None,
     start: int = 0,
-) -> tuple[Float[Array, "B T+K D"], list[Analysis]]:
-    """Layers first..L, each under its own of `masks`; the tokens stand at start, start + 1, ..."""
+    replace: bool = False,
+    own: Mapping[int, Array] | None = None,
+    places: Any = None,
+) -> tuple[Float[Array, "B T D"], list[Analysis]]:
+    """Layers first..L, each under its own of `masks`; the tokens stand at start, start + 1, ...
+
+    They are put there, or (`replace`) take the places of what is there. `own` are, by the layer before which they
+    enter, tokens `[B, K, D]` of each sequence at its own `places` `[B, K]`.
+    """
     analyses = []
     for i, mask in enumerate(masks):
         if tokens is not None:
             learned, beta = (entries[i if len(entries) > 1 else 0] for entries in tokens)
             end = start + len(learned)
-            if i == 0:
+            if i == 0 and not replace:
                 entering = jnp.broadcast_to(learned, (len(x), *learned.shape))
                 x = jnp.concatenate([x[:, :start], entering, x[:, start:]], axis=1)
             else:
                 x = x.at[:, start:end].set(beta * learned[None] + (1 - beta) * x[:, start:end])
+        if own is not None and first + i in own:
+            x = x.at[jnp.arange(len(x))[:, None], places].set(own[first + i])
         weights = jax.tree.map(lambda leaf, number=first + i: leaf[number - 1], stack)
         x, analysis = layers.Block(tower).apply({"params": weights}, x, mask)
         analyses.append(analysis)
@@ -65,14 +74,17 @@ def image_rows(
 
 
 def text_features(
-    params: Params, config: CLIPConfig, token_ids: Array, first: int, tokens: Tokens | None = None
+    params: Params, config: CLIPConfig, token_ids: Array, first: int, tokens: Tokens | None = None, **options: Any
 ) -> Float[Array, "C d"]:
-    """Unit features of the prompts, each run whole; the tokens stand behind the beginning of text from `first` on."""
+    """Unit features of the prompts, each run whole; the tokens stand behind the beginning of text from `first` on.
+
+    `options` are replace, own and places of `run_layers`.
+    """
     tower, stack = config.text, params["text_model"]["encoder"]["layers"]
-    count = 0 if tokens is None else tokens.length
+    count = 0 if tokens is None or options.get("replace") else tokens.length
     x = text.embed(params, config, token_ids)
     x, _ = run_layers(tower, stack, x, [text.causal_mask(x.shape[1])] * (first - 1))
     masks = [text.causal_mask(x.shape[1] + count)] * (tower.layers - first + 1)
-    x, _ = run_layers(tower, stack, x, masks, first, tokens, text.TOKEN_START)
+    x, _ = run_layers(tower, stack, x, masks, first, tokens, text.TOKEN_START, **options)
     ends = text.end_positions(token_ids, config) + count
     return layers.unit(text.project(params, config, x, ends))

@@ -14,6 +14,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import pretrain_tiny
+from dear_jax.setup import recipes
 from tests.repository import REPOSITORY
 
 ROOMS = ("configs", "dear_jax", "experiments", "tests")
@@ -83,8 +84,8 @@ def anchors(page: str) -> frozenset[str]:
 
 @cache
 def config() -> ConfigDict:
-    """All keys: those of the base, and of pretraining."""
-    return pretrain_tiny.get_config()
+    """All keys: those of the base, and of pretraining; open ones are as DeAR's recipe has them."""
+    return recipes.resolve(pretrain_tiny.get_config())
 
 
 def find_key(key: str) -> Any:

@@ -18,6 +18,9 @@ Pick = Callable[[Array], Array]  # takes some of the rows of an array
 
 LOW_RANK = "low_rank"  # of a layer's self_attn parameters: what `add_low_rank` takes, if anything
 SAVED = "saved"  # what the backward pass keeps of a layer; the rest, all of it cheap, is computed again
+# Layers that run one by one, at most, where a gradient is taken: a loop copies what its backward pass keeps, but more
+# layers than these take long to compile, and each may hold a copy of its parameters.
+UNROLLED = 6
 
 
 class Analysis(NamedTuple):
@@ -264,7 +267,7 @@ def run_blocks(
         first: the first layer to run, counted from 1.
         last: the last one; None: the last of the stack.
         before: what is done to the input of each layer, given the layer's number: mixing in of learned tokens.
-        unroll: one by one, where a gradient is taken of a few layers: a loop would copy what its backward pass keeps.
+        unroll: one by one where they are few (`UNROLLED`), for a gradient is taken.
     """
     last = depth(stack) if last is None else last
     if last < first:
@@ -278,7 +281,7 @@ def run_blocks(
         x, _ = block(x, masks[number - first] if masks is not None and masks.ndim == 4 else masks)
         return x, None
 
-    if unroll:
+    if unroll and last - first < UNROLLED:
         for number in range(first, last + 1):
             x, _ = recompute(functools.partial(layer, number=number))(x)
         return x

@@ -5,6 +5,7 @@ is a prompt's own. They are one short sequence whose keys and values serve every
 running each prompt whole (methods/dear section 6), at the cost of the tokens in which the prompts differ.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
@@ -140,7 +141,7 @@ def end_rows(
             taken = jnp.take(values[number].astype(x.dtype), rows, axis=0, mode="fill", fill_value=0)
             return jnp.where((rows < len(values[number]))[:, None], taken, x)
 
-        return _run_chunk(params, config, x, packing, shared, first, enter)
+        return _run_chunk(params, config, x, packing, shared, first, enter, tuple(values))
 
     # The order is that of all chunks.
     chunks = (x, packing._replace(order=jnp.arange(len(x))), None if own is None else own.rows)
@@ -164,15 +165,24 @@ def _run_chunk(
     shared: Shared,
     first: int,
     enter: Callable[[Array, int], Array],
+    entered: tuple[int, ...],
 ) -> Float[Array, "E D"]:
     # By their place in the prompts, behind those of the first prompt that all share.
     stack, last = layers.draw_apart(params["text_model"]["encoder"]["layers"], chunk.sources), config.text.layers
     mask = attention_mask(chunk.segments)
-    # One by one: the few layers of a suffix compile fast, and a loop would copy what its backward pass keeps.
-    for number in range(first, last):
-        common = _at(shared, number - first)
-        x = enter(x, number)
-        x = layers.recompute(lambda x, common, n=number: _layer(config.text, stack, x, common, mask, n))(x, common)
+
+    def layer(x: Array, at: tuple[Array | int, Shared]) -> tuple[Array, None]:
+        return _layer(config.text, stack, x, at[1], mask, at[0]), None
+
+    for start, stop in itertools.pairwise(sorted({first, last, *(n for n in entered if first < n < last)})):
+        x = enter(x, start)
+        if stop - start > layers.UNROLLED:
+            common = jax.tree.map(lambda leaf, i=start - first, j=stop - first: leaf[i:j], shared)
+            x, _ = jax.lax.scan(layers.recompute(layer, in_scan=True), x, (jnp.arange(start, stop), common))
+            continue
+        for number in range(start, stop):
+            common = _at(shared, number - first)
+            x, _ = layers.recompute(lambda x, common, n=number: layer(x, (n, common)))(x, common)
     read = layers.recompute(lambda x, common: _read_ends(config.text, stack, x, common, mask, chunk))
     return cast(Array, read(enter(x, last), _at(shared, last - first)))
 

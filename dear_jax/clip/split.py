@@ -160,12 +160,17 @@ class Split:
             pixels = vision.normalize(images, self.config)
             return vision.prefix(params, self.config, pixels, self.vision_layer - 1, self.dtype)
 
+        prefix = self.in_groups(encode, images)
+        return Seen(prefix, unit(self.image_features(params, prefix)))
+
+    def image_features(self, params: Params, prefix: Float[Array, "B Q D"]) -> Float[Array, "B d"]:
+        """Plain CLIP's features of images, given `Seen.prefix`; not of unit length."""
+
         def finish(prefix: Array) -> Array:
             x = vision.read_suffix(params, self.config, prefix, self.vision_layer)
-            return unit(vision.project(params, self.config, x[:, 0]))
+            return vision.project(params, self.config, x[:, 0])
 
-        prefix = self.in_groups(encode, images)
-        return Seen(prefix, self.in_groups(finish, prefix))
+        return cast(Array, self.in_groups(finish, prefix))
 
     def read_images(
         self,

@@ -9,6 +9,9 @@ import numpy as np
 
 from dear_jax.data.image_dataset import ImageSplit
 
+# How many validation images: all that there are; as many of each class as training images; CoOp's draw, at most four.
+WHOLE, SHOTS, FEW = "whole", "shots", "few"
+
 
 @dataclasses.dataclass(frozen=True)
 class ClassSet:
@@ -16,15 +19,11 @@ class ClassSet:
 
     class_names: tuple[str, ...]
     dataset: str
-    templates: tuple[str, ...]  # of the prompts, with one {} for the class name; of several, plain CLIP takes the mean
-    prompts: tuple[str, ...]  # under the first of them, one per class
+    template: str  # of the prompts, with one {} for the class name
+    ensemble: tuple[str, ...]  # the templates over which plain CLIP takes the mean; of one: that one
+    prompts: tuple[str, ...]  # one per class
     tokenize: Callable[[str], np.ndarray]  # the classes under any template: int32 [C, T], cut to the longest prompt
     test: ImageSplit
-
-    @property
-    def template(self) -> str:
-        """The first of them."""
-        return self.templates[0]
 
     @functools.cached_property
     def token_ids(self) -> np.ndarray:
@@ -40,6 +39,8 @@ class Task:
     classes: dict[str, ClassSet]  # the first is the one trained on
     data: dict[str, Any]  # where images, names and splits come from, for results.json
     batch_size: int  # images per seed and step: the plan's, or all images where there are fewer, as in Dassl
+    # Given WHOLE, SHOTS or FEW, of each seed; empty ones where there are none. No test image is among them.
+    validation: Callable[[str], tuple[ImageSplit, ...]]
 
     @property
     def trained_on(self) -> ClassSet:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dear_jax.data import listing
 from dear_jax.data.datasets import DatasetRow, find_row
-from dear_jax.data.image_dataset import ImageDataset, Load
+from dear_jax.data.image_dataset import ImageDataset, ImageSplit, Load
 from dear_jax.data.images import FileLoader
 from dear_jax.data.prompts import prompts
 from dear_jax.data.sources import coop, folder
@@ -143,6 +143,12 @@ def listing_digest(dataset: ImageDataset) -> str:
         digest.update(split.labels.tobytes())
         digest.update("\n".join(_image_names(split.load)).encode())
     return digest.hexdigest()
+
+
+def same_images(one: ImageSplit, other: ImageSplit) -> bool:
+    """Whether two splits are made of the same files or records, as ImageNet's val and test are."""
+    names = list(_image_names(one.load))
+    return bool(names) and names == list(_image_names(other.load))
 
 
 def _image_names(load: Load) -> Iterable[str]:

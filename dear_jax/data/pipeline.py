@@ -112,6 +112,47 @@ def eval_batches(
     return _ahead(batches, workers)
 
 
+def pass_batches(
+    split: ImageSplit,
+    seed: int,
+    passes: int,
+    batch_size: int,
+    *,
+    image_size: int,
+    crop_scale: tuple[float, float],
+    flip: bool = True,
+    workers: int = 0,
+    cache_bytes: int = CACHE_BYTES,
+    own: np.ndarray | None = None,
+) -> grain.IterDataset[Batch]:
+    """Every image of the split in its order, so many times, cropped and mirrored anew as in training.
+
+    Args:
+        split: N images.
+        seed: a number in [0, 2^32), which decides crops and mirroring; those of `train_batches` are others.
+        passes: how many times.
+        batch_size: B.
+        image_size: pixels, of the model's input.
+        crop_scale: least and greatest area share of the random resized crop, in (0, 1].
+        flip: whether to mirror half of the images.
+        workers: processes that prepare batches; 0: threads of this process.
+        cache_bytes: memory for decoded images; 0: decode again each time.
+        own: bool [B], the images of a batch that this process prepares, the others stay black; None: all.
+
+    Returns:
+        An iterable over batches as those of `eval_batches`, which go on from one pass to the next.
+    """
+    split = split.cached(cache_bytes // max(1, workers))
+    (stream,) = np.random.SeedSequence([seed, 1]).generate_state(1).tolist()
+    batches = (
+        grain.MapDataset.source(_Passes(split, passes, np.ones(batch_size, bool) if own is None else own))
+        .seed(stream)
+        .random_map(functools.partial(_augment, size=image_size, scale=crop_scale, flip=flip))
+        .batch(batch_size, batch_fn=functools.partial(_pad, batch_size=batch_size, size=image_size))
+    )
+    return _ahead(batches, workers)
+
+
 class TrainBatches(grain.DatasetIterator[Batch]):
     """Iterates over batches from any step on; its state is the number of batches given out.
 
@@ -202,6 +243,20 @@ class _Readable(_Examples):
         except UserError:
             label = self._split.labels[index].astype(np.int32)
             return {"image": np.zeros((1, 1, 3), np.uint8), "label": label, "valid": np.array(False)}
+
+
+class _Passes(_Examples):
+    """A split as a grain source, again and again in its order."""
+
+    def __init__(self, split: ImageSplit, passes: int, own: np.ndarray):
+        super().__init__(split, own)
+        self._length = passes * len(split)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Example:
+        return self._example(int(index), int(index) % len(self._split))
 
 
 class _Epochs(_Examples):

@@ -22,17 +22,19 @@ def few_shot(
     val_labels: Sequence[int] | np.ndarray,
     shots: int,
     seed: int,
+    val_shots: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws `shots` training images per class: (train_indices, val_indices), in drawing order.
 
     One `random.Random(seed)` serves train and then val; classes come in order of first appearance;
-    a class with fewer images than asked for gives them all (`short_classes` tells which).
+    a class with fewer images than asked for gives them all (`short_classes` tells which). Of val, `val_shots` are drawn
+    per class; None: as CoOp does.
     """
     if shots < 1:
         raise UserError(f"config.data.shots: expected 1 or more training images per class, found {shots}.")
     generator = random.Random(seed)
     train = _draw(train_labels, shots, generator)
-    val = _draw(val_labels, min(shots, MAX_VAL_SHOTS), generator)
+    val = _draw(val_labels, min(shots, MAX_VAL_SHOTS) if val_shots is None else val_shots, generator)
     return train, val
 
 

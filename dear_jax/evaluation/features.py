@@ -84,7 +84,7 @@ class Encoder:
         return [self._encode_group(template, group(start)) for start in range(0, len(names), GROUP)]
 
     def _encode_group(self, template: str, tokenize: Tokenize) -> ClassGroup:
-        encoded = wording.encode_as(self.method, self.params, self.dataset, (template,), tokenize)
+        encoded = wording.encode_as(self.method, self.params, self.dataset, template, (template,), tokenize)
         placed = sharding.place_prompts(encoded, self.mesh)
         plain = wording.target_features(self.method.split, self.params, Targets((template,)), tokenize)
         return ClassGroup(self._classes(self.run, Frozen(self.params, placed)), plain)
@@ -107,6 +107,19 @@ class Encoder:
         size = self.method.split.config.image_size
         for batch in pipeline.eval_batches(split, self.batch_size, size, self.workers, skip_bad):
             yield sharding.place(batch["image"], self.mesh, sharding.DATA), batch["valid"]
+
+
+def check_images(trained: Trained, backbone: Backbone, dtype: Any) -> None:
+    """Refuse what `Encoder.images` cannot encode by, before any image is read.
+
+    Raises:
+        UserError: the adapters do not belong to this backbone, or their method has no features of images.
+    """
+    (program,) = runs.restore(trained, backbone, dtype)
+    size = backbone.config.image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
+    encode = functools.partial(_encode_images, program.method)
+    jax.eval_shape(encode, cast(backbone.params, dtype), program.adapter, program.settings, images)
 
 
 def _encode_images(

@@ -1,5 +1,6 @@
 """From scores to results.json, results.md and the last row of metrics.jsonl, as the field's tables have them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,6 +56,7 @@ def make_results(
         results["method"] = trained.method
         results["method_title"] = methods.find(trained.method).TITLE
         results["trained_on"] = {"dataset": trained.dataset, "classes": len(trained.class_names)}
+        results["trainable_parameters"] = _count_parameters(trained)
         for v, name in enumerate(trained.names):
             results["variants"][name] = _summarize_variant(protocol, trained, scores, v)
     return results
@@ -64,6 +66,15 @@ def _rule_of_new(plan: EvaluationPlan | TrainingPlan, scores: Mapping[str, Score
     """How paths were weighed where a class was not trained on: the rule asked for, or the method's own."""
     measured = [of_set.rules[0] for of_set in scores.values() if len(of_set.rules) > 1]
     return str(measured[0] if measured else plan.measuring.rule or "learned")
+
+
+def _count_parameters(trained: Trained) -> dict[str, int]:
+    """Variant -> how many numbers one seed of it has learned: all that an adapter holds is learned."""
+    return {
+        name: sum(math.prod(leaf.shape[2:]) for leaf in part.adapter.values())  # leaves are [S, V, ...]
+        for part in trained.parts
+        for name in part.names
+    }
 
 
 def _summarize_variant(protocol: Protocol, trained: Trained, scores: Mapping[str, Scores], v: int) -> dict[str, Any]:

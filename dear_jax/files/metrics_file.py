@@ -15,6 +15,7 @@ from etils import epath
 from dear_jax.files import storage
 
 PERIOD = 30.0  # seconds between two writes to a bucket
+AFTER_STEPS = {"fit", "evaluation"}  # columns of rows that have the last step's number
 
 
 class MetricsFile:
@@ -46,7 +47,7 @@ class MetricsFile:
             self._write(self._lines)
 
     def trim(self, step: int) -> None:
-        """Drop what a resumed run writes again: rows after `step` (-1: all) and of evaluations; and a torn row."""
+        """Drop what a resumed run writes again: rows after `step` (-1: all), or after all steps; and a torn one."""
         lines = self._read()
         if lines:
             self._write([line for line in lines if _step_of(line) <= step])
@@ -65,9 +66,9 @@ class MetricsFile:
 
 
 def _step_of(line: str) -> float:
-    """The step of a row; infinity for a torn one, and for an evaluation, which comes after all steps."""
+    """The step of a row; infinity for a torn one, and for what comes after all steps."""
     try:
         row = json.loads(line)
-        return math.inf if "evaluation" in row else float(row["step"])
+        return math.inf if AFTER_STEPS & row.keys() else float(row["step"])
     except (ValueError, TypeError, KeyError):
         return math.inf

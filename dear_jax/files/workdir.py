@@ -124,7 +124,7 @@ class Workdir:
                 self._metrics.flush()
 
     def trim_metrics(self, step: int) -> None:
-        """Drop what a resumed run writes again: rows after `step` (-1: all) and of evaluations; and a torn row."""
+        """Drop what a resumed run writes again: see `MetricsFile.trim`."""
         if self._writes:
             with _or_user_error(f"cannot write {self._metrics.path}"):
                 self._metrics.trim(step)

@@ -18,7 +18,7 @@ from dear_jax.data import transforms, unlabelled
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError
 from dear_jax.evaluation import ranking
-from dear_jax.evaluation.features import Encoder
+from dear_jax.evaluation.features import Encoder, check_images
 from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description, describe_backbone, describe_run
 from dear_jax.methods.adapter_file import Trained
@@ -224,7 +224,7 @@ def describe(plan: RetrievalPlan, description: Description) -> None:
     if loaded is not None:
         trained, backbone = loaded
         description.section("Backbone", describe_backbone(backbone))
-        description.attempt(runs.restore, trained, backbone, plan.backbone.compute_dtype)
+        description.attempt(check_images, trained, backbone, plan.backbone.compute_dtype)
         description.section("Run", describe_run(trained))
     description.section("Data", description.attempt(_describe_splits, plan))
 

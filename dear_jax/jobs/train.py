@@ -25,7 +25,7 @@ from dear_jax.setup import backbones, data
 from dear_jax.setup.plans.train import TrainingPlan, make_plan
 from dear_jax.setup.programs import make_programs
 from dear_jax.setup.roles import RoleMaps
-from dear_jax.training import loop
+from dear_jax.training import loop, support
 from dear_jax.training import program as programs_of
 from dear_jax.training.program import Program, Runs
 
@@ -48,6 +48,7 @@ def run(plan: TrainingPlan, workdir: epath.Path) -> None:
         with processes.together():
             roles = RoleMaps(plan.roles, backbone)
             programs = make_programs(plan.variants, plan.backbone, backbone.config, roles)
+            programs = tuple(program.sized(len(task.train[0])) for program in programs)
             _check_classes(task, programs)
         _announce(plan, backbone, task, programs)
 
@@ -132,6 +133,7 @@ def describe(plan: TrainingPlan, description: Description) -> None:
             rows = description.attempt(describe_analysis, plan.roles, backbone, dataset, *place)
             description.section("Role map, made first", rows)
     if task is not None and programs is not None:
+        programs = tuple(program.sized(len(task.train[0])) for program in programs)
         description.attempt(_check_classes, task, programs)
         description.section("Work", description.attempt(_describe_work, plan, backbone, task, programs))
 
@@ -149,35 +151,45 @@ def _describe_work(
     plan: TrainingPlan, backbone: Backbone, task: Task, programs: Sequence[Program]
 ) -> dict[str, Any]:
     """Steps, trainable parameters, and the memory of one step by XLA's analysis of the compiled programs."""
-    runs, batches = loop.make_runs(plan.schedule, backbone, task, programs)
-    steps, mesh = len(batches), runs.mesh
-    batches.close()
-    rows: dict[str, Any] = {
-        "steps": f"{steps:,} ({runs.length.steps_per_epoch:,} an epoch), {len(runs.seeds)} seeds x "
-        f"{task.batch_size} images each",
-        "devices": f"{mesh.size} {jax.devices()[0].device_kind}: {mesh.shape['run']} groups of runs x "
-        f"{mesh.shape['data']} parts of their images and classes",
-    }
-    params = loop.place_backbone(plan.schedule, backbone, programs, mesh)
+    wanted = dict.fromkeys(program.method.wanted for program in programs)
+    fitted = [support.describe(task, images) for images in wanted if images is not None]
+    rows = {"fitted to": "; ".join(fitted)} if fitted else {}
+    if programs[0].method.steps:
+        runs, batches = loop.make_runs(plan.schedule, backbone, task, programs)
+        steps, mesh = len(batches), runs.mesh
+        batches.close()
+        rows["steps"] = (
+            f"{steps:,} ({runs.length.steps_per_epoch:,} an epoch), {len(runs.seeds)} seeds x {task.batch_size} images "
+            "each"
+        )
+        rows["devices"] = (
+            f"{mesh.size} {jax.devices()[0].device_kind}: {mesh.shape['run']} groups of runs x "
+            f"{mesh.shape['data']} parts of their images and classes"
+        )
+        params = loop.place_backbone(plan.schedule, backbone, programs, mesh)
+    else:
+        rows["steps"] = f"none, for {len(plan.schedule.seeds)} seeds"
     for number, program in enumerate(programs, start=1):
         which = f" of program {number}" if len(programs) > 1 else ""
         if len(program.names) > 1 or which:
             rows[f"variants{which}"] = ", ".join(program.names)
-        rows |= _describe_step(program, runs, backbone, params, task, which)
+        rows[f"trainable parameters{which}"] = _count(program, backbone, task)
+        if program.method.steps:
+            rows[f"memory of a step{which}"] = _describe_memory(program, runs, params, task)
     return rows
 
 
-def _describe_step(
-    program: Program, runs: Runs, backbone: Backbone, params: Any, task: Task, which: str
-) -> dict[str, Any]:
-    """Trainable parameters and memory of one program."""
+def _count(program: Program, backbone: Backbone, task: Task) -> str:
+    """Trainable parameters of one program."""
+    classes = len(task.trained_on.class_names)
+    adapter = program.method.adapter_like(backbone.params, classes, program.starts[0])
+    return f"{sum(leaf.size for leaf in jax.tree.leaves(adapter)):,} per seed and variant"
+
+
+def _describe_memory(program: Program, runs: Runs, params: Any, task: Task) -> str:
+    """Memory of a step of one program."""
     token_ids = wording.prompt_ids(program.method, task.trained_on)
-    adapter = program.method.adapter_like(backbone.params, len(token_ids), program.starts[0])
-    trainable = sum(leaf.size for leaf in jax.tree.leaves(adapter))
     compiled = programs_of.compile_fitting(program, runs, params, token_ids)
     chunk = compiled.program.method.split.class_chunk
     at_a_time = f", with {chunk} class prompts at a time" if chunk else ""
-    return {
-        f"trainable parameters{which}": f"{trainable:,} per seed and variant",
-        f"memory of a step{which}": f"{compiled.bytes / 2**20:,.0f} MiB per device{at_a_time}",
-    }
+    return f"{compiled.bytes / 2**20:,.0f} MiB per device{at_a_time}"

@@ -6,6 +6,7 @@ and the tables know this and nothing else. README.md here says how to write one.
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -18,9 +19,12 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from dear_jax.clip.config import CLIPConfig
 from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Frozen, Prompts, Seen, Split
+from dear_jax.data.class_set import WHOLE
 from dear_jax.errors import UserError
 
-Adapter = dict[str, Array]  # what is learned, float32: all that is differentiated, saved and placed on devices
+# What is learned, float32: all that is differentiated, saved and placed on devices. `Method.fit` may add what
+# predictions need beside it.
+Adapter = dict[str, Array]
 Settings = Any  # a NamedTuple of arrays: what variants of a run set apart without compiling again
 Classes = Any  # a tree of arrays that `classes` makes and `logits` reads
 
@@ -48,6 +52,23 @@ class Targets(NamedTuple):
     unit_mean: bool = True  # the mean of unit features (OpenAI's), or of features as they come (PromptSRC's)
 
 
+class Wanted(NamedTuple):
+    """Which images a method is fitted to by their frozen features, beside those that its steps see."""
+
+    passes: int = 0  # over the training images, cropped and mirrored as in training; 0: one, as in evaluation
+    validation: str = WHOLE  # WHOLE, SHOTS or FEW, see `Task.validation`
+
+
+class Support(NamedTuple):
+    """What frozen CLIP makes of the images of one seed and of the classes: NumPy arrays, which no test image is in."""
+
+    features: Float[np.ndarray, "N d"]  # of the training images, not of unit length; the mean over the passes
+    labels: Int[np.ndarray, "N"]
+    val_features: Float[np.ndarray, "M d"]  # the same of validation images; M may be 0
+    val_labels: Int[np.ndarray, "M"]
+    text: Float[np.ndarray, "C d"]  # `Prompts.features`
+
+
 @dataclasses.dataclass(frozen=True)
 class Method(abc.ABC):
     """Static and hashable: two equal methods make one compiled program.
@@ -58,7 +79,7 @@ class Method(abc.ABC):
 
     split: Split
 
-    open_classes: ClassVar[bool] = True  # whether classes that were not trained on can be told apart
+    steps: ClassVar[bool] = True  # whether it is trained step by step; else it is `fit` alone, and has no `loss`
     new_classes: ClassVar[str] = "learned"  # how its paths are weighed for these, a rule of `paths`
 
     @property
@@ -67,17 +88,22 @@ class Method(abc.ABC):
         return (CLASS_PATH,)
 
     @property
+    def open_classes(self) -> bool:
+        """Whether other classes than those trained on can be told apart, and in another order."""
+        return True
+
+    @property
     def context(self) -> int:
-        """How many of the prompts' first words learned tokens take the places of."""
+        """How many of the prompts' words, the first beside the class name, learned tokens take the places of."""
         return 0
 
     def prompt(self, dataset: str, template: str) -> str:
         """The template of what its text tower reads, given a data set's name and its own template."""
         return template
 
-    def targets(self, dataset: str, templates: tuple[str, ...]) -> Targets:
-        """What `Prompts.features` are made of, given a data set's name and the templates of the run."""
-        return Targets(templates)
+    def targets(self, dataset: str, ensemble: tuple[str, ...]) -> Targets:
+        """What `Prompts.features` are made of, given a data set's name and the templates of zero-shot CLIP."""
+        return Targets(ensemble)
 
     def encode_prompts(self, params: Params, token_ids: Int[np.ndarray, "C T"]) -> Prompts:
         """The frozen side of the classes' prompts, see `Split.encode_prompts`."""
@@ -153,17 +179,64 @@ class Method(abc.ABC):
         """What a run has learned once it is at its end."""
         return adapter
 
+    @property
+    def wanted(self) -> Wanted | None:
+        """What it is fitted to; none: its steps are all, and `meet`, `review` and `fit` are not called."""
+        return None
+
+    @property
+    def images(self) -> int:
+        """How many training images each run has, where the shapes of its adapter depend on them; see `sized`."""
+        return 0
+
+    def sized(self, images: int) -> Self:
+        """The same for so many training images, where the shapes of its adapter depend on them."""
+        return self
+
+    def meet(self, adapter: Adapter, carried: Any, support: Support) -> tuple[Adapter, Any]:
+        """What training starts from and carries along, made of what `init` and `begin` gave and of the images.
+
+        May be traced. Not called where there are no steps.
+        """
+        return adapter, carried
+
+    def review(self, adapter: Adapter, carried: Any, settings: Settings, params: Params, support: Support) -> Any:
+        """What is carried on at the end of an epoch, once it was looked at on the validation images."""
+        return carried
+
+    def fit(
+        self, adapter: Adapter, carried: Any, settings: Settings, params: Params, support: Support
+    ) -> tuple[Adapter, dict[str, float]]:
+        """What predictions are made with, after the last step or without any; and numbers for the log.
+
+        Called for each run alone, with NumPy or JAX arrays, and not traced. `init` made the adapter where there are no
+        steps, and nothing is carried. The shapes are `learned_like`'s.
+        """
+        return adapter, {}
+
     def spread(self, shards: int, class_chunk: int) -> Self:
         """The same method with its class prompts dealt to so many groups of devices, see `Split.spread`."""
         return dataclasses.replace(self, split=self.split.spread(shards, class_chunk))
 
     def adapter_like(self, params: Params, classes: int, start: Any) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of an adapter of so many classes."""
+        """Shapes and dtypes of an adapter of so many classes: all that is trained."""
         config = self.split.config
         ids = np.zeros((classes, config.context_length), np.int32)
         prompts: Any = Prompts(None, None, None, jnp.zeros((classes, config.embed_dim)), ids)  # type: ignore[arg-type]
-        found: Any = jax.eval_shape(lambda key: self.init(key, params, prompts, start), jax.random.key(0))
+        make = functools.partial(self.init, prompts=prompts, start=start)
+        found: Any = jax.eval_shape(make, jax.random.key(0), params)
         return dict(found)
+
+    def learned_like(self, params: Params, classes: int, start: Any) -> dict[str, jax.ShapeDtypeStruct]:
+        """The same of what a finished run has: what its file holds."""
+        return self.adapter_like(params, classes, start)
+
+    def support_like(self, classes: int) -> Support:
+        """Shapes and dtypes of what `meet` takes, without validation images."""
+        width, like = self.split.config.embed_dim, jax.ShapeDtypeStruct
+        rows: Any = [like((count, width), jnp.float32) for count in (self.images, 0, classes)]
+        labels: Any = [like((count,), jnp.int32) for count in (self.images, 0)]
+        return Support(rows[0], labels[0], rows[1], labels[1], rows[2])
 
     def structure(self) -> dict[str, Any]:
         """All that the method is beside the backbone, in JSON's types: what an adapter file says of it."""
@@ -179,15 +252,16 @@ class Method(abc.ABC):
 
 
 def check_classes(method: Method, trained_on: Sequence[str], others: Mapping[str, Sequence[str]]) -> None:
-    """Refuse class sets with classes that were not trained on where the method has no rule for them.
+    """Refuse class sets beside the one that was trained on where the method knows that one alone.
 
     Raises:
-        UserError: there is one.
+        UserError: there is one: with other classes, or some of these, or in another order.
     """
-    known = set(trained_on)
-    new = [name for name, class_names in others.items() if not set(class_names) <= known]
+    known = tuple(trained_on)
+    new = [name for name, class_names in others.items() if tuple(class_names) != known]
     if new and not method.open_classes:
         raise UserError(
-            f"The method knows the classes that it was trained on and no others; {', '.join(new)} has others. Take "
-            "--config=configs/few_shot.py, where all classes are trained on, or another config.method."
+            "The method knows the classes that it was trained on and no others, all of them and in their order; "
+            f"{', '.join(new)} has others. Take --config=configs/few_shot.py, where all classes are trained on, or "
+            "another config.method, or a form of it that takes any classes."
         )

@@ -1,5 +1,6 @@
 """Losses that methods share, all float32 scalars."""
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
@@ -18,6 +19,12 @@ def cosine_distance(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> Float[Arr
 def absolute_distance(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> Float[Array, ""]:
     """Mean absolute difference of the components, PromptSRC's form of the same."""
     return jnp.abs(a - b).mean()
+
+
+def divergence(logits: Float[Array, "B C"], plain: Float[Array, "B C"]) -> Float[Array, ""]:
+    """Mean over B and C of q0 (log q0 - log q), where q0 = softmax(plain) and q = softmax(logits), in nats."""
+    found, expected = (jax.nn.log_softmax(of, axis=-1) for of in (logits, plain))
+    return jnp.mean(jnp.exp(expected) * (expected - found))
 
 
 DISTANCES = {"cosine": cosine_distance, "l1": absolute_distance}  # between adapted and frozen features

@@ -82,7 +82,7 @@ class MMRL(Method):
 
     def settings_like(self) -> Settings:
         """Two numbers."""
-        return Settings(*[jax.ShapeDtypeStruct((), jnp.float32)] * 2)
+        return jax.eval_shape(lambda: Settings(*jnp.zeros(2)))
 
     def tokens(self, adapter: Adapter, settings: Any, tower: str) -> Tokens:
         """What enters each layer of a tower, in place of what the layer before has left."""

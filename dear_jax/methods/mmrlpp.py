@@ -75,7 +75,7 @@ class MMRLPP(MMRL):
 
     def settings_like(self) -> Any:
         """Three numbers."""
-        return Settings(*[jax.ShapeDtypeStruct((), jnp.float32)] * 3)
+        return jax.eval_shape(lambda: Settings(*jnp.zeros(3)))
 
     def tokens(self, adapter: Adapter, settings: Any, tower: str) -> Tokens:
         """What enters each layer of a tower; at J all of it, later the share beta."""

@@ -123,8 +123,9 @@ def prompt_shapes(prompts: Any, mesh: Mesh) -> Any:
 
 
 def _prompt_specs(prompts: Any) -> Any:
-    chunks = jax.tree.map(lambda _: DATA, prompts.packing)._replace(order=REPLICATED)
-    return jax.tree.map(lambda _: REPLICATED, prompts)._replace(prefix=DATA, packing=chunks)
+    chunks, own = jax.tree.map(lambda _: DATA, (prompts.packing, prompts.own))
+    everywhere = jax.tree.map(lambda _: REPLICATED, prompts)
+    return everywhere._replace(prefix=DATA, packing=chunks._replace(order=REPLICATED), own=own)
 
 
 def place_backbone(params: Any, mesh: Mesh, shard: bool, least: int = SHARDED_SIZE) -> Any:

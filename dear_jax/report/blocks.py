@@ -2,7 +2,8 @@
 
 In: a `Table` of blocks, one for each data set or for an average; a block has a row per method and a column per
 accuracy. Out: text. Accuracies are in percent, with the population standard deviation over seeds where there is one;
-what a reader must know about a cell is a note, marked [a], [b], ... in the cell and written out below its block.
+what a reader must know about a cell is a note, marked [a], [b], ... in the cell and written out below its block. Other
+numbers, such as ranks, are cells of blocks of their own.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ MARKS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One accuracy in percent.
+    """One accuracy in percent, or another number with a form of its own.
 
     Attributes:
         mean: what is printed.
@@ -23,6 +24,9 @@ class Cell:
         seeds: how many were averaged; 0 where seeds play no part (zero-shot CLIP, published rows).
         notes: why it does not compare with the cells above it, and what else to know; sentences.
         source: the workdirs or the publication it comes from.
+        form: how the mean is written, as Python's format() takes it.
+        parameters: trainable ones of one seed, of each data set that was averaged; empty where they are not known.
+        step_seconds: of a training step of one seed; None where it is not known.
     """
 
     mean: float
@@ -30,6 +34,9 @@ class Cell:
     seeds: int = 0
     notes: tuple[str, ...] = ()
     source: str = ""
+    form: str = ".2f"
+    parameters: tuple[int, ...] = ()
+    step_seconds: float | None = None
 
 
 Row = dict[str, Cell]  # column -> cell; columns may be missing
@@ -37,11 +44,13 @@ Row = dict[str, Cell]  # column -> cell; columns may be missing
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One data set, or an average over some."""
+    """One data set, an average over some, or what follows from them."""
 
     title: str
     columns: tuple[str, ...]
     rows: dict[str, Row]  # method -> row, in the order to print
+    remark: str = ""  # below it
+    accuracies: bool = True  # what the cells are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +74,8 @@ def to_markdown(tables: Sequence[Table]) -> str:
                 for name, row in block.rows.items()
             ]
             parts.append(text_tables.to_markdown([block.title, *block.columns], rows))
+            if block.remark:
+                parts.append(block.remark)
             if marks:
                 parts.append("  \n".join(f"[{mark}] {note}" for note, mark in marks.items()))
     return "\n\n".join(parts) + "\n"
@@ -72,12 +83,15 @@ def to_markdown(tables: Sequence[Table]) -> str:
 
 def to_csv(tables: Sequence[Table]) -> str:
     """All cells for programs, one a line."""
-    rows: list[list[object]] = [["table", "block", "row", "column", "mean", "std", "seeds", "notes", "source"]]
+    head = ["table", "block", "row", "column", "mean", "std", "seeds", "notes", "source"]
+    rows: list[list[object]] = [[*head, "least_parameters", "most_parameters", "step_seconds"]]
     for table in tables:
         for block, name, column, cell in _cells(table):
             std = "" if cell.std is None else f"{cell.std:.4f}"
             numbers = [f"{cell.mean:.4f}", std, cell.seeds or ""]
-            rows.append([table.title, block.title, name, column, *numbers, " ".join(cell.notes), cell.source])
+            cost: list[object] = [min(cell.parameters), max(cell.parameters)] if cell.parameters else ["", ""]
+            cost.append("" if cell.step_seconds is None else f"{cell.step_seconds:.6g}")
+            rows.append([table.title, block.title, name, column, *numbers, " ".join(cell.notes), cell.source, *cost])
     return text_tables.to_csv(rows)
 
 
@@ -94,7 +108,8 @@ def _latex_block(table: Table, block: Block) -> Iterator[str]:
     marks = _marks(block)
     yield "\\begin{table}"
     yield "  \\centering"
-    yield f"  \\caption{{{_latex(f'{table.title}: {block.title}. {table.caption}')}}}"
+    caption = block.remark or table.caption
+    yield f"  \\caption{{{_latex(f'{table.title}: {block.title}. {caption}')}}}"
     yield f"  \\begin{{tabular}}{{l{'r' * len(block.columns)}}}"
     yield "    \\toprule"
     yield _latex_row(["", *(_latex(column) for column in block.columns)])
@@ -132,7 +147,7 @@ def _markdown_cell(cell: Cell | None, marks: dict[str, str]) -> str:
         return ""
     spread = "" if cell.std is None else f" ± {cell.std:.2f}"
     letters = ",".join(marks[note] for note in cell.notes)
-    return f"{cell.mean:.2f}{spread}" + (f" [{letters}]" if letters else "")
+    return f"{cell.mean:{cell.form}}{spread}" + (f" [{letters}]" if letters else "")
 
 
 def _latex_cell(cell: Cell | None, marks: dict[str, str]) -> str:
@@ -140,7 +155,9 @@ def _latex_cell(cell: Cell | None, marks: dict[str, str]) -> str:
         return ""
     spread = "" if cell.std is None else f" $\\pm$ {cell.std:.2f}"
     letters = ",".join(marks[note] for note in cell.notes)
-    return f"{cell.mean:.2f}{spread}" + (f"$^{{{letters}}}$" if letters else "")
+    number = f"{cell.mean:{cell.form}}"
+    number = f"${number}$" if number[0] in "+-" else number  # else LaTeX sets a hyphen for a minus
+    return f"{number}{spread}" + (f"$^{{{letters}}}$" if letters else "")
 
 
 def _latex_row(cells: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
 """Figures that compare runs, as PNG and SVG: curves over the number of shots, and bars for the settings of an ablation.
 
-In: a `Block` or a `Table` of `blocks.py`. A row whose cells have no seeds, such as zero-shot CLIP's, is a reference: a
-dashed line. Curves differ by marker and dashes as well as by color, bars by their labels, so that no figure needs color
-vision.
+In: a `Block` or a `Table` of `blocks.py`, and the looks of its rows by `method_styles.py`. A row whose cells have no
+seeds, such as zero-shot CLIP's, is a reference: a dashed line. Curves differ by marker and dashes as well as by color,
+bars by their labels, so that no figure needs color vision.
 """
 
 import textwrap
@@ -16,36 +16,37 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from dear_jax.report.blocks import Block, Row, Table
-from dear_jax.report.role_styles import ATTRIBUTE_COLORS
+from dear_jax.report.method_styles import Looks, complete
 
 FORMATS = ("png", "svg")
 # Names are no formulas, and the same figure is the same file.
 LOOKS: Any = {"text.parse_math": False, "svg.hashsalt": "dear_jax"}
-MARKERS = "osD^vPX*<>"
-DASHES = ("-", (0, (6, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))
 REFERENCE: dict[str, Any] = dict(color="black", linestyle="--", linewidth=1)
-BAR: dict[str, Any] = dict(facecolor="#56B4E9", edgecolor="black", linewidth=0.8)
+BAR: dict[str, Any] = dict(edgecolor="black", linewidth=0.8)
+PLAIN = "#56B4E9"  # a bar without looks
 PANELS = 4  # in a row
 LABEL_WIDTH = 36  # characters
 
 
-def draw_curves(table: Table, path: Path) -> list[Path]:
+def draw_curves(table: Table, path: Path, looks: Looks | None = None) -> list[Path]:
     """A panel per data set: accuracy over the number of shots, with the standard deviation over seeds.
 
     Args:
         table: of few-shot results; its columns are "1 shot", "2 shots", ....
         path: of the files, without their suffix.
+        looks: of its rows; those that have none get some.
 
     Returns:
         The files.
     """
     names = list(dict.fromkeys(name for block in table.blocks for name in block.rows))
+    of_rows = complete(looks, names)
     width, height = _grid(len(table.blocks))
     with mpl.rc_context(LOOKS):
         figure = Figure(figsize=(max(6.0, 3.4 * width), 1.0 + 2.9 * height), layout="constrained")
         panels = figure.subplots(height, width, squeeze=False).ravel()
         for axes, block in zip(panels, table.blocks, strict=False):
-            _draw_panel(axes, block, names)
+            _draw_panel(axes, block, of_rows)
         for axes in panels[len(table.blocks) :]:
             axes.remove()
         handles = {handle.get_label(): handle for axes in figure.axes for handle in axes.get_legend_handles_labels()[0]}
@@ -57,10 +58,10 @@ def draw_curves(table: Table, path: Path) -> list[Path]:
             frameon=False,
         )
         figure.supylabel("top-1 accuracy in percent", fontsize=10)
-        return _save(figure, path)
+        return save(figure, path)
 
 
-def draw_bars(block: Block, title: str, path: Path) -> list[Path]:
+def draw_bars(block: Block, title: str, path: Path, looks: Looks | None = None) -> list[Path]:
     """A panel per column and a bar per setting, with the standard deviation over seeds.
 
     Bars start at the reference, where there is exactly one, so that their length is what a setting gains or loses.
@@ -69,11 +70,12 @@ def draw_bars(block: Block, title: str, path: Path) -> list[Path]:
         block: rows are settings.
         title: of the figure.
         path: of the files, without their suffix.
+        looks: of its rows; those that have none get one color.
 
     Returns:
         The files; none where there is no setting but references.
     """
-    references = {name: row for name, row in block.rows.items() if _is_reference(row)}
+    references = {name: row for name, row in block.rows.items() if is_reference(row)}
     settings = {name: row for name, row in block.rows.items() if name not in references}
     if not settings:
         return []
@@ -86,7 +88,7 @@ def draw_bars(block: Block, title: str, path: Path) -> list[Path]:
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(height, width, sharey=True, squeeze=False).ravel()
         for axes, column in zip(panels, block.columns, strict=False):
-            _draw_settings(axes, settings, column, start[1] if start else {})
+            _draw_settings(axes, settings, column, start[1] if start else {}, looks or {})
         for axes in panels[len(block.columns) :]:
             axes.remove()
         panels[0].set_yticks(range(len(labels)), labels)
@@ -94,7 +96,7 @@ def draw_bars(block: Block, title: str, path: Path) -> list[Path]:
         what = "top-1 accuracy in percent" + (f"; dashed line: {start[0]}" if start else "")
         figure.suptitle(textwrap.fill(title, 24 + 22 * width), fontsize=11)
         figure.supxlabel(textwrap.fill(what, 24 + 22 * width), fontsize=9)
-        return _save(figure, path)
+        return save(figure, path)
 
 
 def _grid(panels: int) -> tuple[int, int]:
@@ -103,27 +105,24 @@ def _grid(panels: int) -> tuple[int, int]:
     return width, -(-panels // width)
 
 
-def _is_reference(row: Row) -> bool:
+def is_reference(row: Row) -> bool:
+    """Whether a row has no seeds, as zero-shot CLIP and published rows."""
     return not any(cell.seeds for cell in row.values())
 
 
-def _draw_panel(axes: Axes, block: Block, names: list[str]) -> None:
-    """The curves of one data set; a name has the same looks in every panel."""
+def _draw_panel(axes: Axes, block: Block, looks: Looks) -> None:
+    """The curves of one data set."""
     ticks = sorted({_shots(column) for column in block.columns})
-    for number, name in enumerate(names):
+    for name, look in looks.items():
         points = sorted((_shots(column), cell) for column, cell in block.rows.get(name, {}).items())
         shots, means = [x for x, _ in points], [cell.mean for _, cell in points]
         if not points:
             continue
-        if _is_reference(block.rows[name]):
+        if is_reference(block.rows[name]):
             axes.plot(shots, means, label=name, **REFERENCE)
             continue
-        looks: dict[str, Any] = dict(
-            color=ATTRIBUTE_COLORS[number % len(ATTRIBUTE_COLORS)],
-            marker=MARKERS[number % len(MARKERS)],
-            linestyle=DASHES[number % len(DASHES)],
-        )
-        axes.errorbar(shots, means, [cell.std or 0 for _, cell in points], capsize=3, markersize=5, label=name, **looks)
+        line: dict[str, Any] = dict(color=look.color, marker=look.marker, linestyle=look.dashes, label=name)
+        axes.errorbar(shots, means, [cell.std or 0 for _, cell in points], capsize=3, markersize=5, **line)
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -137,14 +136,15 @@ def _shots(column: str) -> int:
     return int(column.split()[0])
 
 
-def _draw_settings(axes: Axes, settings: dict[str, Row], column: str, reference: Row) -> None:
+def _draw_settings(axes: Axes, settings: dict[str, Row], column: str, reference: Row, looks: Looks) -> None:
     """The bars of one column; a setting without that accuracy has none."""
     start = reference[column].mean if column in reference else 0.0
-    for place, row in enumerate(settings.values()):
+    for place, (name, row) in enumerate(settings.items()):
         if column not in row:
             continue
         cell = row[column]
-        axes.barh(place, cell.mean - start, left=start, height=0.62, xerr=cell.std, capsize=3, **BAR)
+        looks_of_bar: dict[str, Any] = BAR | dict(facecolor=looks[name].bar if name in looks else PLAIN)
+        axes.barh(place, cell.mean - start, left=start, height=0.62, xerr=cell.std, capsize=3, **looks_of_bar)
         spread = "" if cell.std is None else f" ± {cell.std:.2f}"
         axes.annotate(
             f"{cell.mean:.2f}{spread}", (1.0, place), xycoords=axes.get_yaxis_transform(), va="center", fontsize=8
@@ -159,7 +159,8 @@ def _draw_settings(axes: Axes, settings: dict[str, Row], column: str, reference:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _save(figure: Figure, path: Path) -> list[Path]:
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure in every format; the files."""
     FigureCanvasAgg(figure)
     files = [path.with_name(f"{path.name}.{suffix}") for suffix in FORMATS]
     for file in files:

@@ -16,6 +16,7 @@ from flax.traverse_util import flatten_dict
 
 from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
+from dear_jax.report.step_times import step_seconds
 from dear_jax.report.tables import method_title
 
 Scores = dict[str, float]  # column -> accuracy in percent
@@ -39,6 +40,9 @@ class Run:
         variants: variant -> seed -> scores; empty for zero-shot CLIP alone.
         zero_shot: scores of zero-shot CLIP.
         data: where images, splits and class names came from, and whether results compare with published ones.
+        parameters: variant -> trainable parameters of one seed; empty where the results do not say it, as older ones.
+        step_seconds: of one seed of one variant, a step's time shared out to them; None where no row of the training's
+            metrics.jsonl has times.
     """
 
     folder: Path
@@ -53,6 +57,8 @@ class Run:
     variants: dict[str, dict[str, Scores]]
     zero_shot: Scores
     data: Mapping[str, Any]
+    parameters: dict[str, int]
+    step_seconds: float | None
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
@@ -104,13 +110,26 @@ def read_run(folder: Path) -> Run:
         raise UserError(f"{folder / 'results.json'}: not the results of a run of dear_jax: {what}.") from error
 
 
-def _training_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The config that adapters were trained with; `config.run` is a workdir or a file in one."""
+def _training_folder(folder: Path, config: Mapping[str, Any]) -> Path:
+    """The workdir of the training: this one, or that of `config.run`, which is a workdir or a file in one."""
+    if not config.get("run"):
+        return folder
+    place = Path(config["run"])
+    return place if place.is_dir() else place.parent
+
+
+def _training_config(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The config that adapters were trained with."""
     if not config.get("run"):
         return config
-    place = Path(config["run"])
-    file = (place if place.is_dir() else place.parent) / "config.json"
+    file = _training_folder(folder, config) / "config.json"
     return flatten_dict(_read_object(file), sep=".") if file.exists() else {}
+
+
+def _step_seconds(folder: Path, config: Mapping[str, Any], runs: int) -> float | None:
+    """The time of a training step, shared out to its runs: seeds of variants."""
+    seconds = step_seconds(_training_folder(folder, config) / "metrics.jsonl") if runs else None
+    return None if seconds is None else seconds / runs
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -142,6 +161,8 @@ def _to_run(folder: Path, config: dict[str, Any], results: Mapping[str, Any]) ->
     for notes in (data, *data.get("targets", {}).values()):
         if not isinstance(notes["comparable"], bool) or not isinstance(notes["remark"], str):
             raise ValueError("data: expected `comparable` true or false and a `remark`")
+    counts: Mapping[str, Any] = results.get("trainable_parameters", {})  # older results do not say it
+    parameters = {name: int(counts[name]) for name in variants} if counts else {}
     return Run(
         folder=folder,
         protocol=protocol,
@@ -151,10 +172,12 @@ def _to_run(folder: Path, config: dict[str, Any], results: Mapping[str, Any]) ->
         shots=int(results["shots"]),
         config=config,
         trained_on=(str(trained_on["dataset"]), int(trained_on["classes"])),
-        training=_training_config(config),
+        training=_training_config(folder, config),
         variants=variants,
         zero_shot=_scores(results["zero_shot"], columns, "zero_shot"),
         data=data,
+        parameters=parameters,
+        step_seconds=_step_seconds(folder, config, sum(len(seeds) for seeds in variants.values())),
     )
 
 

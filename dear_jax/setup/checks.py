@@ -10,7 +10,7 @@ from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserErrors
 from dear_jax.methods import paths
 from dear_jax.roles.options import Options
-from dear_jax.setup import methods, values, variants
+from dear_jax.setup import methods, recipes, values, variants
 from dear_jax.setup.backbones import DTYPES
 from dear_jax.training import optimizer
 
@@ -46,6 +46,9 @@ def _problems(config: ConfigDict, trains: bool) -> list[str]:
 
 def _rules(config: ConfigDict) -> dict[str, tuple[bool, str]]:
     """Key -> whether it is in its range, and the range."""
+    recipe = recipes.of(config.method, config.protocol, config.data.dataset, config.data.shots)
+    fitted = recipe["train.epochs"] == 0  # without steps
+    none = f"0: {config.method} is fitted to its images at once, without steps"
     return {
         "protocol": (config.protocol in PROTOCOLS, f"one of {', '.join(PROTOCOLS)}"),
         "seeds": (
@@ -64,8 +67,12 @@ def _rules(config: ConfigDict) -> dict[str, tuple[bool, str]]:
         "optimizer.weight_decay": (config.optimizer.weight_decay >= 0, "0 or more"),
         "optimizer.warmup_epochs": (config.optimizer.warmup_epochs >= 0, "0 or more"),
         "optimizer.warmup_learning_rate": (config.optimizer.warmup_learning_rate >= 0, "0 or more"),
-        "train.epochs": (config.train.epochs >= 1, "1 or more"),
-        "train.steps": (config.train.steps >= 0, "0 (the epochs count) or more"),
+        "train.epochs": (config.train.epochs == 0, none) if fitted else (config.train.epochs >= 1, "1 or more"),
+        "train.steps": (
+            (config.train.steps == 0, none)
+            if fitted
+            else (config.train.steps >= 0, "0 (the epochs count) or more")
+        ),
         "train.batch_size": (config.train.batch_size >= 1, "1 or more"),
         "train.log_every": (config.train.log_every >= 1, "1 or more"),
         "train.checkpoint_every": (config.train.checkpoint_every >= 0, "0 (once an epoch) or more"),

@@ -1,6 +1,7 @@
 """From a config to the plan of what is trained on and classified, and from the plan to classes and images."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,10 +10,10 @@ from ml_collections import ConfigDict
 
 from dear_jax.clip import tokenizer as tokenizers
 from dear_jax.clip.checkpoints.weights import Backbone
-from dear_jax.data import prompts, splits
-from dear_jax.data.class_set import ClassSet, Task
-from dear_jax.data.image_dataset import ImageDataset
-from dear_jax.data.loading import SOURCES, Places, load_dataset
+from dear_jax.data import prompts, splits, templates
+from dear_jax.data.class_set import FEW, WHOLE, ClassSet, Task
+from dear_jax.data.image_dataset import ImageDataset, ImageSplit
+from dear_jax.data.loading import SOURCES, Places, load_dataset, same_images
 from dear_jax.data.protocols import PROTOCOLS, Protocol
 from dear_jax.data.skipping import Checked
 from dear_jax.errors import UserError
@@ -72,12 +73,13 @@ def load_task(plan: DataPlan, backbone: Backbone, files: Workdir | None = None) 
     _report_short_classes(dataset, plan.shots)
     kept = next(iter(plan.protocol.class_sets(dataset).values()))
     drawn = [_draw(dataset, plan.shots, seed, kept) for seed in plan.seeds]
-    skipped: dict[str, Any] = {}
+    readable, skipped = dataset, dict[str, Any]()
     if plan.places.skip_bad:
-        dataset, drawn, skipped = _skip_bad(dataset, drawn)
+        readable, drawn, skipped = _skip_bad(dataset, drawn)
     train = tuple(dataset.train.subset(indices).keep_classes(kept) for indices in drawn)
-    classes, data = _class_sets(plan, backbone, dataset, skipped)
-    return Task(train, classes, data, min(plan.batch_size, len(train[0])))
+    classes, data = _class_sets(plan, backbone, readable, skipped)
+    validation = functools.cache(functools.partial(_validation, dataset, plan, kept, drawn))
+    return Task(train, classes, data, min(plan.batch_size, len(train[0])), validation)
 
 
 def load_classes(
@@ -96,7 +98,7 @@ def _class_sets(
 ) -> tuple[dict[str, ClassSet], dict[str, Any]]:
     """What is classified, and on which images: of the data set, and of those that the protocol transfers to."""
     classes = {
-        name: _class_set(dataset.keep_classes(labels), _templates(plan, dataset), backbone)
+        name: _class_set(dataset.keep_classes(labels), *_templates(plan.template, dataset), backbone)
         for name, labels in plan.protocol.class_sets(dataset).items()
     }
     data = dict(dataset.notes) | ({"skipped": dict(skipped)} if skipped else {})
@@ -107,13 +109,16 @@ def _class_sets(
             data["targets"][name] = dict(target.notes)
             if plan.places.skip_bad:
                 target, _, data["targets"][name]["skipped"] = _skip_bad(target, [])
-            classes[name] = _class_set(target, (target.template,), backbone)
+            # A prompt that was asked for is the trained data set's; an ensemble is each data set's own.
+            asked = plan.template if plan.template == templates.ENSEMBLE else ""
+            classes[name] = _class_set(target, *_templates(asked, target), backbone)
     return classes, data
 
 
-def _templates(plan: DataPlan, dataset: ImageDataset) -> tuple[str, ...]:
-    """The prompts' templates, the one that a learned text tower reads first."""
-    return (plan.template or dataset.template,)
+def _templates(asked: str, dataset: ImageDataset) -> tuple[str, tuple[str, ...]]:
+    """The template that a method's text tower reads, and those of plain CLIP: the same, or an ensemble beside it."""
+    found = templates.find(asked, dataset.name, dataset.template)
+    return (asked if "{}" in asked else dataset.template), found
 
 
 def open_dataset(plan: DataPlan, files: Workdir | None = None) -> ImageDataset:
@@ -129,12 +134,37 @@ def open_dataset(plan: DataPlan, files: Workdir | None = None) -> ImageDataset:
 
 def class_prompts(plan: DataPlan, dataset: ImageDataset) -> list[str]:
     """The prompts of all classes of a data set, under the plan's template or its own."""
-    return prompts.prompts(dataset.class_names, plan.template or dataset.template, dataset.distinct_names)
+    template, _ = _templates(plan.template, dataset)
+    return prompts.prompts(dataset.class_names, template, dataset.distinct_names)
 
 
 def _draw(dataset: ImageDataset, shots: int, seed: int, kept: Sequence[int]) -> np.ndarray:
     drawn, _ = splits.few_shot(dataset.train.labels, dataset.val.labels, shots, seed)
     return drawn[np.isin(dataset.train.labels[drawn], kept)]
+
+
+def _validation(
+    dataset: ImageDataset, plan: DataPlan, kept: Sequence[int], drawn: Sequence[np.ndarray], which: str
+) -> tuple[ImageSplit, ...]:
+    """Of each seed, none of them a test image.
+
+    Where there are no others, a draw takes training images that are not trained on, as LP++'s official code does.
+    """
+    val = dataset.val
+    if same_images(val, dataset.test):
+        val = val.subset([])
+
+    def keep(split: ImageSplit) -> ImageSplit:
+        split = split.keep_classes(kept)
+        return Checked(split).readable() if plan.places.skip_bad else split
+
+    def draw(seed: int, trained_on: np.ndarray) -> ImageSplit:
+        split = val if len(val) else dataset.train.subset(np.setdiff1d(np.arange(len(dataset.train)), trained_on))
+        count = None if which == FEW else plan.shots
+        _, indices = splits.few_shot(dataset.train.labels, split.labels, plan.shots, seed, count)
+        return keep(split.subset(indices))
+
+    return (keep(val),) * len(plan.seeds) if which == WHOLE else tuple(map(draw, plan.seeds, drawn))
 
 
 def _skip_bad(
@@ -153,7 +183,7 @@ def _skip_bad(
     return readable, redrawn, {"train": len(train.bad), "test": len(test.bad), "images": reasons}
 
 
-def _class_set(dataset: ImageDataset, templates: tuple[str, ...], backbone: Backbone) -> ClassSet:
+def _class_set(dataset: ImageDataset, template: str, ensemble: tuple[str, ...], backbone: Backbone) -> ClassSet:
     def texts(template: str) -> list[str]:
         return prompts.prompts(dataset.class_names, template, dataset.distinct_names)
 
@@ -161,8 +191,10 @@ def _class_set(dataset: ImageDataset, templates: tuple[str, ...], backbone: Back
         return tokenizers.shorten(backbone.tokenizer(texts(template)))
 
     classes = ClassSet(
-        dataset.class_names, dataset.name, templates, tuple(texts(templates[0])), tokenize, dataset.test
+        dataset.class_names, dataset.name, template, ensemble, tuple(texts(template)), tokenize, dataset.test
     )
+    for one in ensemble:
+        texts(one)
     classes.token_ids  # noqa: B018 - what cannot be read is answered now
     return classes
 

@@ -16,6 +16,9 @@ RENAMED = {
     "fusion.class_start": "dear.fusion.class_start",
     "fusion.new_classes": "eval.new_classes",
 }
+# Defaults that are spelled otherwise since methods have rules of their own: key -> what it was, what it is.
+RESPELLED = {"eval.new_classes": ("learned", "")}
+SINCE = "train.steps"  # a key that there is since then
 # A second start may change these keys: they change neither the adapter nor the results.
 FREE = frozenset(
     {
@@ -62,7 +65,15 @@ def upgrade(written: Any, values: Mapping[str, Any]) -> Any:
     """A config.json under today's names; a key that its version did not have is as the version of today has it."""
     if not isinstance(written, Mapping):
         return written
-    return _merge(json.loads(json.dumps(values)), {current_name(key): value for key, value in _leaves(written)})
+    return _merge(json.loads(json.dumps(values)), current(dict(_leaves(written))))
+
+
+def current(written: Mapping[str, Any]) -> dict[str, Any]:
+    """A flat config as any version wrote it, under today's names."""
+    config = {current_name(key): value for key, value in written.items()}
+    if SINCE not in config:
+        config |= {key: is_ for key, (was, is_) in RESPELLED.items() if config.get(key) == was}
+    return config
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

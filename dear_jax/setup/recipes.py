@@ -4,6 +4,7 @@
 stays as given.
 """
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +50,9 @@ def resolve(config: ConfigDict) -> ConfigDict:
     recipe.pop(REMARK, None)
     if given["train.epochs"] is not None:  # whoever asks for epochs does not get a recipe's steps in their place
         recipe["train.steps"] = COMMON["train.steps"]
-    return values.set_all(config, {key: value for key, value in recipe.items() if given[key] is None})
+    resolved = copy.deepcopy(config)  # keeps what the open keys are to be, for overrides of variants
+    resolved.update_from_flattened_dict({key: value for key, value in recipe.items() if given[key] is None})
+    return resolved.lock()
 
 
 def remarks(config: ConfigDict) -> list[str]:

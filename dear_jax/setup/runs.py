@@ -97,7 +97,7 @@ def _restore_part(trained: Trained, part: Part, backbone: Backbone, dtype: Any, 
     entry = methods.find(trained.method)
     method = entry.restore(part.structure, backbone.config, dtype).spread(1, class_chunk)
     start = entry.start(entry.Options())
-    fresh = method.adapter_like(backbone.params, len(trained.class_names), start)
+    fresh = method.learned_like(backbone.params, len(trained.class_names), start)
     like = method.settings_like()
     expected = {key: leaf.shape for key, leaf in (fresh | like._asdict()).items()}
     found = {key: leaf.shape[2:] for key, leaf in part.adapter.items()}

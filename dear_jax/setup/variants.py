@@ -104,6 +104,7 @@ def _parse_setting(variant: str, setting: str, method: str, defaults: Mapping[st
             f"config.variants: {variant}: {key} {reason}; variants may set {', '.join(allowed)}. The nearest is {near}."
         )
     try:
-        return allowed[short], values.plain(values.Value(defaults[allowed[short]]).parse(value))
+        parser = values.Value(default=defaults[allowed[short]])  # by its name: absl shares parsers of equal positions
+        return allowed[short], values.plain(parser.parse(value))
     except ValueError as error:
         raise UserError(f"config.variants: {variant}: {key}: {error}.") from error

@@ -62,7 +62,7 @@ class Sizes(NamedTuple):
 def plan_programs(plan: CompilePlan, devices: list[jax.Device]) -> list[Planned]:
     """The train step, and the three programs of the evaluation, of every group of variants of one structure.
 
-    Evaluation on other data sets than the one trained on is left out.
+    Evaluation on other data sets than the one trained on is left out; a method without steps has no train step.
 
     Raises:
         UserError: a number of classes or an architecture that cannot be known.
@@ -72,7 +72,11 @@ def plan_programs(plan: CompilePlan, devices: list[jax.Device]) -> list[Planned]
     vision = backbone.config.vision
     # A mask from a role map, which would need the backbone, gives way to another of its shape.
     roles = NoRoleMaps(vision.layers, vision.heads)
-    programs = make_programs(training.variants, training.backbone, backbone.config, roles)
+    images = sizes.classes * training.data.shots
+    programs = tuple(
+        program.sized(images)
+        for program in make_programs(training.variants, training.backbone, backbone.config, roles)
+    )
     schedule = training.schedule
     mesh, specs = sharding.make_layout(
         len(schedule.seeds),
@@ -82,11 +86,11 @@ def plan_programs(plan: CompilePlan, devices: list[jax.Device]) -> list[Planned]
         devices,
         schedule.mesh,
     )
-    per_epoch = sizes.classes * training.data.shots // sizes.batch_size
+    per_epoch = images // sizes.batch_size
     length = Length(-(-sizes.steps // per_epoch), per_epoch, schedule.steps)
     runs = Runs(schedule.seeds, sizes.batch_size, length, mesh, specs, schedule.optimizer)
     planned = []
-    for number, program in enumerate(programs, start=1):
+    for number, program in enumerate(programs if programs[0].method.steps else (), start=1):
         which = f", program {number}" if len(programs) > 1 else ""
         planned.append(_train_step(f"train step{which}", plan, sizes, backbone, program, runs))
     if not plan.evaluation:
@@ -191,8 +195,11 @@ def _evaluation(
     adapted = []
     for number, (program, of_program) in enumerate(zip(spread, prompts[1:], strict=True), start=1):
         which = f", program {number}" if len(programs) > 1 else ""
-        fresh = functools.partial(programs_of.fresh_state, program, runs)
-        adapter = jax.eval_shape(fresh, backbone.params, of_program).adapter
+        learned = program.method.learned_like(backbone.params, sizes.classes, program.starts[0])
+        shape = runs.shape(program)
+        adapter = {
+            name: jax.ShapeDtypeStruct((*shape, *leaf.shape), leaf.dtype) for name, leaf in learned.items()
+        }
         run = sharding.shapes((adapter, program.settings), mesh, sharding.REPLICATED)
         encode = jax.jit(functools.partial(accuracy.encode_classes, program.method), out_shardings=everywhere)
         arguments = (run, Frozen(params, of_program))

@@ -1,10 +1,11 @@
 """The training loop: all programs of a job, from their latest checkpoint on, step by step to what they have learned.
 
 schedule, backbone, task, programs -> layout, batches, compiled steps -> states -> adapters. Read `train` from top to
-bottom.
+bottom. Methods without steps are fitted at once (`fit`).
 """
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,12 +23,14 @@ from dear_jax.methods import wording
 from dear_jax.methods.contract import Adapter, Length
 from dear_jax.parallel import processes, sharding
 from dear_jax.parallel.sharding import Specs
+from dear_jax.training import fitting, support
 from dear_jax.training import program as programs_of
 from dear_jax.training.interruption import Interruption
 from dear_jax.training.optimizer import Optimizer
 from dear_jax.training.program import Compiled, Program, Runs
 from dear_jax.training.progress import ProgressLog
 from dear_jax.training.step import TrainState
+from dear_jax.training.support import Supports
 
 States = tuple[TrainState, ...]  # one per program, leaves [S, V, ...]
 
@@ -60,14 +63,17 @@ def train(
     Raises:
         UserError: a step that does not fit the device, a loss that is not finite, a checkpoint of another run.
     """
+    supports = support.collect(schedule, backbone, task, programs)
+    if not programs[0].method.steps:
+        return fit(schedule, files, backbone, task, programs, supports), 0
     runs, batches = make_runs(schedule, backbone, task, programs)
     epoch_steps = runs.length.steps_per_epoch
     params = place_backbone(schedule, backbone, programs, runs.mesh)
     updates = [_compile(program, runs, params, task) for program in programs]
     fixed = [_place_fixed(update.program, params, task, runs) for update in updates]
     states: States = tuple(
-        programs_of.initial_state(program, runs, backbone.params, jax.tree.map(np.asarray, frozen.prompts))
-        for program, (frozen, _, _) in zip(programs, fixed, strict=True)
+        programs_of.initial_state(program, runs, backbone.params, jax.tree.map(np.asarray, frozen.prompts), own)
+        for program, (frozen, _, _), own in zip(programs, fixed, supports, strict=True)
     )
 
     made_with = {"backbone": backbone.name, "fingerprint": backbone.fingerprint}
@@ -97,6 +103,11 @@ def train(
                 ]
                 states, step_metrics = zip(*outputs, strict=True)
                 log.add(number, step_metrics)
+                if number % epoch_steps == 0 or number == len(batches):
+                    states = tuple(
+                        fitting.review(program, state, runs, backbone.params, own)
+                        for program, state, own in zip(programs, states, supports, strict=True)
+                    )
                 requested = request.update(interruption.requested)
                 if requested or number % every == 0 or number == len(batches):
                     log.flush()  # raises on a non-finite loss: what is saved is always good
@@ -105,7 +116,31 @@ def train(
                 if requested:
                     checkpointer.wait()
                     interruption.leave(requested, number, files.path)
-    return [_learned(*pair, runs) for pair in zip(programs, states, strict=True)], len(batches)
+    start = time.perf_counter()
+    finished = [_finish(*pair, runs, backbone.params) for pair in zip(programs, states, supports, strict=True)]
+    fitting.log(files, len(batches), start, programs, [notes for _, notes in finished])
+    return [adapter for adapter, _ in finished], len(batches)
+
+
+def fit(
+    schedule: Schedule,
+    files: Workdir,
+    backbone: Backbone,
+    task: Task,
+    programs: Sequence[Program],
+    supports: Sequence[Supports],
+) -> list[Adapter]:
+    """What each program of a method without steps has learned; a second start begins anew."""
+    files.trim_metrics(-1)
+    start = time.perf_counter()
+    finished = [
+        fitting.fit_at_once(
+            program, schedule.seeds, backbone.params, wording.prompt_ids(program.method, task.trained_on), own
+        )
+        for program, own in zip(programs, supports, strict=True)
+    ]
+    fitting.log(files, 0, start, programs, [notes for _, notes in finished])
+    return [adapter for adapter, _ in finished]
 
 
 def make_runs(
@@ -175,7 +210,9 @@ def _without_dummies(states: States, runs: Runs, programs: Sequence[Program]) ->
     )
 
 
-def _learned(program: Program, state: TrainState, runs: Runs) -> Adapter:
+def _finish(
+    program: Program, state: TrainState, supports: Supports, runs: Runs, params: Any
+) -> tuple[Adapter, fitting.Notes]:
     kept = sharding.replicate((state.adapter, state.carried), runs.mesh, runs.shape(program))
     finished: Adapter = jax.tree.map(np.asarray, jax.vmap(jax.vmap(program.method.finish))(*kept))
-    return finished
+    return fitting.fit(program, finished, kept[1], params, supports)

@@ -7,6 +7,7 @@ time, with the class prompts in chunks where memory asks for it. The loop runs i
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Frozen, Prompts
 from dear_jax.methods import wording
-from dear_jax.methods.contract import Length, Method, Settings
+from dear_jax.methods.contract import Length, Method, Settings, Support
 from dear_jax.parallel import agreement, axes, sharding
 from dear_jax.parallel.sharding import Specs
 from dear_jax.training import class_chunk, step
@@ -41,6 +42,10 @@ class Program:
     def spread(self, shards: int, chunk: int) -> "Program":
         """The same with its class prompts dealt to so many groups of devices, so many at a time."""
         return dataclasses.replace(self, method=self.method.spread(shards, chunk))
+
+    def sized(self, images: int) -> "Program":
+        """The same for so many training images, see `Method.sized`."""
+        return dataclasses.replace(self, method=self.method.sized(images))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +133,9 @@ def arguments(program: Program, runs: Runs, params: Params, token_ids: np.ndarra
     """The step's arguments as shapes, dtypes and places; `params` as they are given."""
     split, mesh, specs = program.method.split, runs.mesh, runs.specs
     prompts = wording.shapes(program.method, params, token_ids)
-    state = jax.eval_shape(lambda *frozen: fresh_state(program, runs, *frozen), params, prompts)
+    wants = program.method.wanted is not None
+    supports = (program.method.support_like(len(token_ids)),) * len(runs.seeds) if wants else ()
+    state = jax.eval_shape(lambda *frozen: fresh_state(program, runs, *frozen), params, prompts, supports)
     size, shape = split.config.image_size, (len(runs.seeds), runs.batch_size)
     images, labels = jax.ShapeDtypeStruct((*shape, size, size, 3), jnp.uint8), jax.ShapeDtypeStruct(shape, jnp.int32)
     return (
@@ -147,12 +154,16 @@ def bytes_of(compiled: jax.stages.Compiled) -> int:
     return int(used + memory.generated_code_size_in_bytes - memory.alias_size_in_bytes)
 
 
-def initial_state(program: Program, runs: Runs, params: Params, prompts: Prompts) -> TrainState:
+def initial_state(
+    program: Program, runs: Runs, params: Params, prompts: Prompts, supports: Sequence[Support] = ()
+) -> TrainState:
     """The state before the first step, filled up, on the mesh's devices."""
-    return sharding.place(fresh_state(program, runs, params, prompts), runs.mesh, runs.specs.runs)
+    return sharding.place(fresh_state(program, runs, params, prompts, supports), runs.mesh, runs.specs.runs)
 
 
-def fresh_state(program: Program, runs: Runs, params: Params, prompts: Prompts) -> TrainState:
+def fresh_state(
+    program: Program, runs: Runs, params: Params, prompts: Prompts, supports: Sequence[Support] = ()
+) -> TrainState:
     """Each seed starts from its own adapter, whatever the other seeds are; its variants as their settings say.
 
     Args:
@@ -160,18 +171,20 @@ def fresh_state(program: Program, runs: Runs, params: Params, prompts: Prompts) 
         runs: who trains, and by which optimizer.
         params: CLIP's, float32.
         prompts: of the classes trained on.
+        supports: of each seed, where the method wants them.
     """
     method, seeds = program.method, runs.seeds
 
-    def start(seed: int, start: Any) -> Any:
-        key = jax.random.key(seed)
+    def start(s: int, start: Any) -> Any:
+        key = jax.random.key(seeds[s])
         adapter = method.init(key, params, prompts, start)
-        return adapter, method.begin(adapter, jax.random.fold_in(key, NOISE))
+        carried = method.begin(adapter, jax.random.fold_in(key, NOISE))
+        return method.meet(adapter, carried, supports[s]) if supports else (adapter, carried)
 
     def stack(*leaves: jax.Array) -> jax.Array:
         return jnp.stack(leaves).reshape(len(seeds), len(program.starts), *leaves[0].shape)
 
-    starts = [start(seed, variant) for seed in seeds for variant in program.starts]
+    starts = [start(s, variant) for s in range(len(seeds)) for variant in program.starts]
     # The optimizer's state does not depend on its rates.
     optimizer = runs.optimizer.make(jax.tree.map(lambda leaf: leaf[0], program.rates), Length(1, 1))
     adapter, carried = jax.tree.map(stack, *starts)

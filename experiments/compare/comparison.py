@@ -2,7 +2,8 @@
 
 In: runs. Out: tables whose rows are methods, and a sentence for what fits nowhere. Runs of the same setting
 make one row: other data sets are other blocks, other seeds are averaged, other shots are other columns of a few-shot
-table. The average over data sets has the HM of the averaged base and new accuracies, as published tables do.
+table. The average over data sets has the HM of the averaged base and new accuracies, as published tables do; the ranks
+of the methods over data sets follow it.
 """
 
 import re
@@ -16,14 +17,21 @@ from dear_jax.errors import UserError
 from dear_jax.report.blocks import Block, Cell, Row, Table
 from dear_jax.report.runs import Run, Scores
 from dear_jax.report.tables import TITLES
+from dear_jax.setup.methods import METHODS
 from experiments.compare import published
+from experiments.compare.beside import arrange
 from experiments.compare.measured import NO_SEED, Measured, Place, Rows, add_run, kind_of
-from experiments.compare.settings import ZERO_SHOT
+from experiments.compare.ranks import rank_blocks
+from experiments.compare.settings import ZERO_SHOT, is_plain, method_of
 
 KINDS = {"published": "", "world": ", embedded world", "own": ", images of one's own"}
 SHOTS = re.compile(r"[0-9]+ shots?")  # the head of a few-shot column
 CAPTION = "Top-1 accuracy in percent, ± population standard deviation over the seeds."
-BESIDE = f" Rows marked (ours) are measured; the others are published (CLIP ViT-B/16, {published.SHOTS} shots)."
+BESIDE = (
+    f" Rows marked (ours) are measured; the others are published (CLIP ViT-B/16, {published.SHOTS} shots), or the "
+    "difference of the two in points."
+)
+PARTLY = re.compile(r"Average over \d+ of the \d+ data sets\.")  # a note of averages that compare with no other
 
 
 def compare(runs: Sequence[Run]) -> tuple[list[Table], list[str]]:
@@ -40,16 +48,22 @@ def compare(runs: Sequence[Run]) -> tuple[list[Table], list[str]]:
 
 def _table(protocol: str, kind: str, rows: Rows) -> Table:
     beside = published.read_published().get(protocol, {}) if kind == "published" else {}
-    # Zero-shot CLIP first, then what changes nothing.
-    rows = dict(sorted(rows.items(), key=lambda row: (not row[0].startswith(ZERO_SHOT), "," in row[0])))
+    rows = dict(sorted(rows.items(), key=lambda row: _place_of_row(row[0])))
     places = sorted({place for measured in rows.values() for place in measured}, key=_order)
     if PROTOCOLS[protocol].transfers:
         blocks = [_transfer_block(place, rows, beside) for place in places]
     else:
         blocks = [_dataset_block(name, rows, beside) for name in dict.fromkeys(name for name, _, _ in places)]
         if len(blocks) > 1:
-            blocks.insert(0, _average_block(blocks, rows, beside))
+            blocks = [_average_block(blocks, rows, beside), *rank_blocks(blocks), *blocks]
     return Table(PROTOCOLS[protocol].title + KINDS[kind], CAPTION + (BESIDE if beside else ""), tuple(blocks))
+
+
+def _place_of_row(name: str) -> tuple[int, bool]:
+    """Zero-shot CLIP first, then the methods as their table has them; of each first what changes nothing."""
+    titles = [ZERO_SHOT, *(entry.TITLE for entry in METHODS.values())]
+    method = method_of(name)
+    return titles.index(method) if method in titles else len(titles), not is_plain(name)
 
 
 def _order(place: Place) -> tuple[int, Place]:
@@ -68,7 +82,12 @@ def _transfer_block(place: Place, rows: Rows, beside: Mapping[str, Mapping[str, 
     for row, measured in rows.items():
         if place in measured:
             there[row] = _cells(measured[place], heads)
-    return Block(f"trained on {name}", tuple(heads.values()), {row: cells for row, cells in there.items() if cells})
+    return Block(f"trained on {name}", tuple(heads.values()), _arranged(there))
+
+
+def _arranged(rows: Mapping[str, Row]) -> dict[str, Row]:
+    """In order, without the rows that are empty."""
+    return {row: cells for row, cells in arrange(rows).items() if cells}
 
 
 def _dataset_block(name: str, rows: Rows, beside: Mapping[str, Mapping[str, Row]]) -> Block:
@@ -80,7 +99,7 @@ def _dataset_block(name: str, rows: Rows, beside: Mapping[str, Mapping[str, Row]
         for place in sorted(place for place in measured if place[0] == name):
             there[row] |= _cells(measured[place], _heads(place))
             heads |= dict.fromkeys(_heads(place).values())
-    return Block(name, _sorted_heads(heads), {row: cells for row, cells in there.items() if cells})
+    return Block(name, _sorted_heads(heads), _arranged(there))
 
 
 def _titled(cells: Row) -> Row:
@@ -103,8 +122,17 @@ def _cells(measured: Measured, heads: Mapping[str, str]) -> Row:
     count = 0 if NO_SEED in measured.seeds else len(measured.seeds)
     few = (f"Fewer than {published.SEEDS} seeds ({count}).",) if 0 < count < published.SEEDS else ()
     source = "; ".join(measured.folders)
+    seconds = float(np.mean(measured.step_seconds)) if measured.step_seconds else None
     return {
-        head: Cell(mean[column], std[column] if count > 1 else None, count, measured.notes[column] + few, source)
+        head: Cell(
+            mean[column],
+            std[column] if count > 1 else None,
+            count,
+            measured.notes[column] + few,
+            source,
+            parameters=measured.parameters,
+            step_seconds=seconds,
+        )
         for column, head in heads.items()
     }
 
@@ -122,7 +150,7 @@ def _average_block(blocks: Sequence[Block], rows: Rows, beside: Mapping[str, Map
             there[row] |= _average(parts, _heads(("", *kind)), len(names))
     heads = _sorted_heads(dict.fromkeys(head for block in blocks for head in block.columns))
     title = f"Average over {len(names)} data sets"
-    return Block(title, heads, {row: cells for row, cells in there.items() if cells})
+    return Block(title, heads, _arranged(there))
 
 
 def _published_average(cells: Mapping[str, Row], names: Sequence[str]) -> Row:
@@ -146,14 +174,17 @@ def _average(parts: Mapping[str, Measured], heads: Mapping[str, str], expected: 
     if len(seeds) > 1:
         std = summarize([_mean_row([part.seeds[seed] for part in parts.values()]) for seed in seeds])[1]
     partly = (f"Average over {len(parts)} of the {expected} data sets.",) if len(parts) < expected else ()
-    single = {name: _cells(part, heads) for name, part in parts.items()}
+    single = [_cells(part, heads) for part in parts.values()]
+    counts, times = [part.parameters for part in parts.values()], [part.step_seconds for part in parts.values()]
     return {
         head: Cell(
             means[column],
             std.get(column),
-            min(cells[head].seeds for cells in single.values()),
-            tuple(dict.fromkeys([*partly, *(note for cells in single.values() for note in cells[head].notes)])),
-            "; ".join(dict.fromkeys(cells[head].source for cells in single.values())),
+            min(cells[head].seeds for cells in single),
+            tuple(dict.fromkeys([*partly, *(note for cells in single for note in cells[head].notes)])),
+            "; ".join(dict.fromkeys(cells[head].source for cells in single)),
+            parameters=tuple(number for count in counts for number in count) if all(counts) else (),
+            step_seconds=float(np.mean([np.mean(seconds) for seconds in times])) if all(times) else None,
         )
         for column, head in heads.items()
     }

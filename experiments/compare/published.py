@@ -1,4 +1,8 @@
-"""Published accuracies, read from `published.csv`: CLIP ViT-B/16, 16 shots, each with its source."""
+"""Published accuracies, read from `published.csv`: CLIP ViT-B/16, 16 shots, each with its source.
+
+What a reader must know of a row beside its source, such as a slip of the print or other training data, is its `note`,
+which tables put below them.
+"""
 
 import csv
 from pathlib import Path
@@ -48,8 +52,6 @@ def read_published() -> dict[str, dict[str, dict[str, Row]]]:
     with FILE.open(newline="") as file:
         for line in csv.DictReader(file):
             method = found[PROTOCOLS[line["protocol"]]].setdefault(line["method"], {})
-            # A source that warns of the printed value is worth reading beside it.
-            notes = (f"Published so; source: {line['source']}.",) if "INCONSISTENT" in line["source"] else ()
-            cell = Cell(float(line["value"]), notes=notes, source=line["source"])
+            cell = Cell(float(line["value"]), notes=(line["note"],) if line["note"] else (), source=line["source"])
             method.setdefault(PLACES[line["dataset"]], {})[line["metric"].lower()] = cell
     return found

@@ -17,11 +17,12 @@ from flax.traverse_util import flatten_dict
 from dear_jax import main as command_line
 from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.report.runs import Run
-from dear_jax.setup import keys
+from dear_jax.setup import keys, recipes, values
 from dear_jax.setup.methods import METHODS
 
 ZERO_SHOT = "zero-shot CLIP"
 OURS = "(ours)"  # in the name of a row that this project measured
+FIRST = "dear"  # of the table of methods: what runs from before there were others have trained
 CONFIGS = Path(__file__).parents[2] / "configs"
 # Where the data are, what is trained together, and what the machine needs: no setting of the method.
 NO_SETTING = keys.FREE | {
@@ -46,7 +47,7 @@ EVALUATION = (*ZERO_SHOT_KEYS, "eval.new_classes")  # of these, an evaluation's 
 
 def zero_shot_row(run: Run) -> str:
     """The row of zero-shot CLIP; its name has the settings that zero-shot CLIP depends on."""
-    return _name(ZERO_SHOT, _changed(run, run.config, ZERO_SHOT_KEYS))
+    return _name(ZERO_SHOT, _changed(run, run.config, ZERO_SHOT_KEYS, recipes=False))
 
 
 def adapter_row(run: Run, variant: str) -> str:
@@ -60,6 +61,16 @@ def adapter_row(run: Run, variant: str) -> str:
         words.append(f"adapter of {run.config['run']}")
         changed = _changed(run, run.config, EVALUATION)
     return _name(run.method, changed, words)
+
+
+def method_of(row: str) -> str:
+    """What a row's name calls the method: "DeAR" of "DeAR (ours), open"."""
+    return row.partition(f" {OURS}")[0]
+
+
+def is_plain(row: str) -> bool:
+    """Whether a row of ours is as its protocol and its method have it, with no setting changed."""
+    return row.endswith(f" {OURS}")
 
 
 def _name(method: str, changed: Mapping[str, Any], words: Sequence[str] = ()) -> str:
@@ -83,11 +94,17 @@ def _changed_in_both(run: Run) -> dict[str, Any]:
     return kept | _changed(run, run.config, EVALUATION)
 
 
-def _changed(run: Run, written: Mapping[str, Any], prefixes: tuple[str, ...] = ("",)) -> dict[str, Any]:
-    """The keys of a config that differ from its protocol's own; keys that one of the two lacks are left out."""
-    config = {keys.current_name(key): value for key, value in written.items()}
-    defaults = _default_config(config["protocol"], config["data.dataset"])
-    method = config.get("method", defaults["method"])
+def _changed(
+    run: Run, written: Mapping[str, Any], prefixes: tuple[str, ...] = ("",), recipes: bool = True
+) -> dict[str, Any]:
+    """The keys of a config that differ from its protocol's own; keys that one of the two lacks are left out.
+
+    With `recipes`, what the method's own recipe sets is no difference; zero-shot CLIP, which methods share, has none.
+    """
+    config = keys.current(written)
+    method = config.get("method", FIRST)
+    of = method if recipes else FIRST
+    defaults = _default_config(config["protocol"], config["data.dataset"], of, config.get("data.shots"))
     without = tuple(f"{name}." for name in METHODS if name != method)  # what only other methods read
     ignored = NO_SETTING | ({"data.shots"} if PROTOCOLS[run.protocol].shots else set())
     return {
@@ -99,7 +116,15 @@ def _changed(run: Run, written: Mapping[str, Any], prefixes: tuple[str, ...] = (
 
 
 @functools.cache
-def _default_config(protocol: str, dataset: str) -> dict[str, Any]:
-    """The config of a protocol and data set, flat, with JSON's values."""
-    config = command_line.load_config(f"{CONFIGS / protocol}.py:{dataset}")
-    return flatten_dict(json.loads(json.dumps(config.to_dict())), sep=".")
+def _default_config(protocol: str, dataset: str, method: str, shots: int | None) -> dict[str, Any]:
+    """The config of a protocol, data set and method, as its command gives it, flat, with JSON's values.
+
+    Its recipe is that for so many shots; the number itself is as the protocol has it.
+    """
+    arguments = [f"--config={CONFIGS / protocol}.py:{dataset}"]
+    if method in METHODS:  # of another version of this project, its recipe is not known
+        arguments.append(f"--config.method={method}")
+    plain, _, _ = command_line.parse(arguments)
+    config = recipes.resolve(values.set_all(plain, {"data.shots": shots or plain.data.shots}))
+    flat = flatten_dict(json.loads(json.dumps(config.to_dict())), sep=".")
+    return {**flat, "data.shots": plain.data.shots}

@@ -77,10 +77,10 @@ class PackageWorker(Worker):
         self.settings, self.rates, split = program.settings, program.rates, program.method.split
         self.params = jax.device_put(weights.cast(params, split.dtype))
         self.frozen = Frozen(self.params, split.encode_prompts(self.params, case.short_ids()))
-        self.state = programs_of.fresh_state(program, range(case.seeds), params, self.frozen.prompts.features)
-        self.images, self.labels = map(jnp.asarray, case.images())
         mesh, specs = sharding.make_layout(1, [1], 1, 1, jax.devices()[:1])
         runs = Runs(tuple(range(case.seeds)), case.batch, Length(10, 1000), mesh, specs)
+        self.state = programs_of.fresh_state(program, runs, params, self.frozen.prompts)
+        self.images, self.labels = map(jnp.asarray, case.images())
         inputs = (self.state, self.frozen, self.images, self.labels, self.settings, self.rates)
         start = time.perf_counter()
         update = programs_of.make_step(program.method, runs, runs.shape(program))

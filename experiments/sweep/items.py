@@ -1,16 +1,19 @@
-"""The runs that make up the paper's tables: one item, one command of `dear_jax.main`.
+"""The runs that make up the paper's tables, and the same of other methods: one item, one command of `dear_jax.main`.
 
-In: a protocol and data sets. Out: items in a fixed order, and any shard of them.
+In: a protocol, data sets and methods. Out: items in a fixed order, and any shard of them.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dear_jax.data.datasets import find_row
 from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
+from dear_jax.setup.methods import METHODS
 from experiments.compare import published
+from experiments.compare.settings import FIRST
 
 SHOTS = (1, 2, 4, 8, 16)
 WORLD = ("world_objects", "world_compositions")  # the embedded counterparts of the eleven data sets
@@ -26,32 +29,87 @@ class Item:
         config: file and argument, as --config takes them.
         flags: what it sets beside its config.
         needs: the item whose adapter it evaluates; empty for those that train their own.
+        method: a row of `METHODS`.
     """
 
     name: str
     config: str
     flags: tuple[str, ...] = ()
     needs: str = ""
+    method: str = FIRST
 
     def arguments(self, workdir: Path, extra: Sequence[str]) -> list[str]:
         """Those of `dear_jax.main`."""
         needed = ["--config.job=evaluate", f"--config.run={workdir / self.needs}"] if self.needs else []
-        return [f"--config={self.config}", *self.flags, *needed, *extra, f"--workdir={workdir / self.name}"]
+        own = [f"--config={self.config}", f"--config.method={self.method}", *self.flags, *needed]
+        return [*own, *extra, f"--workdir={workdir / self.name}"]
 
 
-def make_items(protocol: str, data: str) -> list[Item]:
-    """The runs of a protocol, or of all.
+def read_methods(text: str) -> tuple[str, ...]:
+    """The names that --methods stands for: "all", or names with commas between.
+
+    Raises:
+        UserError: there is no method of that name; the nearest is told.
+    """
+    names = tuple(METHODS) if text == "all" else tuple(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+    if not names:
+        raise UserError(f"--methods: expected all, or names of methods with commas between, found {text!r}.")
+    for name in names:
+        if name not in METHODS:
+            near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.0)
+            raise UserError(
+                f"--methods: no method is called {name!r}; there are {', '.join(METHODS)}. The nearest name is "
+                f"{near[0]!r}."
+            )
+    return names
+
+
+def make_items(protocol: str, data: str, methods: Sequence[str] = (FIRST,)) -> list[Item]:
+    """The runs of a protocol, or of all, method by method, without the protocols that a method has no rule for.
 
     Args:
         protocol: one of `PROTOCOLS`, or "all".
         data: "all", the data sets of the paper; "world", their embedded counterparts; or names with commas between.
+        methods: of `METHODS`.
     """
-    if protocol != "all":
-        return _of_protocol(protocol, data)
+    return [item for method in methods for item in _of_method(protocol, data, method)]
+
+
+def left_out(protocol: str, methods: Sequence[str]) -> Iterator[str]:
+    """A sentence for each method that has no rule for a protocol that was asked for."""
+    for method in methods:
+        names = [name for name in _protocols(protocol) if not _has_rule(method, name)]
+        if names:
+            yield (
+                f"{METHODS[method].TITLE} in {', '.join(names)}, where other classes are told apart than those trained "
+                "on: it knows no others."
+            )
+
+
+def _protocols(protocol: str) -> tuple[str, ...]:
+    return tuple(PROTOCOLS) if protocol == "all" else (protocol,)
+
+
+def _has_rule(method: str, protocol: str) -> bool:
+    """Whether a method can tell apart the classes of a protocol; some know those that they were trained on alone."""
+    row = PROTOCOLS[protocol]
+    # Not every method says so, and those that do not have a rule for any class.
+    return getattr(METHODS[method], "OPEN_CLASSES", True) or (row.sets == 1 and not row.transfers)
+
+
+def _of_method(protocol: str, data: str, method: str) -> list[Item]:
+    protocols = [name for name in _protocols(protocol) if _has_rule(method, name)]
     # Those that transfer train the same adapter on the same images: it is trained for the first of them.
-    first = next(name for name, row in PROTOCOLS.items() if row.transfers)
-    needed = {name: first for name, row in PROTOCOLS.items() if row.transfers and name != first}
-    return [item for name in PROTOCOLS for item in _of_protocol(name, data, needed.get(name, ""))]
+    transfers = [name for name in protocols if PROTOCOLS[name].transfers]
+    needed = dict.fromkeys(transfers[1:], transfers[0] if transfers else "")
+    items = [item for name in protocols for item in _of_protocol(name, data, needed.get(name, ""))]
+    prefix = "" if method == FIRST else f"{method}-"  # the first had workdirs before there were others
+    return [
+        dataclasses.replace(
+            item, name=prefix + item.name, needs=item.needs and prefix + item.needs, method=method
+        )
+        for item in items
+    ]
 
 
 def _of_protocol(protocol: str, data: str, needed: str = "") -> list[Item]:

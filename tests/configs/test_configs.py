@@ -8,7 +8,7 @@ from dear_jax.data.datasets import DATASETS, find_row
 from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
-from dear_jax.setup import values
+from dear_jax.setup import recipes, values
 from tests.repository import REPOSITORY
 
 TRAINED = [name for name, row in DATASETS.items() if name in tasks.TASKS or name == "folder" or row.images[0]]
@@ -48,8 +48,7 @@ def test_an_argument_chooses_the_data_set_its_backbone_and_its_recipe(protocol, 
     assert plan.data.dataset == name
     published = name not in tasks.TASKS
     assert plan.backbone.name == ("openai/clip-vit-base-patch16" if published else "embedded")
-    recipe = find_row(name).recipe.get(protocol, {})
-    changed = {"data.dataset": name, "backbone": config.backbone, "eval.datasets": config.eval.datasets, **recipe}
+    changed = {"data.dataset": name, "backbone": config.backbone, "eval.datasets": config.eval.datasets}
     expected = values.flat_values(plain) | changed
     assert values.flat_values(config) == expected
 
@@ -63,10 +62,14 @@ def test_an_argument_chooses_the_data_set_its_backbone_and_its_recipe(protocol, 
 
 
 def test_imagenet_takes_its_own_recipe_in_base_to_new_alone():
-    assert differences(load("base2new", "imagenet")).keys() == {
-        "data.dataset", "backbone", "train.epochs", "train.batch_size"
-    }  # fmt: skip
-    assert load("few_shot", "imagenet").train == load("few_shot", "dtd").train
+    def recipe(protocol, dataset):
+        config = recipes.resolve(load(protocol, dataset))
+        return config.train.epochs, config.train.batch_size, config.optimizer.warmup_epochs
+
+    assert recipe("base2new", "imagenet") == (5, 32, 1)
+    assert recipe("base2new", "dtd") == recipe("base2new", "world_objects") == (10, 4, 1)
+    assert recipe("few_shot", "imagenet") == recipe("few_shot", "dtd") == (50, 32, 1)
+    assert recipe("cross_dataset", "imagenet") == recipe("domain_generalization", "dtd") == (1, 32, 0)
     assert differences(load("base2new")) == {}
 
 

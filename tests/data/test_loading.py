@@ -118,3 +118,12 @@ def test_the_digest_of_a_listing_sees_names_labels_and_classes(tmp_path, write_l
         {"train": ImageSplit(first.train.labels, dataclasses.replace(first.train.load, paths=("x.jpg", *paths[1:])))},
     ):
         assert loading.listing_digest(dataclasses.replace(first, **changed)) != first.notes["listing_sha256"]
+
+
+def test_imagenets_validation_images_are_its_test_images(tmp_path, write_layout):
+    for name, expected in (("imagenet", True), ("oxford_pets", False)):
+        write_layout(name, tmp_path)
+        dataset = load_dataset(name, Places(root=str(tmp_path)))
+        assert loading.same_images(dataset.val, dataset.test) is expected
+    world = load_dataset("world_objects")
+    assert not loading.same_images(world.val, world.test)

@@ -226,6 +226,34 @@ def test_cache_saves_loads_and_changes_nothing(monkeypatch, cache_images, loads)
         assert N < len(calls) < EPOCHS * (N - 1)
 
 
+PASSES = dict(image_size=SIZE, crop_scale=(0.5, 1.0))
+
+
+def test_passes_see_every_image_in_its_order_again_and_again():
+    batches = listed(pipeline.pass_batches(numbered_split(), 1, 3, 4, **PASSES))
+    seen = np.concatenate([batch["image"][batch["valid"]] for batch in batches])
+    np.testing.assert_array_equal(seen[:, 0, 0, 0], np.tile(np.arange(N), 3))
+    assert [batch["valid"].sum() for batch in batches] == [4] * 7 + [2]
+
+
+def test_passes_crop_anew_by_seed_and_place_alone():
+    def look(seed, batch_size=N, **options):
+        batches = listed(pipeline.pass_batches(split, seed, 2, batch_size, **PASSES, **options))
+        images = np.concatenate([batch["image"][batch["valid"]] for batch in batches])
+        return images.reshape(2, N, SIZE, SIZE, 3)
+
+    split = noise_split(height=40, width=50)  # boxes hardly ever coincide
+    first = look(1)
+    np.testing.assert_array_equal(first, look(1, batch_size=3, cache_bytes=0))
+    own = np.array([True, False, True])
+    parts = look(1, batch_size=3, own=own)
+    mine = np.resize(own, 2 * N).reshape(2, N)
+    np.testing.assert_array_equal(parts[mine], first[mine])
+    assert not parts[~mine].any()
+    assert all((one != other).any() for one, other in zip(first[0], first[1], strict=True))
+    assert (first != look(2)).any(axis=(2, 3, 4)).all()
+
+
 def test_errors_of_a_loader_reach_the_caller():
     def load(index: int) -> np.ndarray:
         raise UserError(f"image {index} is broken")

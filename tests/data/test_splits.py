@@ -107,3 +107,10 @@ def test_random_splits_are_of_each_class_and_of_the_seed():
 def test_a_class_of_one_image_cannot_be_split():
     with pytest.raises(UserError, match=r"1 classes have a single image.*: b"):
         splits.random_splits([0, 0, 1], 0, ("a", "b"))
+
+
+def test_more_validation_images_leave_the_training_draw_as_it_is():
+    train, val = splits.few_shot(TRAIN, VAL, 5, 3, val_shots=5)
+    np.testing.assert_array_equal(train, splits.few_shot(TRAIN, VAL, 5, 3)[0])
+    assert np.bincount(np.array(VAL)[val]).tolist() == [5, 5, 5]
+    assert len(set(val.tolist())) == len(val)

@@ -58,7 +58,7 @@ def classes(clip_config):
     size = clip_config.image_size
     images = generator.integers(0, 256, (IMAGES, size, size, 3), np.uint8)
     split = ImageSplit(generator.integers(0, len(NAMES), IMAGES), images.__getitem__)
-    return ClassSet(NAMES, "{}", NAMES, ids, split)
+    return ClassSet(NAMES, "numbers", "{}", ("{}",), NAMES, lambda template: ids, split)
 
 
 def make_evaluator(method, adapters, params, devices, batch_size):

@@ -1,5 +1,6 @@
 """From scores to results.json, results.md and the row of metrics.jsonl: every metric, the main one as ever."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -63,6 +64,18 @@ def test_without_further_metrics_results_have_none(trained):
         "new": {"learned": {"mean": 62.0, "std": 1.0}, "class_only": {"mean": 66.0, "std": 1.0}}
     }
     assert not any("metric" in key for key in results)
+    assert (results["method"], results["trainable_parameters"]) == ("dear", {"a": 0, "b": 0})
+
+
+def test_trainable_parameters_are_those_of_one_seed_of_each_variant(trained):
+    def part(names, *shapes):
+        leaves = {str(number): np.zeros((2, len(names), *shape)) for number, shape in enumerate(shapes)}
+        return Part({}, names, leaves, {"settings are not learned": np.zeros((len(names), 9))})
+
+    parts = (part(("a",), (3, 4), ()), part(("b", "c"), (5,)))
+    scores = Scores({"accuracy": np.zeros((1, 2, 3))}, {"accuracy": 0.0}, RULES[:1])
+    results = make_results(dataclasses.replace(trained, parts=parts), {"base": scores, "new": scores})
+    assert results["trainable_parameters"] == {"a": 13, "b": 5, "c": 5}
 
 
 def test_a_further_metric_is_in_every_file(trained, tmp_path, monkeypatch):

@@ -12,8 +12,11 @@ import pytest
 
 from dear_jax import main as command_line
 from dear_jax.files import lock
+from dear_jax.setup import recipes
+from dear_jax.setup.methods import METHODS
 from experiments import reproduce
 from experiments.sweep import child_process, item_lock
+from tests import toy_probe
 from tests.repository import REPOSITORY
 
 SCORES = {"base": 80.0, "new": 60.0, "hm": 68.571}
@@ -30,6 +33,7 @@ def started(monkeypatch):
 
     def run(command, output):
         config, workdir, _ = command_line.parse(command[3:])
+        config = recipes.resolve(config)
         runs.append(workdir.name)
         if config.data.dataset in runs.failing:
             print("error: no such file", file=output, flush=True)
@@ -38,6 +42,7 @@ def started(monkeypatch):
         results = dict(protocol=config.protocol, dataset=config.data.dataset, backbone="b", shots=16, data=data)
         results |= dict(zero_shot=SCORES, variants={"default": {"seeds": {"1": SCORES}}})
         results |= dict(trained_on={"dataset": config.data.dataset, "classes": 1})
+        results["method_title"] = METHODS[config.method].TITLE
         (workdir / "config.json").write_text(json.dumps(config.to_dict()))
         (workdir / "results.json").write_text(json.dumps(results))
         return 0
@@ -88,9 +93,37 @@ def test_what_needs_a_failed_run_is_not_started(tmp_path, started, capsys):
     assert "domain_generalization: failed: it needs cross_dataset, which is not done" in capsys.readouterr().out
 
 
+def test_methods_run_side_by_side_and_a_sweep_of_dear_goes_on(tmp_path, started, monkeypatch, capsys):
+    monkeypatch.setitem(METHODS, "toy_probe", toy_probe)
+    assert sweep(tmp_path, data="dtd") == 0
+    assert sweep(tmp_path, "--methods=dear,toy_probe", data="dtd,eurosat") == 0
+    names = ["base2new-dtd", "base2new-eurosat", "toy_probe-base2new-dtd", "toy_probe-base2new-eurosat"]
+    assert started == names
+    output = capsys.readouterr().out
+    assert "4 of 4 runs are done." in output
+    assert "| Linear probe (ours) | 80.00 [" in output
+    assert "| Ranks by HM | Average rank |" in output
+    assert sweep(tmp_path, "--methods=all", "--dry_run", data="dtd") == 0
+    output = capsys.readouterr().out
+    assert "# toy_probe-base2new-dtd: done\npython -m dear_jax.main --config=configs/base2new.py:dtd" in output
+    assert "--config.method=toy_probe --workdir=" in output
+
+
+def test_a_method_that_has_no_rule_for_the_classes_is_left_out_and_named(tmp_path, started, monkeypatch, capsys):
+    monkeypatch.setitem(METHODS, "toy_probe", toy_probe)
+    monkeypatch.setattr(toy_probe, "OPEN_CLASSES", False, raising=False)
+    assert sweep(tmp_path, "--methods=toy_probe,dear", data="dtd") == 0
+    assert started == ["base2new-dtd"]
+    assert capsys.readouterr().err.startswith("left out: Linear probe in base2new, where other classes")
+    assert sweep(tmp_path, "--methods=toy_probe", data="dtd") == 2
+    assert "error: --methods=toy_probe has no run of --protocol=base2new." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--methods=daer"], "--methods: no method is called 'daer'"),
+        (["--", "--config.method=other"], "--config.method=other after --: give --methods=other before it."),
         (["--", "--config.train.epoch=1"], "unknown config key 'config.train.epoch'"),
         (["--shard=3/2"], "--shard: expected i/n"),
         (["--workdir=gs://bucket/sweep"], "--workdir: "),

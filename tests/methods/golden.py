@@ -178,6 +178,6 @@ def count_parameters(name: str, dataset: str, protocol: str = "base2new", classe
     clip = architectures.find("openai/clip-vit-base-patch16")
     entry = methods.find(name)
     options = values.read(entry.Options, config[name])
-    method = entry.build(options, clip, jnp.float32, 0)
+    method = entry.build(options, clip, jnp.float32, 0).sized(classes * shots)
     learned = method.adapter_like(weights.shapes(clip), classes, entry.start(options))
     return sum(math.prod(leaf.shape) for leaf in learned.values())

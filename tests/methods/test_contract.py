@@ -15,9 +15,10 @@ from configs import few_shot
 from dear_jax import Classifier, jobs
 from dear_jax.clip import tokenizer
 from dear_jax.clip.split import Frozen
+from dear_jax.errors import UserError
 from dear_jax.jobs.description import Description
 from dear_jax.methods import adapter_file
-from dear_jax.methods.contract import Length
+from dear_jax.methods.contract import Length, Support
 from dear_jax.parallel import axes, sharding
 from dear_jax.setup import backbones, checks, methods, recipes, values, variants
 from dear_jax.setup.plans import compile as compile_plans
@@ -27,17 +28,19 @@ from dear_jax.tpu.planned import plan_programs
 from dear_jax.training import program as programs_of
 from dear_jax.training import step
 from dear_jax.training.program import Runs
-from tests import linear_probe
+from tests import toy_probe
 
 BATCH, CLASSES, SEEDS = 4, 5, (1, 2)
+IMAGES = 2 * CLASSES  # trained on, of each seed
 LENGTH = Length(2, 2)
 RUNS = Runs(SEEDS, BATCH, LENGTH, sharding.data_mesh(), sharding.BY_SEED)
 # Float32 rounding: the same products in another order, over two steps of AdamW, whose division by the root of a small
 # second moment magnifies it.
 CLOSE = dict(rtol=2e-4, atol=2e-6)
 
-QUICK = ("dear", "linear_probe")  # the others are run with the slow tests
+QUICK = ("dear", "toy_probe")  # the others are run with the slow tests
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*methods.METHODS, QUICK[1])]
+WITHOUT_FEATURES = ("cocoop",)  # of images, which says so where these are asked for
 WITHOUT_ROLES = {"dear": {"dear.mask.pattern": "open"}}  # of a CLIP whose heads nobody has looked at
 
 
@@ -45,7 +48,7 @@ WITHOUT_ROLES = {"dear": {"dear.mask.pattern": "open"}}  # of a CLIP whose heads
 def second_method():
     """One more row of the table."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(methods.METHODS, "linear_probe", linear_probe)
+        patch.setitem(methods.METHODS, "toy_probe", toy_probe)
         yield
 
 
@@ -66,7 +69,7 @@ def program(name, clip_config):
     config = config_of(name, variants="one: optimizer.weight_decay=0 | two: optimizer.learning_rate=0.01")
     roles = NoRoleMaps(clip_config.vision.layers, clip_config.vision.heads)
     (program,) = make_programs(variants.read(config), backbones.read(config), clip_config, roles)
-    return program
+    return program.sized(IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +78,14 @@ def method(program):
 
 
 @pytest.fixture(scope="module")
-def token_ids(clip_config):
-    ids = np.zeros((CLASSES, clip_config.context_length), np.int32)
-    for number, (row, length) in enumerate(zip(ids, (4, 7, 5, 6, 4), strict=True)):
-        row[:length] = np.random.default_rng(number).integers(1, 48, length)
-        row[0], row[length - 1] = 48, 49
+def token_ids(method, clip_config):
+    """Prompts which, behind the beginning of text, share as many words as the method replaces."""
+    ids, shared = np.zeros((CLASSES, clip_config.context_length), np.int32), 1 + method.context
+    for number, (row, length) in enumerate(zip(ids, (3, 6, 4, 5, 3), strict=True)):
+        length = min(length, len(row) - shared)
+        row[1:shared] = 1 + np.arange(method.context)
+        row[shared : shared + length] = np.random.default_rng(number).integers(1, 48, length)
+        row[0], row[shared + length - 1] = 48, 49
     return tokenizer.shorten(ids)
 
 
@@ -98,9 +104,27 @@ def batches(clip_config):
 
 
 @pytest.fixture(scope="module")
-def state(program, frozen):
+def supports(method, frozen):
+    """What the methods that want it know of the images of each seed; there are fewer validation images."""
+    if method.wanted is None:
+        return ()
+
+    def support(seed):
+        noise, text = np.random.default_rng(seed), np.asarray(frozen.prompts.features)
+        labels = [np.arange(count, dtype=np.int32) % CLASSES for count in (IMAGES, IMAGES - 3)]
+        rows = [3 * text[of] + noise.normal(0, 0.5, (len(of), text.shape[1])).astype(np.float32) for of in labels]
+        return Support(rows[0], labels[0], rows[1], labels[1], text)
+
+    return tuple(map(support, SEEDS))
+
+
+@pytest.fixture(scope="module")
+def state(program, frozen, supports):
     """Of all runs, `[S, V]`, away from the start, where some gradients vanish."""
-    fresh = programs_of.fresh_state(program, RUNS, frozen.params, frozen.prompts)
+    if not program.method.steps:  # of one run, which is all that its tests look at
+        adapter = program.method.init(jax.random.key(1), frozen.params, frozen.prompts, program.starts[0])
+        return step.TrainState(jax.tree.map(lambda leaf: leaf[None, None], adapter), (), jnp.zeros((), jnp.int32))
+    fresh = programs_of.fresh_state(program, RUNS, frozen.params, frozen.prompts, supports)
     noise = np.random.default_rng(1)
     moved = jax.tree.map(
         lambda leaf: leaf + noise.normal(0, 0.05, leaf.shape).astype(np.float32), fresh.adapter
@@ -117,33 +141,57 @@ def one(program, state, method, frozen, batches):
     return adapter, settings, jax.jit(method.split.look)(frozen.params, images[0]), labels[0]
 
 
+@pytest.fixture(scope="module")
+def carried(state):
+    """What the first run carries along."""
+    return jax.tree.map(lambda leaf: leaf[0, 0], state.carried)
+
+
+@pytest.fixture(scope="module")
+def beside(method, one, carried, frozen, supports):
+    """What its predictions need that training does not change."""
+    adapter, settings, _, _ = one
+    learned = method.fit(adapter, carried, settings, frozen.params, supports[0])[0] if supports else adapter
+    return {name: leaf for name, leaf in learned.items() if name not in adapter}
+
+
+@pytest.fixture(scope="module")
+def stepwise(method):
+    """For tests of steps."""
+    if not method.steps:
+        pytest.skip("it is fitted without steps")
+
+
 def equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 @pytest.fixture(scope="module")
-def everything(method):
+def everything(name, method, carried, beside):
     """All functions of a method, compiled together."""
 
     @jax.jit
     def call(adapter, settings, frozen, seen, labels):
-        classes = method.classes(adapter, settings, frozen)
-        differentiate = jax.value_and_grad(method.loss, has_aux=True)
-        (total, parts), gradient = differentiate(adapter, settings, frozen, seen, labels)
-        return {
+        learned = adapter | beside
+        classes = method.classes(learned, settings, frozen)
+        found = {
             "classes": classes,
-            "logits": method.logits(adapter, settings, frozen.params, classes, seen),
-            "features": method.features(adapter, settings, frozen.params, seen),
-            "weights": method.weights(adapter, settings),
-            "loss": total,
-            "parts": parts,
-            "gradient": gradient,
+            "logits": method.logits(learned, settings, frozen.params, classes, seen),
+            "features": {}
+            if name in WITHOUT_FEATURES
+            else method.features(learned, settings, frozen.params, seen),
+            "weights": method.weights(learned, settings),
         }
+        if not method.steps:
+            return found
+        differentiate = jax.value_and_grad(method.loss, has_aux=True)
+        (total, parts), gradient = differentiate(adapter, settings, frozen, seen, labels, carried)
+        return found | {"loss": total, "parts": parts, "gradient": gradient}
 
     return call
 
 
-def test_what_it_returns_has_the_shapes_that_are_promised(method, everything, one, frozen):
+def test_what_it_returns_has_the_shapes_that_are_promised(name, method, everything, one, frozen):
     adapter, settings, seen, labels = one
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(adapter))
     like = method.settings_like()
@@ -154,10 +202,17 @@ def test_what_it_returns_has_the_shapes_that_are_promised(method, everything, on
     assert method.paths[0] == "class"
     found = everything(adapter, settings, frozen, seen, labels)
     assert found["logits"].shape == (BATCH, paths, CLASSES)
-    assert found["features"].shape == (BATCH, paths, width)
-    np.testing.assert_allclose(np.linalg.norm(found["features"], axis=-1), 1, rtol=1e-5)
+    if name not in WITHOUT_FEATURES:
+        assert found["features"].shape == (BATCH, paths, width)
+        np.testing.assert_allclose(np.linalg.norm(found["features"], axis=-1), 1, rtol=1e-5)
     assert found["weights"].shape == (paths,)
     np.testing.assert_allclose(found["weights"].sum(), 1, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("stepwise")
+def test_its_loss_has_the_parts_that_are_promised(everything, one, frozen):
+    adapter, settings, seen, labels = one
+    found = everything(adapter, settings, frozen, seen, labels)
     assert (found["loss"].shape, found["loss"].dtype) == ((), jnp.float32)
     assert np.isfinite(found["loss"])
     parts = found["parts"]
@@ -187,20 +242,22 @@ def test_its_structure_says_all_that_it_is(method):
     assert spread.structure() == method.structure()
 
 
-def test_a_fresh_adapter_depends_on_its_seed_alone(program, frozen):
+@pytest.mark.usefixtures("stepwise")
+def test_a_fresh_adapter_depends_on_its_seed_alone(program, frozen, supports):
     def fresh(*seeds):
-        runs = dataclasses.replace(RUNS, seeds=seeds)
-        return programs_of.fresh_state(program, runs, frozen.params, frozen.prompts)
+        runs, own = dataclasses.replace(RUNS, seeds=seeds), supports[-len(seeds) :]
+        return programs_of.fresh_state(program, runs, frozen.params, frozen.prompts, own)
 
     together, alone = fresh(1, 2), fresh(2)
     equal(jax.tree.map(lambda leaf: leaf[1:], together), alone)
 
 
-def test_images_beyond_the_labels_count_for_nothing(method, everything, one, frozen, batches):
+@pytest.mark.usefixtures("stepwise")
+def test_images_beyond_the_labels_count_for_nothing(method, everything, one, carried, frozen, batches):
     adapter, settings, seen, labels = one
     images = batches[0][0][0]
     more = jax.jit(method.split.look)(frozen.params, jnp.concatenate([images, 255 - images[:2]]))
-    found = jax.jit(method.loss)(adapter, settings, frozen, more, labels)
+    found = jax.jit(method.loss)(adapter, settings, frozen, more, labels, carried)
     expected = everything(adapter, settings, frozen, seen, labels)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), found, (expected["loss"], expected["parts"])
@@ -219,8 +276,17 @@ def update(method):
     return jax.jit(functools.partial(step.train_runs, axes.in_turn, method, RUNS.optimizer, LENGTH))
 
 
+def test_what_a_finished_run_has_is_what_its_file_must_have(program, method, one, beside, frozen):
+    like = method.learned_like(frozen.params, CLASSES, program.starts[0])
+    assert {name: leaf.shape for name, leaf in like.items()} == {
+        name: leaf.shape for name, leaf in (one[0] | beside).items()
+    }
+    trained = method.adapter_like(frozen.params, CLASSES, program.starts[0])
+    assert {name: leaf.shape for name, leaf in trained.items()} == {name: leaf.shape for name, leaf in one[0].items()}
+
+
 @pytest.fixture(scope="module")
-def together(update, state, program, frozen, batches):
+def together(stepwise, update, state, program, frozen, batches):
     """Two steps of all runs on one device."""
     return run_steps(update, state, program, frozen, batches)
 
@@ -272,12 +338,19 @@ SMALL = dict(
 )
 
 
+def small_of(name):
+    """Of a method without steps no epochs can be asked for."""
+    steps = recipes.of(name, "few_shot", "world_objects", 1)["train.epochs"]
+    return SMALL if steps else {key: value for key, value in SMALL.items() if key != "train__epochs"}
+
+
 @pytest.fixture(scope="module")
 def small(name, tiny_clip):
     """Makes the config of a short run on the embedded world."""
 
     def make(**changes):
-        return values.set_all(config_of(name, **SMALL, backbone=tiny_clip, **changes), WITHOUT_ROLES.get(name, {}))
+        config = config_of(name, **small_of(name), backbone=tiny_clip, **changes)
+        return values.set_all(config, WITHOUT_ROLES.get(name, {}))
 
     return make
 
@@ -295,24 +368,34 @@ def start_job(config, workdir):
     job.run(job.make_plan(config), workdir)
 
 
-def test_a_run_leaves_its_results_under_the_title_of_the_method(name, trained):
+def describe_job(config):
+    job, description = jobs.find(config.job).load(), Description()
+    job.describe(job.make_plan(config), description)
+    description.finish()
+
+
+def test_a_run_leaves_its_results_under_the_title_of_the_method(name, method, trained):
     results = json.loads((trained / "results.json").read_text())
     assert results["method"] == name
     assert f"| {methods.METHODS[name].TITLE}, seed 1 |" in (trained / "results.md").read_text()
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
-    assert {"loss", "accuracy", "gradient_norm"} <= rows[0].keys()
+    assert ({"loss", "accuracy", "gradient_norm"} if method.steps else {"step", "fit"}) <= rows[0].keys()
+    assert ["fit" in row for row in rows].count(True) == (method.wanted is not None)
 
 
-def test_a_run_that_was_killed_ends_like_one_that_was_not(small, trained, tmp_path, capsys):
+def test_a_run_that_was_killed_ends_like_one_that_was_not(method, small, trained, tmp_path, capsys):
     shutil.copytree(trained, tmp_path / "run")
+    if not method.steps:
+        (tmp_path / "run" / "checkpoints").mkdir(exist_ok=True)
     steps = [int(step.name) for step in (tmp_path / "run" / "checkpoints").iterdir() if step.name.isdigit()]
-    first, *later = sorted(steps)
+    first, *later = sorted(steps) if method.steps else [0]
     for number in later:
         shutil.rmtree(tmp_path / "run" / "checkpoints" / str(number))
     for file in ("results.json", "results.md", adapter_file.NAME):
         (tmp_path / "run" / file).unlink()
     start_job(small(), tmp_path / "run")
-    assert f"Going on from the checkpoint of step {first}" in capsys.readouterr().out
+    if method.steps:
+        assert f"Going on from the checkpoint of step {first}" in capsys.readouterr().out
     assert (tmp_path / "run" / adapter_file.NAME).read_bytes() == (trained / adapter_file.NAME).read_bytes()
 
 
@@ -323,30 +406,33 @@ def test_evaluation_repeats_what_training_measured(small, trained, tmp_path):
     assert ours["zero_shot"] == theirs["zero_shot"]
 
 
-def test_it_classifies_and_retrieves(small, trained, tmp_path):
+def test_it_classifies_and_retrieves(name, small, trained, tmp_path):
     classifier = Classifier.load(str(trained), batch_size=4)
     image = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
     prediction = classifier([image])
     np.testing.assert_allclose(prediction.probabilities.sum(axis=1), 1, rtol=1e-5)
     assert tuple(prediction.paths) == classifier.paths
-    changes = dict(job="retrieve", run=str(trained), retrieve__queries=4, retrieve__shown=1)
-    start_job(small(**changes), tmp_path / "retrieval")
+    config = small(job="retrieve", run=str(trained), retrieve__queries=4, retrieve__shown=1)
+    if name in WITHOUT_FEATURES:
+        with pytest.raises(UserError, match="learns no features of images"):
+            describe_job(config)
+        with pytest.raises(UserError, match="learns no features of images"):
+            start_job(config, tmp_path / "retrieval")
+        return
+    start_job(config, tmp_path / "retrieval")
     found = json.loads((tmp_path / "retrieval" / "retrieval.json").read_text())
     assert set(found["features"]) == {"zero-shot CLIP", *classifier.paths}
 
 
 def test_its_dry_run_finds_no_problem(small, compilation_cache, capsys):
-    config = small()
-    job, description = jobs.find("train").load(), Description()
-    job.describe(job.make_plan(config), description)
-    description.finish()
+    describe_job(small())
     out = capsys.readouterr().out
     assert "trainable parameters" in out
     assert "No problem found." in out
 
 
 def test_its_programs_can_be_planned_without_data(name):
-    plan = compile_plans.make_plan(config_of(name, **SMALL, compile__classes=3))
+    plan = compile_plans.make_plan(config_of(name, **small_of(name), compile__classes=3))
     for planned in plan_programs(plan, jax.devices()):
         planned.function.trace(*planned.arguments)
 

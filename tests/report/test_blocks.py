@@ -18,6 +18,16 @@ BLOCK = Block(
         "DeAR": {"Base": Cell(83.9)},
     },
 )
+OTHERS = Block(
+    "Ranks",
+    ("Rank", "p"),
+    {
+        "DeAR": {"Rank": Cell(2, form=".0f"), "p": Cell(0.0625, form=".4f")},
+        "MMRL": {"Rank": Cell(-0.001, form="+z.2f"), "p": Cell(-1.5, form="+z.2f", notes=(WHY,))},
+    },
+    "What they are.",
+    accuracies=False,
+)
 TABLE = Table("Base-to-new", "In percent.", (BLOCK,))
 
 
@@ -36,6 +46,31 @@ def test_markdown():
         "[a] Other splits.  ",
         "[b] 10 % less.",
     ]
+
+
+def test_other_numbers_have_a_form_of_their_own_and_a_remark_below():
+    table = Table("t", "In percent.", (OTHERS,))
+    assert to_markdown([table]).splitlines()[4:] == [
+        "| Ranks | Rank | p |",
+        "| --- | ---: | ---: |",
+        "| DeAR | 2 | 0.0625 |",
+        "| MMRL | +0.00 | -1.50 [a] |",
+        "",
+        "What they are.",
+        "",
+        "[a] Other splits.",
+    ]
+    lines = [line.strip() for line in to_latex([table]).splitlines()]
+    assert "MMRL & $+0.00$ & $-1.50$$^{a}$ \\\\" in lines
+    assert "\\caption{t: Ranks. What they are.}" in lines
+    assert [row["mean"] for row in csv.DictReader(io.StringIO(to_csv([table])))][:2] == ["2.0000", "0.0625"]
+
+
+def test_csv_has_what_a_method_costs():
+    row = {"A": Cell(1.0, parameters=(5, 9, 5), step_seconds=0.0123456789), "B": Cell(1.0)}
+    rows = list(csv.DictReader(io.StringIO(to_csv([Table("t", "", (Block("b", ("A", "B"), {"x": row}),))]))))
+    costs = [(cell["least_parameters"], cell["most_parameters"], cell["step_seconds"]) for cell in rows]
+    assert costs == [("5", "9", "0.0123457"), ("", "", "")]
 
 
 def test_csv_has_a_line_per_cell():

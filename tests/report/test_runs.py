@@ -29,6 +29,18 @@ def test_runs_are_found_below_a_folder_and_each_once(write_run, tmp_path):
     assert runs[1].training is runs[1].config
 
 
+def test_parameters_and_the_time_of_a_step_where_they_are_known(write_run, tmp_path):
+    counted = write_run("a", SCORES, variants=("roles", "open"), trainable_parameters={"roles": 7, "open": 9})
+    (counted / "metrics.jsonl").write_text('{"step": 10, "seconds": 8.0}\n')
+    evaluated = write_run("b", SCORES, changes={"job": "evaluate", "run": str(counted / "adapter.safetensors")})
+    older = write_run("c", SCORES)
+    zero_shot = write_run("d", SCORES, variants=())
+    runs, problems = find_runs([counted, evaluated, older, zero_shot])
+    assert not problems
+    assert [run.parameters for run in runs] == [{"roles": 7, "open": 9}, {}, {}, {}]
+    assert [run.step_seconds for run in runs] == [0.4, 0.8, None, None]  # of two runs, and of the one evaluated
+
+
 def test_zero_shot_alone(write_run):
     folder = write_run("a", SCORES, variants=())
     (run,), problems = find_runs([folder])
@@ -64,6 +76,8 @@ def test_an_evaluation_knows_how_its_adapters_were_trained(write_run, tmp_path):
         (lambda folder: change(folder, zero_shot={"base": 101, "new": 1, "hm": 1}), "expected 0 to 100 percent"),
         (lambda folder: change(folder, variants=[1]), "not the results of a run"),
         (lambda folder: change(folder, data={"remark": ""}), "'comparable' is missing"),
+        (lambda folder: change(folder, trainable_parameters={"other": 1}), "'default' is missing"),
+        (lambda folder: change(folder, trainable_parameters=[1]), "not the results of a run"),
     ],
 )
 def test_bad_workdirs_are_named_and_the_rest_goes_on(write_run, tmp_path, spoil, message):

@@ -43,7 +43,7 @@ def make_plan(name: str, *flags: str):
             "config.data.source is 'drive', expected one of auto, coop, tfds, folder",
         ),
         (["--config.data.cache_gb=-1"], "config.data.cache_gb is -1.0, expected 0 or more"),
-        (["--config.method=deer"], "config.method is 'deer', expected one of dear."),
+        (["--config.method=deer"], "config.method is 'deer', expected one of dear, mmrl"),
         (["--config.variants=a: tokens.beta=2"], "config.dear.tokens.beta is 2.0, expected a number in [0, 1]"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from dear_jax import main
 from dear_jax.errors import UserError
 from dear_jax.files.workdir import Workdir
-from dear_jax.setup import keys, values
+from dear_jax.setup import keys, recipes, values
 from dear_jax.setup.plans import train
 from tests.repository import REPOSITORY
 
@@ -63,14 +63,14 @@ def as_written_before(config) -> dict:
     """The config.json of a version that had no methods."""
     written = json.loads(json.dumps(config.to_dict()))
     dear, rule = written.pop("dear"), written["eval"].pop("new_classes")
-    del written["method"], written["roles"]["first_layer"], written["roles"]["attributes"]
+    del written["method"], written["train"]["steps"], written["roles"]["first_layer"], written["roles"]["attributes"]
     return written | dear | {"fusion": dear["fusion"] | {"new_classes": rule}}
 
 
 @pytest.fixture
 def begun(tmp_path):
     """A workdir that such a version began, with a regularization of 2 and the rule `equal`."""
-    config = parse("--config.dear.loss.reg=2", "--config.eval.new_classes=equal")
+    config = recipes.resolve(parse("--config.dear.loss.reg=2", "--config.eval.new_classes=equal"))
     (tmp_path / "config.json").write_text(json.dumps(as_written_before(config)))
     (tmp_path / "metrics.jsonl").write_text('{"step": 10}\n')
     return tmp_path
@@ -81,7 +81,7 @@ def test_a_workdir_of_earlier_keys_goes_on_under_todays(begun):
     with Workdir(begun) as files:
         files.check_config(train.make_plan(config).config)
         files.check_config(train.make_plan(config).config)
-        assert files.read_json("config.json") == json.loads(json.dumps(config.to_dict()))
+        assert files.read_json("config.json") == json.loads(json.dumps(recipes.resolve(config).to_dict()))
 
 
 def test_a_workdir_of_earlier_keys_and_other_values_is_refused(begun):
@@ -91,8 +91,16 @@ def test_a_workdir_of_earlier_keys_and_other_values_is_refused(begun):
     message = str(error.value)
     for text in (
         "dear.tokens.beta was 0.9, now 0.5",
-        "eval.new_classes was 'equal', now 'learned'",
+        "eval.new_classes was 'equal', now ''",
         "seeds was [1, 2, 3], now [1]",
     ):
         assert text in message
     assert message.count(" was ") == 3
+
+
+def test_the_rule_that_was_the_default_is_the_methods_own():
+    """Before methods had rules of their own, it was called by its name."""
+    written = as_written_before(recipes.resolve(parse("--config.eval.new_classes=learned")))
+    assert keys.run_config(recipes.resolve(parse())).upgrade(written)["eval"]["new_classes"] == ""
+    today = json.loads(json.dumps(recipes.resolve(parse("--config.eval.new_classes=learned")).to_dict()))
+    assert keys.upgrade(today, today)["eval"]["new_classes"] == "learned"

@@ -62,7 +62,7 @@ def test_what_does_not_fit_the_backbone_is_refused(backbone, flags, message):
     ("flags", "message"),
     [
         (["--config.data.dataset=world_object"], "there are world_objects, world_compositions,"),
-        (["--config.data.template=photo"], "found 'photo'"),
+        (["--config.data.template=photo"], "config.data.template is 'photo': expected a prompt with {} once"),
     ],
 )
 def test_what_does_not_fit_the_data_is_refused(backbone, flags, message):

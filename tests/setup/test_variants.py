@@ -4,7 +4,7 @@ import pytest
 
 from configs import base
 from dear_jax.errors import UserError
-from dear_jax.setup import methods, values
+from dear_jax.setup import methods, recipes, values
 from dear_jax.setup import variants as setup_variants
 from dear_jax.setup.methods import METHODS
 
@@ -30,10 +30,16 @@ def test_ones_own():
     assert strong.mask.set == ""
 
 
+def test_equal_defaults_of_other_types_are_told_apart():
+    """absl takes 1.0 and True for one."""
+    a, b = (config.dear for config in variants("a: tokens.shared_projection=false | b: loss.reg=5").values())
+    assert (a.tokens.shared_projection, b.loss.reg) == (False, 5.0)
+
+
 def test_keys_of_the_method_go_by_two_names_and_become_its_options():
     config = base.get_config()
     config.variants = "a: dear.loss.reg=5 | b: config.dear.tokens.beta=0.5; optimizer.learning_rate=0.1 | c: loss.reg=5"
-    a, b, c = setup_variants.read(config)
+    a, b, c = setup_variants.read(recipes.resolve(config))
     assert [variant.name for variant in (a, b, c)] == ["a", "b", "c"]
     assert (a.method, a.options.loss.reg, a.options.tokens.beta) == ("dear", 5.0, 0.9)
     assert (b.options.loss.reg, b.options.tokens.beta) == (1.0, 0.5)

@@ -16,9 +16,8 @@ from dear_jax.methods.contract import Adapter, Length
 from dear_jax.methods.dear import mask, patterns
 from dear_jax.methods.dear.model import DeAR, Settings, Start
 from dear_jax.parallel import axes, sharding
-from dear_jax.training import optimizer as optimizers
 from dear_jax.training import step
-from dear_jax.training.optimizer import Rates
+from dear_jax.training.optimizer import Optimizer, Rates
 from dear_jax.training.program import Runs, make_step
 from tests import reference
 
@@ -68,7 +67,7 @@ def make_batches(method: DeAR, seed: int, count: int) -> list[tuple[jax.Array, j
     ]
 
 
-LENGTH = Length(1, 100)
+LENGTH, OPTIMIZER = Length(1, 100), Optimizer()
 
 
 def make_rates(learning_rate: float = 1e-2) -> Rates:
@@ -80,7 +79,8 @@ def fresh(method: DeAR, frozen: Frozen, seed: int) -> Adapter:
 
 
 def start(method: DeAR, frozen: Frozen, seed: int) -> step.TrainState:
-    return step.create_state(method, fresh(method, frozen, seed), optimizers.make(make_rates(), LENGTH))
+    adapter = fresh(method, frozen, seed)
+    return step.create_state(adapter, method.begin(adapter, jax.random.key(seed)), OPTIMIZER.make(make_rates(), LENGTH))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def update_one(method):
     @jax.jit
     def update(state, frozen, images, labels, settings, rates):
         seen = method.split.look(frozen.params, images)
-        return step.train_step(method, LENGTH, state, frozen, seen, labels, settings, rates)
+        return step.train_step(method, OPTIMIZER, LENGTH, state, frozen, seen, labels, settings, rates)
 
     yield update
     assert update._cache_size() == 1
@@ -276,7 +276,7 @@ def test_many_variants_go_over_run_and_one_run_over_data():
 class Averaged(DeAR):
     """DeAR that learns the mean of the adapters after each update."""
 
-    def begin(self, adapter):
+    def begin(self, adapter, key):
         return jax.tree.map(jnp.zeros_like, adapter)
 
     def carry(self, carried, adapter, step, length):

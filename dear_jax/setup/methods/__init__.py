@@ -4,7 +4,21 @@ import difflib
 from typing import Any, Protocol
 
 from dear_jax.errors import UserError
-from dear_jax.setup.methods import clip_lora, dear, mmrl, mmrlpp
+from dear_jax.setup.methods import (
+    clip_lora,
+    cocoop,
+    coop,
+    dear,
+    linear_probe,
+    lpp,
+    maple,
+    mmrl,
+    mmrlpp,
+    promptsrc,
+    tcp,
+    tip_adapter,
+    tip_adapter_f,
+)
 
 
 class RoleSource(Protocol):
@@ -65,8 +79,17 @@ class Entry(Protocol):
 METHODS: dict[str, Entry] = {
     "dear": dear,
     "mmrl": mmrl,
-    "mmrlpp": mmrlpp,
+    "promptsrc": promptsrc,
+    "coop": coop,
+    "maple": maple,
     "clip_lora": clip_lora,
+    "tcp": tcp,
+    "mmrlpp": mmrlpp,
+    "tip_adapter": tip_adapter,
+    "tip_adapter_f": tip_adapter_f,
+    "lpp": lpp,
+    "linear_probe": linear_probe,
+    "cocoop": cocoop,
 }
 
 

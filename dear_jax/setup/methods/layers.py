@@ -27,6 +27,22 @@ def check(key: str, asked: int | None, layers: int, default: int) -> int:
     return layer
 
 
+def check_context(key: str, tokens: int, config: "CLIPConfig") -> None:
+    """Refuse more tokens in the places of words than leave room for a class name.
+
+    Args:
+        key: of the config, after `config.`.
+        tokens: its value.
+        config: whose text tower reads the prompts.
+
+    Raises:
+        UserError: there are more.
+    """
+    most = config.context_length - 4  # one token of a name, the full stop, and both marks
+    if tokens > most:
+        raise UserError(f"config.{key} is {tokens}: expected 1 to {most}, what the text tower's context has room for.")
+
+
 def split(
     group: str, vision_layer: int | None, text_layer: int | None, config: "CLIPConfig", dtype: Any, class_chunk: int
 ) -> "Split":

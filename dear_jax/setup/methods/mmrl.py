@@ -90,6 +90,7 @@ def build(options: Options, config: "CLIPConfig", dtype: Any, class_chunk: int =
     """
     from dear_jax.methods.mmrl import MMRL
 
+    assert options.width is not None  # the recipe has it
     split = layers.split("mmrl", options.vision_layer, options.text_layer, config, dtype, class_chunk)
     return MMRL(split, options.tokens, options.width)
 

@@ -7,7 +7,9 @@ import pytest
 from dear_jax import main as command_line
 from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
-from experiments.sweep.items import make_items, shard
+from dear_jax.setup.methods import METHODS
+from experiments.sweep.items import left_out, make_items, read_methods, shard
+from tests import toy_probe
 
 
 @pytest.mark.parametrize(
@@ -41,15 +43,64 @@ def test_one_training_serves_both_transfers():
     assert command_line.parse(alone.arguments(Path("sweep"), []))[0].job == "train"
 
 
+@pytest.fixture
+def more_methods(monkeypatch):
+    """Two further methods, of which one knows no other classes than those trained on."""
+
+    class Closed:
+        OPEN_CLASSES = False
+
+        def __getattr__(self, name):
+            return getattr(toy_probe, name)
+
+    monkeypatch.setitem(METHODS, "other", toy_probe)
+    monkeypatch.setitem(METHODS, "closed", Closed())
+
+
+def test_every_method_has_the_same_runs_in_workdirs_of_its_own(more_methods):
+    alone, both = make_items("all", "all"), make_items("all", "all", ("dear", "other"))
+    assert both[: len(alone)] == alone
+    others = both[len(alone) :]
+    assert [item.name for item in others] == [f"other-{item.name}" for item in alone]
+    assert [item.needs for item in others] == [f"other-{item.needs}" if item.needs else "" for item in alone]
+    for item in both:
+        config, workdir, _ = command_line.parse(item.arguments(Path("sweep"), []))
+        assert config.method == item.method
+        assert workdir == Path("sweep") / item.name
+        assert config.run == (f"sweep/{item.needs}" if item.needs else "")
+
+
+def test_a_method_without_a_rule_for_a_protocol_is_left_out_of_it(more_methods):
+    items = make_items("all", "dtd", ("closed", "other"))
+    assert [item.name for item in items if item.method == "closed"] == [
+        f"closed-few_shot-dtd-{shots}_shots" for shots in (1, 2, 4, 8, 16)
+    ]
+    assert len([item for item in items if item.method == "other"]) == 8
+    (sentence,) = left_out("all", ("dear", "closed", "other"))
+    assert sentence.startswith("Linear probe in base2new, cross_dataset, domain_generalization, where other classes")
+    assert list(left_out("few_shot", ("closed",))) == []
+    assert make_items("base2new", "all", ("closed",)) == []
+
+
+def test_names_of_methods(more_methods):
+    assert read_methods("all") == tuple(METHODS)
+    assert read_methods(" other,dear,,other") == ("other", "dear")
+    with pytest.raises(UserError, match=r"--methods: no method is called 'othr'.*nearest name is 'other'"):
+        read_methods("dear,othr")
+    with pytest.raises(UserError, match="--methods: expected all"):
+        read_methods(" ,")
+
+
 @pytest.mark.parametrize("count", [1, 3, 13, 100])
-def test_shards_are_a_partition_and_keep_together_what_belongs_together(count):
-    items = make_items("all", "all")
+def test_shards_are_a_partition_and_keep_together_what_belongs_together(count, more_methods):
+    asked = ("all", "all", ("dear", "other"))
+    items = make_items(*asked)
     parts = [shard(items, f"{index}/{count}") for index in range(1, count + 1)]
     assert sorted(item.name for part in parts for item in part) == sorted(item.name for item in items)
     for part in parts:
         names = [item.name for item in part]
         assert all(not item.needs or names.index(item.needs) < names.index(item.name) for item in part)
-    assert parts == [shard(make_items("all", "all"), f"{index}/{count}") for index in range(1, count + 1)]
+    assert parts == [shard(make_items(*asked), f"{index}/{count}") for index in range(1, count + 1)]
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3"])

@@ -6,7 +6,7 @@ import pytest
 from configs import base
 from dear_jax.errors import UserError
 from dear_jax.roles.options import deeper_third
-from dear_jax.setup import checks, values
+from dear_jax.setup import checks, recipes, values
 from dear_jax.setup.methods import dear
 
 
@@ -23,6 +23,7 @@ def test_tokens_enter_before_the_deeper_third(clip_config):
 def read_and_build(changes, clip_config):
     """As a job does it: keys are checked, then the method is built on the backbone."""
     config = values.set_all(base.get_config(), {f"dear.{key}": value for key, value in changes.items()})
+    config = recipes.resolve(config)
     checks.check(config, trains=True)
     return dear.build(values.read(dear.Options, config.dear), clip_config, np.float32)
 
