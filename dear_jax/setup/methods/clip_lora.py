@@ -50,10 +50,7 @@ def recipe(protocol: str, dataset: str, shots: int) -> dict[str, Any]:
     }
     if protocol in ("few_shot", "base2new"):
         return published
-    remark = (
-        f"There is no published recipe of CLIP-LoRA for config.protocol={protocol}; that of few-shot is taken, "
-        f"{STEPS_PER_SHOT} steps for each shot."
-    )
+    remark = f"There is no published recipe of CLIP-LoRA for config.protocol={protocol}: that of few-shot is taken."
     return published | {"remark": remark}
 
 
