@@ -90,6 +90,7 @@ def get_config() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.epochs = config_dict.placeholder(int)  # None: the recipe's
+    config.train.share = 1.0  # of the recipe's epochs or steps, rounded up; what is given here counts whole
     config.train.steps = config_dict.placeholder(int)  # in all, instead of epochs; 0, or only epochs given: these count
     config.train.batch_size = config_dict.placeholder(int)  # images per seed and step; all where there are fewer
     config.train.log_every = 10  # steps between rows of metrics.jsonl

@@ -105,6 +105,7 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, epath.Path | None, bool
         if values[f"config.{name}"].present
     }
     config.update_from_flattened_dict({key: config_values.plain(value) for key, value in given.items()})
+    keys.check_group(given, config.get("method", ""))
     return config.lock(), storage.to_path(values.workdir) if values.workdir else None, values.dry_run
 
 

@@ -68,6 +68,7 @@ def _rules(config: ConfigDict) -> dict[str, tuple[bool, str]]:
         "optimizer.warmup_epochs": (config.optimizer.warmup_epochs >= 0, "0 or more"),
         "optimizer.warmup_learning_rate": (config.optimizer.warmup_learning_rate >= 0, "0 or more"),
         "train.epochs": (config.train.epochs == 0, none) if fitted else (config.train.epochs >= 1, "1 or more"),
+        "train.share": (config.train.share > 0, "a positive number"),
         "train.steps": (
             (config.train.steps == 0, none)
             if fitted

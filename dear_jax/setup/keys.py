@@ -1,12 +1,14 @@
 """What is to be known of config keys beside their values: earlier names, and those that a second start may change."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from dear_jax.errors import UserError
 from dear_jax.files.workdir import RunConfig
+from dear_jax.setup.methods import METHODS
 
 # Earlier names of keys and groups. They stay valid on the command line, and in what earlier versions wrote.
 RENAMED = {
@@ -45,6 +47,21 @@ def earlier_names(key: str) -> Iterator[str]:
     for old, new in RENAMED.items():
         if key == new or key.startswith(f"{new}."):
             yield old + key.removeprefix(new)
+
+
+def check_group(given: Iterable[str], method: str) -> None:
+    """Refuse keys of another method than the run's, which nothing would read.
+
+    Raises:
+        UserError: there is one.
+    """
+    for key in given:
+        group = key.partition(".")[0]
+        if method in METHODS and group in METHODS and group != method:
+            raise UserError(
+                f"config.{key} is a key of the method {group}, and config.method is {method}, which does not read it. "
+                f"Leave it out, or give --config.method={group}."
+            )
 
 
 def current_name(key: str) -> str:

@@ -5,6 +5,7 @@ stays as given.
 """
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 
 from dear_jax.setup import methods, values
 
+IN_EPOCHS = ("promptsrc.average_mean", "promptsrc.average_std")  # keys of methods that go with the epochs
 REMARK = "remark"  # no key of the config: what a user should be told of a recipe
 COMMON: Mapping[str, Any] = {
     "train.epochs": 10,
@@ -48,11 +50,18 @@ def resolve(config: ConfigDict) -> ConfigDict:
     """
     recipe, given = _of(config), values.flat_values(config)
     recipe.pop(REMARK, None)
+    recipe |= _shortened(recipe, config.train.share)
     if given["train.epochs"] is not None:  # whoever asks for epochs does not get a recipe's steps in their place
         recipe["train.steps"] = COMMON["train.steps"]
     resolved = copy.deepcopy(config)  # keeps what the open keys are to be, for overrides of variants
     resolved.update_from_flattened_dict({key: value for key, value in recipe.items() if given[key] is None})
     return resolved.lock()
+
+
+def _shortened(recipe: Mapping[str, Any], share: float) -> dict[str, Any]:
+    """The keys of a recipe that say how long it is, where a run takes a share of it."""
+    whole = {key: math.ceil(share * recipe[key]) for key in ("train.epochs", "train.steps")}
+    return whole | {key: share * recipe[key] for key in IN_EPOCHS if key in recipe}
 
 
 def remarks(config: ConfigDict) -> list[str]:

@@ -99,6 +99,8 @@ def _parse_setting(variant: str, setting: str, method: str, defaults: Mapping[st
     if short not in allowed:
         known = {key, f"{method}.{key}"} & defaults.keys()
         reason = "is common to all variants of a run" if known else "is no key of the config"
+        if key in defaults and key.partition(".")[0] in methods.METHODS.keys() - {method}:
+            reason = f"is a key of another method, and config.method is {method}"
         near = difflib.get_close_matches(short, allowed, n=1, cutoff=0.0)[0]
         raise UserError(
             f"config.variants: {variant}: {key} {reason}; variants may set {', '.join(allowed)}. The nearest is {near}."

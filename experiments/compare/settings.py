@@ -41,6 +41,7 @@ NO_SETTING = keys.FREE | {
     "eval.batch_size",
     "eval.datasets",
 }
+CHOOSES = ("data.shots", "train.share")  # which of a method's recipes counts
 ZERO_SHOT_KEYS = ("backbone", "image_size", "compute.", "data.exif", "data.split_seed", "data.template")
 EVALUATION = (*ZERO_SHOT_KEYS, "eval.new_classes")  # of these, an evaluation's own config counts, not the training's
 
@@ -104,7 +105,8 @@ def _changed(
     config = keys.current(written)
     method = config.get("method", FIRST)
     of = method if recipes else FIRST
-    defaults = _default_config(config["protocol"], config["data.dataset"], of, config.get("data.shots"))
+    chosen = tuple((key, config[key]) for key in CHOOSES if key in config)
+    defaults = _default_config(config["protocol"], config["data.dataset"], of, chosen)
     without = tuple(f"{name}." for name in METHODS if name != method)  # what only other methods read
     ignored = NO_SETTING | ({"data.shots"} if PROTOCOLS[run.protocol].shots else set())
     return {
@@ -116,15 +118,16 @@ def _changed(
 
 
 @functools.cache
-def _default_config(protocol: str, dataset: str, method: str, shots: int | None) -> dict[str, Any]:
+def _default_config(protocol: str, dataset: str, method: str, chosen: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
     """The config of a protocol, data set and method, as its command gives it, flat, with JSON's values.
 
-    Its recipe is that for so many shots; the number itself is as the protocol has it.
+    Its recipe is that of the values of `chosen`; these keys themselves are as the protocol has them.
     """
     arguments = [f"--config={CONFIGS / protocol}.py:{dataset}"]
     if method in METHODS:  # of another version of this project, its recipe is not known
         arguments.append(f"--config.method={method}")
     plain, _, _ = command_line.parse(arguments)
-    config = recipes.resolve(values.set_all(plain, {"data.shots": shots or plain.data.shots}))
+    config = recipes.resolve(values.set_all(plain, dict(chosen)))
     flat = flatten_dict(json.loads(json.dumps(config.to_dict())), sep=".")
-    return {**flat, "data.shots": plain.data.shots}
+    usual = values.flat_values(plain)
+    return {**flat, **{key: usual[key] for key in CHOOSES}}
