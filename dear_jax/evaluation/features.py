@@ -57,6 +57,7 @@ class Encoder:
         (program,) = runs.restore(trained, backbone, dtype)
         self.mesh, self.workers = sharding.data_mesh(), workers
         self.backbone, self.dataset = backbone, trained.dataset
+        self._ensembles = {trained.template: trained.ensemble or (trained.template,)}
         self.method = program.method.spread(self.mesh.shape["data"], CHUNK)
         (self.batch_size,) = sharding.filled((batch_size,), self.mesh, sharding.DATA)
         self.run: tuple[Adapter, Settings] = sharding.place(
@@ -81,12 +82,15 @@ class Encoder:
         def group(start: int) -> Tokenize:
             return lambda template: tokenize(template)[start : start + GROUP]
 
-        return [self._encode_group(template, group(start)) for start in range(0, len(names), GROUP)]
+        # What was learned of closed classes is of all of them.
+        size = GROUP if self.method.open_classes else len(names)
+        return [self._encode_group(template, group(start)) for start in range(0, len(names), size)]
 
     def _encode_group(self, template: str, tokenize: Tokenize) -> ClassGroup:
-        encoded = wording.encode_as(self.method, self.params, self.dataset, template, (template,), tokenize)
+        ensemble = self._ensembles.get(template, (template,))
+        encoded = wording.encode_as(self.method, self.params, self.dataset, template, ensemble, tokenize)
         placed = sharding.place_prompts(encoded, self.mesh)
-        plain = wording.target_features(self.method.split, self.params, Targets((template,)), tokenize)
+        plain = wording.target_features(self.method.split, self.params, Targets(ensemble), tokenize)
         return ClassGroup(self._classes(self.run, Frozen(self.params, placed)), plain)
 
     def images(

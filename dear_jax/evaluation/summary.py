@@ -4,12 +4,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from dear_jax import __version__
 from dear_jax.data.protocols import Protocol, summarize
 from dear_jax.evaluation.accuracy import Scores
 from dear_jax.evaluation.metrics import MAIN, METRICS
 from dear_jax.files.workdir import Workdir
-from dear_jax.methods.adapter_file import Trained
+from dear_jax.methods.adapter_file import Part, Trained
 from dear_jax.report import tables
 from dear_jax.setup import methods
 from dear_jax.setup.plans.evaluate import EvaluationPlan
@@ -69,12 +71,13 @@ def _rule_of_new(plan: EvaluationPlan | TrainingPlan, scores: Mapping[str, Score
 
 
 def _count_parameters(trained: Trained) -> dict[str, int]:
-    """Variant -> how many numbers one seed of it has learned: all that an adapter holds is learned."""
-    return {
-        name: sum(math.prod(leaf.shape[2:]) for leaf in part.adapter.values())  # leaves are [S, V, ...]
-        for part in trained.parts
-        for name in part.names
-    }
+    """Variant -> how many numbers one seed of it has learned: all that an adapter holds, but for labels of images."""
+
+    def count(part: Part) -> int:
+        learned = [leaf for leaf in part.adapter.values() if np.issubdtype(leaf.dtype, np.floating)]
+        return sum(math.prod(leaf.shape[2:]) for leaf in learned)  # leaves are [S, V, ...]
+
+    return {name: count(part) for part in trained.parts for name in part.names}
 
 
 def _summarize_variant(protocol: Protocol, trained: Trained, scores: Mapping[str, Scores], v: int) -> dict[str, Any]:

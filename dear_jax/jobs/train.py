@@ -81,6 +81,7 @@ def collect(
         image_size=plan.backbone.image_size,
         dataset=task.data["name"],
         template=task.trained_on.template,
+        ensemble=task.trained_on.ensemble,
         class_names=task.trained_on.class_names,
         shots=plan.data.shots,
         seeds=plan.schedule.seeds,

@@ -58,6 +58,7 @@ class Trained:
     shots: int
     seeds: tuple[int, ...]
     parts: tuple[Part, ...]
+    ensemble: tuple[str, ...] = ()  # templates over which plain CLIP took the mean; empty: the one template
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -140,7 +141,11 @@ def load(path: epath.PathLike) -> Trained:
 
 
 def _upgrade(about: dict[str, Any]) -> dict[str, Any]:
-    """The metadata of version 1, which knew one method and one boolean array, as those of version 2."""
+    """The metadata of version 1, which knew one method and one boolean array, as those of version 2.
+
+    Of this version there are files without an ensemble.
+    """
+    about = {"ensemble": [], **about}
     if about["format"] == FORMATS[-1]:
         return about
     parts = [

@@ -70,6 +70,7 @@ def test_without_further_metrics_results_have_none(trained):
 def test_trainable_parameters_are_those_of_one_seed_of_each_variant(trained):
     def part(names, *shapes):
         leaves = {str(number): np.zeros((2, len(names), *shape)) for number, shape in enumerate(shapes)}
+        leaves["labels"] = np.zeros((2, len(names), 7), np.int32)  # of images are not learned
         return Part({}, names, leaves, {"settings are not learned": np.zeros((len(names), 9))})
 
     parts = (part(("a",), (3, 4), ()), part(("b", "c"), (5,)))
