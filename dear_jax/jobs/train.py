@@ -174,6 +174,9 @@ def _describe_work(
         which = f" of program {number}" if len(programs) > 1 else ""
         if len(program.names) > 1 or which:
             rows[f"variants{which}"] = ", ".join(program.names)
+        prompt = program.method.prompt(task.trained_on.dataset, task.trained_on.template)
+        if prompt != task.trained_on.template:
+            rows[f"prompt of the method{which}"] = repr(prompt)
         rows[f"trainable parameters{which}"] = _count(program, backbone, task)
         if program.method.steps:
             rows[f"memory of a step{which}"] = _describe_memory(program, runs, params, task)

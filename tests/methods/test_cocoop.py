@@ -70,6 +70,8 @@ def test_its_recipe_takes_one_image_at_a_time():
     for protocol in ("base2new", "cross_dataset"):
         recipe = rows.METHODS["cocoop"].recipe(protocol, "imagenet", 16)
         assert (recipe["train.batch_size"], recipe["train.epochs"], recipe["optimizer.name"]) == (1, 10, "sgd")
+        assert "remark" not in recipe
+    assert "no published few-shot recipe" in rows.METHODS["cocoop"].recipe("few_shot", "dtd", 16)["remark"]
 
 
 def test_words_and_tokens_must_agree():

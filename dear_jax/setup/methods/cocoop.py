@@ -27,8 +27,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {"context": coop.PRESETS["contex
 
 
 def recipe(protocol: str, dataset: str, shots: int) -> dict[str, Any]:
-    """SGD, one image at a time, the same for every protocol and data set; of few-shot none is published."""
-    return {**coop.sgd(), "train.batch_size": 1, "train.epochs": 10}
+    """SGD, one image at a time, the same for every protocol and data set."""
+    published = {**coop.sgd(), "train.batch_size": 1, "train.epochs": 10}
+    if protocol != "few_shot":
+        return published
+    return published | {"remark": "CoCoOp has no published few-shot recipe: this is that of base-to-new."}
 
 
 def problems(options: Options) -> dict[str, str]:
