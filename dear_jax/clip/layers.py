@@ -127,7 +127,7 @@ def add_low_rank(additions: Params, index: int, x: Float[Array, "*B D"]) -> Floa
     return (x @ a.T) @ b.T
 
 
-def _uniform(bits: UInt32[Array, "*leading _"], index: int, shape: tuple[int, ...]) -> Float[Array, "*shape"]:
+def _uniform(bits: UInt32[Array, "*leading bits"], index: int, shape: tuple[int, ...]) -> Float[Array, "*shape"]:
     if bits.ndim > 1:
         return jax.vmap(lambda own: _uniform(own, index, shape[1:]))(bits)
     return jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(bits), index), shape)

@@ -50,7 +50,7 @@ class Settings(NamedTuple):
 class Noise(NamedTuple):
     """What training carries along."""
 
-    bits: UInt32[Array, "_"]  # of the next step
+    bits: UInt32[Array, "bits"]  # of the next step
 
 
 @dataclasses.dataclass(frozen=True)

@@ -124,13 +124,13 @@ def search(cache: Adapter, settings: Settings, params: Params, support: Support)
     return evaluate(cache, alphas, betas, params, support)
 
 
-def grid(end: Float[Array, ""], steps: int) -> Float[Array, "n"]:
+def grid(end: Float[Array, ""], steps: int) -> Float[Array, "steps"]:
     """From 0.1 on, the end not included."""
     return LEAST + jnp.arange(steps, dtype=jnp.float32) * (end - LEAST) / steps
 
 
 def evaluate(
-    cache: Adapter, alphas: Float[Array, "m"], betas: Float[Array, "n"], params: Params, support: Support
+    cache: Adapter, alphas: Float[Array, "alphas"], betas: Float[Array, "betas"], params: Params, support: Support
 ) -> Choice:
     """The first of the best, beta in the outer loop."""
     correct = count_correct(
@@ -153,13 +153,13 @@ def count_correct(
     text: Float[Array, "C d"],
     images: Float[Array, "M d"],
     labels: Int[Array, "M"],
-    alphas: Float[Array, "m"],
-    betas: Float[Array, "n"],
-) -> Int[Array, "n m"]:
+    alphas: Float[Array, "alphas"],
+    betas: Float[Array, "betas"],
+) -> Int[Array, "betas alphas"]:
     """How many of M images each beta and alpha has right."""
     plain = images @ text.T
 
-    def of_beta(beta: Float[Array, ""]) -> Int[Array, "m"]:
+    def of_beta(beta: Float[Array, ""]) -> Int[Array, "alphas"]:
         cache = cache_logits(images, keys, key_labels, beta, len(text))
         return jax.lax.map(lambda alpha: jnp.sum(jnp.argmax(plain + alpha * cache, axis=-1) == labels), alphas)
 

@@ -78,7 +78,7 @@ def target_features(split: Split, params: Params, targets: Targets, tokenize: To
     return split.plain_features(params, _stack([tokenize(text) for text in targets.templates]), targets.unit_mean)
 
 
-def _stack(token_ids: Sequence[Int[np.ndarray, "C _"]]) -> Int[np.ndarray, "M C T"]:
+def _stack(token_ids: Sequence[Int[np.ndarray, "C length"]]) -> Int[np.ndarray, "M C T"]:
     """Prompts of any lengths, filled up behind the end of text, where the tower does not look."""
     length = max(ids.shape[1] for ids in token_ids)
     return np.stack([np.pad(ids, ((0, 0), (0, length - ids.shape[1]))) for ids in token_ids])
