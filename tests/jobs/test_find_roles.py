@@ -217,7 +217,7 @@ def test_images_that_cannot_be_read_are_left_out_when_asked_to(tmp_path, monkeyp
         (["--config.roles.min_cluster_size=1000"], "HDBSCAN finds no cluster"),
         (["--config.roles.bank=absent.txt"], "absent.txt cannot be read"),
         (["--config.roles.sentence_encoder=no/such/folder"], "cannot load"),
-        (["--config.data.template=none"], "data.template: expected a prompt with {} once"),
+        (["--config.data.template=none"], "config.data.template is 'none': expected a prompt with {} once"),
     ],
 )
 def test_bad_values_are_refused(flags, message, tmp_path, monkeypatch, capsys):
