@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dear_jax.clip.checkpoints.weights import Backbone, cast
-from dear_jax.clip.split import Frozen
+from dear_jax.clip.split import Frozen, Prompts
 from dear_jax.data import pipeline
 from dear_jax.data.class_set import Task
 from dear_jax.files.checkpoint import Checkpointer
@@ -72,7 +72,7 @@ def train(
     updates = [_compile(program, runs, params, task) for program in programs]
     fixed = [_place_fixed(update.program, params, task, runs) for update in updates]
     states: States = tuple(
-        programs_of.initial_state(program, runs, backbone.params, jax.tree.map(np.asarray, frozen.prompts), own)
+        programs_of.initial_state(program, runs, backbone.params, _of_start(frozen.prompts), own)
         for program, (frozen, _, _), own in zip(programs, fixed, supports, strict=True)
     )
 
@@ -184,6 +184,12 @@ def _make_batches(
         cache_bytes=int(schedule.cache_gb * 2**30),
         own=sharding.own_entries((len(schedule.seeds), task.batch_size), mesh, specs.images),
     )
+
+
+def _of_start(prompts: Prompts) -> Prompts:
+    """What a start reads of the prompts, and every process has whole: ids and features."""
+    whole: Any = (None, None, None, np.asarray(prompts.features), np.asarray(prompts.ids))
+    return Prompts(*whole)
 
 
 def _compile(program: Program, runs: Runs, params: Any, task: Task) -> Compiled:
