@@ -121,7 +121,7 @@ def step_rate(schedule: Schedule, backbone: Backbone, task: Task, program: Progr
     settings, rates = sharding.place((program.settings, program.rates), mesh, specs.settings)
     prompts = program.method.split.encode_prompts(params, token_ids)
     frozen = Frozen(params, sharding.place_prompts(prompts, mesh))
-    state = programs_of.initial_state(program, runs, backbone.params, np.asarray(prompts.features))
+    state = programs_of.initial_state(program, runs, backbone.params, prompts)
     shape, size = (len(runs.seeds), runs.batch_size), backbone.config.image_size
     images = sharding.place(np.zeros((*shape, size, size, 3), np.uint8), mesh, specs.images)
     labels = sharding.place(np.zeros(shape, np.int32), mesh, specs.labels)

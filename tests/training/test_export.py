@@ -13,6 +13,7 @@ from dear_jax.clip.split import Frozen
 from dear_jax.methods.contract import Length
 from dear_jax.parallel import sharding
 from dear_jax.setup import programs as setup
+from dear_jax.setup import recipes
 from dear_jax.setup.plans import compile as plans
 from dear_jax.setup.roles import NoRoleMaps
 from dear_jax.tpu import planned as programs
@@ -52,6 +53,7 @@ def test_the_exported_train_step_gives_what_the_step_gives(planned, config, clip
     program = planned["train step"]
     exported = jax.export.export(program.function, platforms=PLATFORMS)(*program.arguments)
 
+    config = recipes.resolve(config)
     plan, tower = plans.make_plan(config).training, clip_config.vision
     no_maps = NoRoleMaps(tower.layers, tower.heads)
     (run,) = setup.make_programs(plan.variants, plan.backbone, clip_config, no_maps)
@@ -66,7 +68,7 @@ def test_the_exported_train_step_gives_what_the_step_gives(planned, config, clip
     runs = Runs((1, 2), config.train.batch_size, Length(10, 24), mesh, specs)
 
     def state():
-        return train_program.initial_state(run, runs, clip_params, np.asarray(frozen.prompts.features))
+        return train_program.initial_state(run, runs, clip_params, frozen.prompts)
 
     expected = train_program.make_step(run.method, runs, (2, 1))(state(), *arguments)
     found = exported.call(state(), *arguments)
