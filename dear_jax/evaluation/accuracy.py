@@ -87,10 +87,10 @@ class Evaluator:
 
     def predict(self, classes: ClassSet) -> Predictions:
         """What is predicted for every test image of a class set, in their order."""
-        plain = wording.plain_features(self.plain, self.params, classes)
-        of_methods = [
-            sharding.place_prompts(prompts, self.mesh) for prompts in encode_prompts(self.methods, self.params, classes)
-        ]
+        encoded = encode_prompts(self.methods, self.params, classes)
+        known = list(zip(self.methods, encoded, strict=True))
+        plain = wording.plain_features(self.plain, self.params, classes, known)
+        of_methods = [sharding.place_prompts(prompts, self.mesh) for prompts in encoded]
         adapted = [
             (*run, encode(run, Frozen(self.params, prompts)))
             for run, encode, prompts in zip(self.runs, self._classes, of_methods, strict=True)

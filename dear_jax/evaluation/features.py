@@ -22,8 +22,8 @@ from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.evaluation.accuracy import encode_classes
 from dear_jax.methods import wording
 from dear_jax.methods.adapter_file import Trained
-from dear_jax.methods.contract import Adapter, Classes, Method, Settings, Targets
-from dear_jax.methods.wording import Tokenize
+from dear_jax.methods.contract import Adapter, Classes, Method, Settings
+from dear_jax.methods.wording import Named
 from dear_jax.parallel import axes, sharding
 from dear_jax.setup import runs
 
@@ -75,22 +75,25 @@ class Encoder:
     def classes(self, names: Sequence[str], template: str) -> list[ClassGroup]:
         """Any number of classes, in groups."""
 
+        @functools.cache
         def tokenize(template: str) -> Int[np.ndarray, "C T"]:
             texts = prompts.prompts(names, template)
             return tokenizers.shorten(self.backbone.tokenizer(texts))
 
-        def group(start: int) -> Tokenize:
-            return lambda template: tokenize(template)[start : start + GROUP]
-
         # What was learned of closed classes is of all of them.
         size = GROUP if self.method.open_classes else len(names)
-        return [self._encode_group(template, group(start)) for start in range(0, len(names), size)]
-
-    def _encode_group(self, template: str, tokenize: Tokenize) -> ClassGroup:
         ensemble = self._ensembles.get(template, (template,))
-        encoded = wording.encode_as(self.method, self.params, self.dataset, template, ensemble, tokenize)
+
+        def group(start: int) -> Named:
+            part = slice(start, start + size)
+            return Named(self.dataset, template, ensemble, lambda template: tokenize(template)[part])
+
+        return [self._encode_group(group(start)) for start in range(0, len(names), size)]
+
+    def _encode_group(self, group: Named) -> ClassGroup:
+        encoded = wording.encode(self.method, self.params, group)
+        plain = wording.plain_features(self.method.split, self.params, group, [(self.method, encoded)])
         placed = sharding.place_prompts(encoded, self.mesh)
-        plain = wording.target_features(self.method.split, self.params, Targets(ensemble), tokenize)
         return ClassGroup(self._classes(self.run, Frozen(self.params, placed)), plain)
 
     def images(

@@ -140,12 +140,6 @@ class CLIPLoRA(Method):
         x = self.split.read_images(self._add("vision", adapter, settings, params, noise), seen.prefix)
         return unit(vision.project(params, self.split.config, x[:, :1]))
 
-    def logits(
-        self, adapter: Adapter, settings: Any, params: Params, classes: Float[Array, "C d"], seen: Seen
-    ) -> Float[Array, "B N C"]:
-        """Scale * v t."""
-        return paths.cosine_logits(self.features(adapter, settings, params, seen), classes, params)
-
     def loss(
         self,
         adapter: Adapter,
@@ -160,6 +154,5 @@ class CLIPLoRA(Method):
         classes = self.classes(adapter, settings, frozen, noise)
         features = self.features(adapter, settings, frozen.params, seen, noise)[: len(labels)]
         logits = paths.cosine_logits(features, classes, frozen.params)[:, 0]
-        cross_entropy = losses.cross_entropy(logits, labels)
-        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == labels)
-        return cross_entropy, {"cross_entropy": cross_entropy, "accuracy": accuracy}
+        parts = losses.of_logits(logits, labels)
+        return parts["cross_entropy"], parts

@@ -134,8 +134,5 @@ class CoCoOp(Method):
         labelled = Seen(*(leaf[: len(labels)] for leaf in seen))
         classes = self.classes(adapter, settings, frozen)
         logits = self.logits(adapter, settings, frozen.params, classes, labelled)[:, 0]
-        parts = {
-            "cross_entropy": losses.cross_entropy(logits, labels),
-            "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == labels),
-        }
+        parts = losses.of_logits(logits, labels)
         return parts["cross_entropy"], parts

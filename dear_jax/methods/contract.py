@@ -21,6 +21,7 @@ from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Frozen, Prompts, Seen, Split
 from dear_jax.data.class_set import WHOLE
 from dear_jax.errors import UserError
+from dear_jax.methods import paths
 
 # What is learned, float32: all that is differentiated, saved and placed on devices. `Method.fit` may add what
 # predictions need beside it.
@@ -133,11 +134,11 @@ class Method(abc.ABC):
     def classes(self, adapter: Adapter, settings: Settings, frozen: Frozen) -> Classes:
         """What there is to know of the classes at hand: made once per class set, whatever the number of images."""
 
-    @abc.abstractmethod
     def logits(
         self, adapter: Adapter, settings: Settings, params: Params, classes: Classes, seen: Seen
     ) -> Float[Array, "B N C"]:
-        """The logits of every path."""
+        """The logits of every path: scale * cos(feature, class), where `classes` are unit features."""
+        return paths.cosine_logits(self.features(adapter, settings, params, seen), classes, params)
 
     @abc.abstractmethod
     def features(self, adapter: Adapter, settings: Settings, params: Params, seen: Seen) -> Float[Array, "B N d"]:

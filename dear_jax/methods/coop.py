@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from dear_jax.clip import text
 from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Frozen, OwnTokens, Prompts, Seen
-from dear_jax.methods import learned_words, losses, paths
+from dear_jax.methods import learned_words, losses
 from dear_jax.methods.contract import Adapter, Method, Targets
 
 
@@ -110,12 +110,6 @@ class CoOp(Method):
         """Plain CLIP's."""
         return seen.features[:, None]
 
-    def logits(
-        self, adapter: Adapter, settings: Any, params: Params, classes: Float[Array, "C d"], seen: Seen
-    ) -> Float[Array, "B N C"]:
-        """Of the one path."""
-        return paths.cosine_logits(self.features(adapter, settings, params, seen), classes, params)
-
     def loss(
         self,
         adapter: Adapter,
@@ -128,8 +122,5 @@ class CoOp(Method):
         """The cross-entropy."""
         classes = self.classes(adapter, settings, frozen)
         logits = self.logits(adapter, settings, frozen.params, classes, seen)[: len(labels), 0]
-        parts = {
-            "cross_entropy": losses.cross_entropy(logits, labels),
-            "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == labels),
-        }
+        parts = losses.of_logits(logits, labels)
         return parts["cross_entropy"], parts

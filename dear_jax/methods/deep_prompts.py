@@ -20,7 +20,7 @@ from dear_jax.clip import layers, text, vision
 from dear_jax.clip.layers import Params, Tokens, unit
 from dear_jax.clip.split import Frozen, Prompts, Seen
 from dear_jax.data.templates import A_PHOTO_OF_A
-from dear_jax.methods import initializers, paths
+from dear_jax.methods import initializers
 from dear_jax.methods.contract import Adapter, Method
 
 WORDS = 4  # of "a photo of a", from which prompts can start
@@ -61,12 +61,6 @@ class DeepPrompts(Method):
         entering = layers.apply_norm(params["vision_model"]["pre_layrnorm"], values[0], tower.layer_norm_epsilon)
         x = self.split.read_images(params, seen.prefix, deep_tokens(values.at[0].set(entering), tower.layers))
         return unit(vision.project(params, self.split.config, x[:, :1]))
-
-    def logits(
-        self, adapter: Adapter, settings: Any, params: Params, classes: Float[Array, "C d"], seen: Seen
-    ) -> Float[Array, "B 1 C"]:
-        """Of the one path."""
-        return paths.cosine_logits(self.features(adapter, settings, params, seen), classes, params)
 
 
 def deep_tokens(values: Float[Array, "depth K D"], count: int) -> Tokens:

@@ -11,6 +11,12 @@ def cross_entropy(logits: Float[Array, "B C"], labels: Int[Array, "B"]) -> Float
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
+def of_logits(logits: Float[Array, "B C"], labels: Int[Array, "B"]) -> dict[str, Float[Array, ""]]:
+    """The parts of a loss that follow from the logits of a prediction: their cross-entropy and accuracy in [0, 1]."""
+    accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == labels)
+    return {"cross_entropy": cross_entropy(logits, labels), "accuracy": accuracy}
+
+
 def cosine_distance(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> Float[Array, ""]:
     """Mean of 1 - cos(a_n, b_n) for rows of unit length; in [0, 2]."""
     return 1 - jnp.sum(a * b, axis=-1).mean()

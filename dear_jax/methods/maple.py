@@ -91,6 +91,5 @@ class MaPLe(DeepPrompts):
         """The cross-entropy."""
         classes = self.classes(adapter, settings, frozen)
         logits = self.logits(adapter, settings, frozen.params, classes, seen)[: len(labels), 0]
-        cross_entropy = losses.cross_entropy(logits, labels)
-        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == labels)
-        return cross_entropy, {"cross_entropy": cross_entropy, "accuracy": accuracy}
+        parts = losses.of_logits(logits, labels)
+        return parts["cross_entropy"], parts

@@ -105,12 +105,6 @@ class MMRL(Method):
         of_paths = (vision.project(params, config, x[:, 0]), tokens.mean(axis=1))
         return unit(jnp.stack(of_paths, axis=1))
 
-    def logits(
-        self, adapter: Adapter, settings: Any, params: Params, classes: Float[Array, "C d"], seen: Seen
-    ) -> Float[Array, "B N C"]:
-        """Of both paths."""
-        return paths.cosine_logits(self.features(adapter, settings, params, seen), classes, params)
-
     def weights(self, adapter: Adapter, settings: Any) -> Float[Array, "N"]:
         """a and 1 - a."""
         return jnp.stack([settings.class_weight, 1 - settings.class_weight])

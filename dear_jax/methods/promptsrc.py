@@ -105,12 +105,10 @@ class PromptSRC(DeepPrompts):
         features = self.features(adapter, settings, frozen.params, seen)[: len(labels)]
         logits = paths.cosine_logits(features, classes, frozen.params)[:, 0]
         plain_logits = paths.cosine_logits(plain, plain_classes, frozen.params)[:, 0]
-        parts = {
-            "cross_entropy": losses.cross_entropy(logits, labels),
+        parts = losses.of_logits(logits, labels) | {
             "text_distance": losses.absolute_distance(classes, plain_classes),
             "image_distance": losses.absolute_distance(features[:, 0], plain[:, 0]),
             "divergence": losses.divergence(logits, plain_logits),
-            "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == labels),
         }
         total = parts["cross_entropy"] + settings.text_weight * parts["text_distance"]
         total = total + settings.image_weight * parts["image_distance"]

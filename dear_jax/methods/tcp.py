@@ -30,7 +30,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from dear_jax.clip import layers, text
 from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Frozen, OwnTokens, Prompts, Seen
-from dear_jax.methods import initializers, learned_words, losses, meta_net, paths
+from dear_jax.methods import initializers, learned_words, losses, meta_net
 from dear_jax.methods.contract import Adapter, Method, Targets
 
 REDUCTION = 4  # of the features' width, within the network
@@ -119,12 +119,6 @@ class TCP(Method):
         """Plain CLIP's."""
         return seen.features[:, None]
 
-    def logits(
-        self, adapter: Adapter, settings: Any, params: Params, classes: Float[Array, "C d"], seen: Seen
-    ) -> Float[Array, "B N C"]:
-        """Of the one path."""
-        return paths.cosine_logits(self.features(adapter, settings, params, seen), classes, params)
-
     def loss(
         self,
         adapter: Adapter,
@@ -137,9 +131,6 @@ class TCP(Method):
         """The cross-entropy, and the distance of the text features to plain CLIP's."""
         classes = self.classes(adapter, settings, frozen)
         logits = self.logits(adapter, settings, frozen.params, classes, seen)[: len(labels), 0]
-        parts = {
-            "cross_entropy": losses.cross_entropy(logits, labels),
-            "regularization": losses.cosine_distance(classes, frozen.prompts.features),
-            "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == labels),
-        }
+        parts = losses.of_logits(logits, labels)
+        parts["regularization"] = losses.cosine_distance(classes, frozen.prompts.features)
         return parts["cross_entropy"] + settings.reg_weight * parts["regularization"], parts

@@ -65,8 +65,8 @@ class TipAdapterF(TipAdapter):
         cache = adapter | {"labels": carried.labels, "alpha": settings.alpha, "beta": settings.beta}
         seen = jax.tree.map(lambda leaf: leaf[: len(labels)], seen)
         logits = self.logits(cache, settings, frozen.params, frozen.prompts.features, seen)[:, 0]
-        loss = losses.cross_entropy(logits, labels)
-        return loss, {"accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == labels)}
+        parts = losses.of_logits(logits, labels)
+        return parts.pop("cross_entropy"), parts
 
     def review(
         self, adapter: Adapter, carried: Carried, settings: Settings, params: Params, support: Support

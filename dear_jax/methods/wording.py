@@ -1,6 +1,8 @@
 """From the classes of a data set to what the text tower makes of them: under a method's own templates, and plain."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -8,41 +10,58 @@ from jaxtyping import Array, Float, Int
 
 from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Prompts, Split
-from dear_jax.data.class_set import ClassSet
 from dear_jax.errors import UserError
 from dear_jax.methods.contract import Method, Targets
 
 Tokenize = Callable[[str], Int[np.ndarray, "C T"]]  # the classes under a template
 
 
-def prompt_ids(method: Method, classes: ClassSet) -> Int[np.ndarray, "C T"]:
+class Words(Protocol):
+    """Classes as words: a `data.class_set.ClassSet`, or `Named` ones that are of no data set on disk."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set that the template is of."""
+
+    @property
+    def template(self) -> str:
+        """Of the data set, or of the run."""
+
+    @property
+    def ensemble(self) -> tuple[str, ...]:
+        """The templates over which plain CLIP takes the mean."""
+
+    @property
+    def tokenize(self) -> Tokenize:
+        """The classes under any template."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """Classes by their names alone."""
+
+    dataset: str
+    template: str
+    ensemble: tuple[str, ...]
+    tokenize: Tokenize
+
+
+def prompt_ids(method: Method, classes: Words) -> Int[np.ndarray, "C T"]:
     """What the text tower of a method reads of the classes."""
     return _prompt_ids(method, method.prompt(classes.dataset, classes.template), classes.tokenize)
 
 
-def encode(method: Method, params: Params, classes: ClassSet) -> Prompts:
+def encode(method: Method, params: Params, classes: Words) -> Prompts:
     """The frozen side of the classes for a method: its prompts, and plain CLIP's features of its targets."""
-    return encode_as(method, params, classes.dataset, classes.template, classes.ensemble, classes.tokenize)
-
-
-def encode_as(
-    method: Method, params: Params, dataset: str, template: str, ensemble: tuple[str, ...], tokenize: Tokenize
-) -> Prompts:
-    """The same of classes that are of no data set on disk.
-
-    Args:
-        method: whose templates are asked for.
-        params: CLIP's, in the towers' dtype.
-        dataset: name of the data set that the template is of.
-        template: of the data set, or of the run.
-        ensemble: the templates over which plain CLIP takes the mean.
-        tokenize: the classes under any template.
-    """
-    prompt, targets = method.prompt(dataset, template), method.targets(dataset, ensemble)
-    prompts = method.encode_prompts(params, _prompt_ids(method, prompt, tokenize))
+    prompt, targets = method.prompt(classes.dataset, classes.template), _targets(method, classes)
+    prompts = method.encode_prompts(params, _prompt_ids(method, prompt, classes.tokenize))
     if targets.templates == (prompt,):
         return prompts
-    return prompts._replace(features=target_features(method.split, params, targets, tokenize))
+    return prompts._replace(features=target_features(method.split, params, targets, classes.tokenize))
+
+
+def _targets(method: Method, classes: Words) -> Targets:
+    return method.targets(classes.dataset, classes.ensemble)
 
 
 def _prompt_ids(method: Method, prompt: str, tokenize: Tokenize) -> Int[np.ndarray, "C T"]:
@@ -66,11 +85,20 @@ def _prompt_ids(method: Method, prompt: str, tokenize: Tokenize) -> Int[np.ndarr
     return ids
 
 
-def plain_features(split: Split, params: Params, classes: ClassSet) -> Float[Array, "C d"]:
-    """What zero-shot CLIP knows of the classes: the features of their prompts, or the mean over an ensemble's."""
+def plain_features(
+    split: Split, params: Params, classes: Words, encoded: Sequence[tuple[Method, Prompts]] = ()
+) -> Float[Array, "C d"]:
+    """What zero-shot CLIP knows of the classes: the features of their prompts, or the mean over an ensemble's.
+
+    A method that compares with the very same has them among what is `encoded` already.
+    """
+    wanted = Targets(classes.ensemble)
+    for method, prompts in encoded:
+        if _targets(method, classes) == wanted:
+            return prompts.features
     if classes.ensemble == (classes.template,):
-        return split.encode_prompts(params, classes.token_ids).features
-    return target_features(split, params, Targets(classes.ensemble), classes.tokenize)
+        return split.encode_prompts(params, classes.tokenize(classes.template)).features
+    return target_features(split, params, wanted, classes.tokenize)
 
 
 def target_features(split: Split, params: Params, targets: Targets, tokenize: Tokenize) -> Float[Array, "C d"]:
@@ -78,8 +106,8 @@ def target_features(split: Split, params: Params, targets: Targets, tokenize: To
     return split.plain_features(params, _stack([tokenize(text) for text in targets.templates]), targets.unit_mean)
 
 
-def _stack(token_ids: Sequence[Int[np.ndarray, "C length"]]) -> Int[np.ndarray, "M C T"]:
-    """Prompts of any lengths, filled up behind the end of text, where the tower does not look."""
+def _stack(token_ids: Sequence[np.ndarray]) -> Int[np.ndarray, "M C T"]:
+    """Of M prompts `[C, any length]`, filled up behind the end of text, where the tower does not look."""
     length = max(ids.shape[1] for ids in token_ids)
     return np.stack([np.pad(ids, ((0, 0), (0, length - ids.shape[1]))) for ids in token_ids])
 

@@ -35,7 +35,7 @@ def check(config: ConfigDict, trains: bool) -> None:
 
 
 def _problems(config: ConfigDict, trains: bool) -> list[str]:
-    rules = {key: expected for key, (valid, expected) in _rules(config).items() if not valid}
+    rules = values.out_of_range(_rules(config))
     if trains:
         name = config.method
         entry = methods.find(name)

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from dear_jax.setup import methods, values
 
-IN_EPOCHS = ("promptsrc.average_mean", "promptsrc.average_std")  # keys of methods that go with the epochs
 REMARK = "remark"  # no key of the config: what a user should be told of a recipe
 COMMON: Mapping[str, Any] = {
     "train.epochs": 10,
@@ -50,7 +49,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     """
     recipe, given = _of(config), values.flat_values(config)
     recipe.pop(REMARK, None)
-    recipe |= _shortened(recipe, config.train.share)
+    recipe |= _shortened(recipe, config.train.share, config.method)
     if given["train.epochs"] is not None:  # whoever asks for epochs does not get a recipe's steps in their place
         recipe["train.steps"] = COMMON["train.steps"]
     resolved = copy.deepcopy(config)  # keeps what the open keys are to be, for overrides of variants
@@ -58,10 +57,11 @@ def resolve(config: ConfigDict) -> ConfigDict:
     return resolved.lock()
 
 
-def _shortened(recipe: Mapping[str, Any], share: float) -> dict[str, Any]:
+def _shortened(recipe: Mapping[str, Any], share: float, method: str) -> dict[str, Any]:
     """The keys of a recipe that say how long it is, where a run takes a share of it."""
     whole = {key: math.ceil(share * recipe[key]) for key in ("train.epochs", "train.steps")}
-    return whole | {key: share * recipe[key] for key in IN_EPOCHS if key in recipe}
+    own = (f"{method}.{key}" for key in getattr(methods.find(method), "IN_EPOCHS", ()))
+    return whole | {key: share * recipe[key] for key in own}
 
 
 def remarks(config: ConfigDict) -> list[str]:

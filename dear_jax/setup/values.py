@@ -60,6 +60,11 @@ def read(kind: type[Group], group: ConfigDict, **given: Any) -> Group:
     return kind(**values)
 
 
+def out_of_range(rules: Mapping[str, tuple[bool, str]]) -> dict[str, str]:
+    """Of rules, key -> whether its value is in its range, and the range: those that are broken, key -> the range."""
+    return {key: expected for key, (valid, expected) in rules.items() if not valid}
+
+
 def set_all(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     """A locked copy of the config with other values for some dotted keys."""
     copy = config.copy_and_resolve_references()

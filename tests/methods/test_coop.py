@@ -179,7 +179,7 @@ def test_words_of_several_tokens_are_refused(clip_config):
         return ids
 
     with pytest.raises(UserError, match=r"the 2 words 'an image' of the prompt 'an image {}.', but these are 3 tokens"):
-        wording.encode_as(method, {}, "dtd", "{} texture.", ("{} texture.",), tokenize)
+        wording.encode(method, {}, wording.Named("dtd", "{} texture.", ("{} texture.",), tokenize))
 
 
 @pytest.mark.slow

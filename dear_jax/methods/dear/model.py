@@ -108,12 +108,6 @@ class DeAR(Method):
         matrices = adapter["attribute_projection"]
         return jnp.broadcast_to(matrices, (len(self.attributes), *matrices.shape[1:]))
 
-    def logits(
-        self, adapter: Adapter, settings: Settings, params: Params, classes: Float[Array, "C d"], seen: Seen
-    ) -> Float[Array, "B N C"]:
-        """Logits of every path: scale * cos(f_i, w_c)."""
-        return paths.cosine_logits(self.features(adapter, settings, params, seen), classes, params)
-
     def weights(self, adapter: Adapter, settings: Settings) -> Float[Array, "N"]:
         """alpha = softmax(theta)."""
         return jax.nn.softmax(adapter["fusion"])
@@ -134,11 +128,9 @@ class DeAR(Method):
         logits = paths.combine(paths.cosine_logits(features, classes, frozen.params), self.weights(adapter, settings))
 
         distance = losses.DISTANCES[self.regularization]
-        parts = {
-            "cross_entropy": losses.cross_entropy(logits, labels),
+        parts = losses.of_logits(logits, labels) | {
             "regularization": distance(features[:, 0], plain) + distance(classes, frozen.prompts.features),
             "fusion": class_share_loss(adapter["fusion"]),
-            "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == labels),
             "class_weight": self.weights(adapter, settings)[0],
         }
         total = (

@@ -29,7 +29,11 @@ class RoleSource(Protocol):
 
 
 class Entry(Protocol):
-    """What a module of this package has."""
+    """What a module of this package has.
+
+    It may also have `OPEN_CLASSES = False`, where it has no rule for classes that were not trained on, and `IN_EPOCHS`:
+    keys of its recipe that go with the number of epochs.
+    """
 
     @property
     def TITLE(self) -> str:

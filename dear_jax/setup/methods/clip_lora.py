@@ -5,6 +5,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from dear_jax.errors import UserError
+from dear_jax.setup import values
 
 if TYPE_CHECKING:
     from dear_jax.clip.config import CLIPConfig
@@ -70,7 +71,7 @@ def problems(options: Options) -> dict[str, str]:
         "encoders": (options.encoders in ENCODERS, f"one of {', '.join(ENCODERS)}"),
         "template": (options.template.count("{}") == 1 or not options.template, "a prompt with one {}, or none"),
     }
-    return {key: expected for key, (valid, expected) in rules.items() if not valid}
+    return values.out_of_range(rules)
 
 
 def remarks(options: Options) -> list[str]:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from dear_jax.setup import values
 from dear_jax.setup.methods import layers
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def problems(group: str, options: Any) -> dict[str, str]:
             f"{options.tokens} words without braces, as many as config.{group}.tokens, or none (a random start)",
         ),
     }
-    return {key: expected for key, (valid, expected) in rules.items() if not valid}
+    return values.out_of_range(rules)
 
 
 def plain(words: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dear_jax.roles.options import deeper_third
+from dear_jax.setup import values
 from dear_jax.setup.methods import layers
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def problems(options: Options) -> dict[str, str]:
         "loss.fusion": (loss.fusion >= 0, "0 or more"),
         "loss.reg_form": (loss.reg_form in losses.DISTANCES, f"one of {', '.join(losses.DISTANCES)}"),
     }
-    return {key: expected for key, (valid, expected) in rules.items() if not valid}
+    return values.out_of_range(rules)
 
 
 def remarks(options: Options) -> list[str]:

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from dear_jax.setup import values
+
 if TYPE_CHECKING:
     from dear_jax.clip.config import CLIPConfig
     from dear_jax.methods.lpp import LPP, Settings
@@ -44,7 +46,7 @@ def problems(options: Options) -> dict[str, str]:
         "blend_rate": (options.blend_rate >= 0, "0 or more, times the rate that follows from the images"),
         "blend": (options.blend >= 0, "0 or more, times the start that follows from the images"),
     }
-    return {key: expected for key, (valid, expected) in rules.items() if not valid}
+    return values.out_of_range(rules)
 
 
 def remarks(options: Options) -> list[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from dear_jax.setup import values
 from dear_jax.setup.methods import layers
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def problems(options: Options) -> dict[str, str]:
         "tokens": (options.tokens >= 1, "1 or more"),
         "default_depth": (options.default_depth >= 1, "1 or more"),
     }
-    return {key: expected for key, (valid, expected) in rules.items() if not valid}
+    return values.out_of_range(rules)
 
 
 def remarks(options: Options) -> list[str]:

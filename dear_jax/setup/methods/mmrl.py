@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from dear_jax.setup import values
 from dear_jax.setup.methods import layers
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def problems(options: Any) -> dict[str, str]:
         "reg": (options.reg >= 0, "0 or more"),
         "class_weight": (0 <= options.class_weight <= 1, "a number in [0, 1]"),
     }
-    return {key: expected for key, (valid, expected) in rules.items() if not valid}
+    return values.out_of_range(rules)
 
 
 def remarks(options: Options) -> list[str]:

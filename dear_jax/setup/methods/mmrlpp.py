@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from dear_jax.setup import values
 from dear_jax.setup.methods import layers, mmrl
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def problems(options: Options) -> dict[str, str]:
         "rank": (1 <= options.rank <= options.width, "1 or more, at most config.mmrlpp.width"),
         "projection_rank": (options.projection_rank >= 1, "1 or more"),
     }
-    return {key: expected for key, (valid, expected) in rules.items() if not valid} | mmrl.problems(options)
+    return values.out_of_range(rules) | mmrl.problems(options)
 
 
 def remarks(options: Options) -> list[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from dear_jax.setup import values
 from dear_jax.setup.methods import layers
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ STRUCTURAL = (
     "average_mean",
     "average_std",
 )
+IN_EPOCHS = ("average_mean", "average_std")
 WEIGHTS = ("text_weight", "image_weight", "logit_weight")
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "losses": {
@@ -85,7 +87,7 @@ def problems(options: Options) -> dict[str, str]:
         "logit_weight": (options.logit_weight >= 0, "0 or more"),
         "average_std": (options.average_std > 0, "a positive number"),
     }
-    return {key: expected for key, (valid, expected) in rules.items() if not valid}
+    return values.out_of_range(rules)
 
 
 def remarks(options: Options) -> list[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from dear_jax.setup import values
 from dear_jax.setup.methods import context, layers
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def recipe(protocol: str, dataset: str, shots: int) -> dict[str, Any]:
 def problems(options: Options) -> dict[str, str]:
     """What is out of its range: key -> what is expected."""
     rules = {"tokens": (options.tokens >= 1, "1 or more"), "reg": (options.reg >= 0, "0 or more")}
-    return {key: expected for key, (valid, expected) in rules.items() if not valid}
+    return values.out_of_range(rules)
 
 
 def remarks(options: Options) -> list[str]:

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from dear_jax.setup import values
+
 if TYPE_CHECKING:
     from dear_jax.clip.config import CLIPConfig
     from dear_jax.methods.tip_adapter import Settings, TipAdapter
@@ -66,7 +68,7 @@ def problems(options: Any) -> dict[str, str]:
         "alpha_end": (options.alpha_end > 0.1, "more than 0.1, where the search begins"),
         "beta_end": (options.beta_end > 0.1, "more than 0.1, where the search begins"),
     }
-    return {key: expected for key, (valid, expected) in rules.items() if not valid}
+    return values.out_of_range(rules)
 
 
 def remarks(options: Any) -> list[str]:
