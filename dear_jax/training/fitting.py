@@ -72,6 +72,8 @@ def log(
     """Print and write the numbers of all fits, begun at `start` after `step`: per variant over the seeds."""
     rows: dict[str, dict[str, list[float]]] = {}
     for program, found in zip(programs, notes, strict=True):
+        if not found:  # nothing was fitted
+            continue
         for name, values in found.items():
             of_variants = {variant: values[:, v].round(6).tolist() for v, variant in enumerate(program.names)}
             rows.setdefault(name, {}).update(of_variants)
