@@ -33,7 +33,7 @@ from dear_jax.setup.methods import METHODS
 from experiments import tables
 from experiments.compare.settings import FIRST
 from experiments.sweep import child_process, item_lock
-from experiments.sweep.items import Item, left_out, make_items, read_methods, shard
+from experiments.sweep.items import SHOTS, Item, left_out, make_items, read_methods, read_shots, shard
 
 LOCKS = ".locks"
 
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--protocol", required=True, choices=(*PROTOCOLS, "all"))
     parser.add_argument("--methods", default=FIRST, help=f"all, or names with commas, of {', '.join(METHODS)}")
     parser.add_argument("--data", default="all", help="all (default), world, or names of data sets, with commas")
+    parser.add_argument("--shots", default=",".join(map(str, SHOTS)), help="of few_shot, with commas (%(default)s)")
     parser.add_argument("--workdir", required=True, type=Path, help="folder of all workdirs")
     parser.add_argument("--shard", help="i/n: only every n-th run, from the i-th on, i from 1")
     parser.add_argument("--dry_run", action="store_true", help="list the runs and their commands")
@@ -90,7 +91,7 @@ def _make_items(options: argparse.Namespace) -> list[Item]:
     methods = read_methods(options.methods)
     for sentence in left_out(options.protocol, methods):
         print(f"left out: {sentence}", file=sys.stderr)
-    items = make_items(options.protocol, options.data, methods)
+    items = make_items(options.protocol, options.data, methods, read_shots(options.shots))
     if not items:
         raise UserError(
             f"--methods={options.methods} has no run of --protocol={options.protocol}. Give --protocol=few_shot, where "

@@ -64,15 +64,30 @@ def read_methods(text: str) -> tuple[str, ...]:
     return names
 
 
-def make_items(protocol: str, data: str, methods: Sequence[str] = (FIRST,)) -> list[Item]:
+def read_shots(text: str) -> tuple[int, ...]:
+    """The numbers of shots that --shots stands for, ascending.
+
+    Raises:
+        UserError: not whole numbers from 1 on with commas between.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word.isdecimal() and int(word) for word in words):
+        raise UserError(f"--shots: expected whole numbers from 1 on with commas between, found {text!r}.")
+    return tuple(sorted(set(map(int, words))))
+
+
+def make_items(
+    protocol: str, data: str, methods: Sequence[str] = (FIRST,), shots: Sequence[int] = SHOTS
+) -> list[Item]:
     """The runs of a protocol, or of all, method by method, without the protocols that a method has no rule for.
 
     Args:
         protocol: one of `PROTOCOLS`, or "all".
         data: "all", the data sets of the paper; "world", their embedded counterparts; or names with commas between.
         methods: of `METHODS`.
+        shots: of few-shot classification, a run for each; the other protocols have one number of their own.
     """
-    return [item for method in methods for item in _of_method(protocol, data, method)]
+    return [item for method in methods for item in _of_method(protocol, data, method, shots)]
 
 
 def left_out(protocol: str, methods: Sequence[str]) -> Iterator[str]:
@@ -97,12 +112,12 @@ def _has_rule(method: str, protocol: str) -> bool:
     return getattr(METHODS[method], "OPEN_CLASSES", True) or (row.sets == 1 and not row.transfers)
 
 
-def _of_method(protocol: str, data: str, method: str) -> list[Item]:
+def _of_method(protocol: str, data: str, method: str, shots: Sequence[int]) -> list[Item]:
     protocols = [name for name in _protocols(protocol) if _has_rule(method, name)]
     # Those that transfer train the same adapter on the same images: it is trained for the first of them.
     transfers = [name for name in protocols if PROTOCOLS[name].transfers]
     needed = dict.fromkeys(transfers[1:], transfers[0] if transfers else "")
-    items = [item for name in protocols for item in _of_protocol(name, data, needed.get(name, ""))]
+    items = [item for name in protocols for item in _of_protocol(name, data, shots, needed.get(name, ""))]
     prefix = "" if method == FIRST else f"{method}-"  # the first had workdirs before there were others
     return [
         dataclasses.replace(
@@ -112,11 +127,11 @@ def _of_method(protocol: str, data: str, method: str) -> list[Item]:
     ]
 
 
-def _of_protocol(protocol: str, data: str, needed: str = "") -> list[Item]:
+def _of_protocol(protocol: str, data: str, shots: Sequence[int], needed: str = "") -> list[Item]:
     """`needed` is the protocol whose runs train what these evaluate."""
     if not PROTOCOLS[protocol].transfers:
-        shots = SHOTS if PROTOCOLS[protocol].shots else (0,)
-        return [_item(protocol, name, number) for name in _datasets(data) for number in shots]
+        numbers = shots if PROTOCOLS[protocol].shots else (0,)
+        return [_item(protocol, name, number) for name in _datasets(data) for number in numbers]
     if data == "world":
         return [Item(protocol, f"configs/{protocol}.py", needs=needed)]
     sources = ("imagenet",) if data == "all" else _datasets(data)

@@ -8,7 +8,7 @@ from dear_jax import main as command_line
 from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
 from dear_jax.setup.methods import METHODS
-from experiments.sweep.items import left_out, make_items, read_methods, shard
+from experiments.sweep.items import left_out, make_items, read_methods, read_shots, shard
 from tests import toy_probe
 
 
@@ -89,6 +89,15 @@ def test_names_of_methods(more_methods):
         read_methods("dear,othr")
     with pytest.raises(UserError, match="--methods: expected all"):
         read_methods(" ,")
+
+
+def test_numbers_of_shots():
+    items = make_items("all", "dtd", shots=read_shots(" 16,1,,16"))
+    assert [item.name for item in items if "shots" in item.name] == ["few_shot-dtd-1_shots", "few_shot-dtd-16_shots"]
+    assert len(items) == 5
+    for text in ("0", "a", "1.5", "-1", ",", ""):
+        with pytest.raises(UserError, match="--shots: expected whole numbers from 1 on"):
+            read_shots(text)
 
 
 @pytest.mark.parametrize("count", [1, 3, 13, 100])
