@@ -19,7 +19,7 @@ BACKBONE = "openai/clip-vit-base-patch16"  # of all published tables
 def get_config() -> ConfigDict:
     """All keys with their defaults: few-shot training of DeAR on the embedded CLIP and world."""
     config = ConfigDict()
-    config.job = "train"  # train | evaluate | predict | retrieve | pretrain | find_roles | compile
+    config.job = "train"  # train | select | evaluate | predict | retrieve | pretrain | find_roles | compile
     config.protocol = "base2new"  # base2new | few_shot | cross_dataset | domain_generalization; methods/dear section 5
     config.method = "dear"  # how CLIP is adapted: a row of dear_jax/setup/methods, whose keys are the group of its name
     # evaluate, predict, retrieve: workdir (or adapter file) of a finished training run; evaluate without: zero-shot
@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
     config.images = ""  # predict, retrieve: folder, pattern such as "photos/**/*.jpg", or text file with a path a line
     config.classes = ""  # predict: names with commas between, or a text file with a name a line; empty: the run's own
     config.variants = ""  # settings trained side by side: mask_patterns | losses | beta | "NAME: KEY=VALUE; ... | ..."
+    config.selection = ""  # workdir of a finished job `select`, whose chosen settings the run takes
     config.seeds = (1, 2, 3)  # trained together in one program; each gives what a run of its own gives
     config.backbone = "embedded"  # the packaged tiny CLIP, a checkpoint's directory, or a hub name (openai/clip-...)
     config.image_size = config_dict.placeholder(int)  # pixels; position embeddings are resized; None: the backbone's
@@ -102,7 +103,17 @@ def get_config() -> ConfigDict:
     # Weights of the paths for classes not trained on: learned | class_only | equal | NUMBER, of the class path; empty:
     # the method's own rule (DeAR: learned [P], MMRL: class_only).
     config.eval.new_classes = ""
+    config.eval.split = "test"  # whose images are measured on: test | val
     config.eval.datasets = ()  # cross_dataset, domain_generalization: what the adapter is also measured on
+
+    # The job `select`: the candidates are config.variants (a preset, such as fusion | masks | all; empty: all, or the
+    # learning rates), each with every rule, for every share. Nothing of it reads a test image.
+    config.select = ConfigDict()
+    config.select.rules = ("learned", "class_only", "equal")  # of eval.new_classes, beside the config's own
+    config.select.shares = ()  # other values of train.share: lengths of the training
+    config.select.folds = 4  # leave-classes-out, an even number: in pairs, each half of the classes once trained on
+    config.select.images = 20  # per class, held out of validation and spare training images
+    config.select.seed = 0  # of the draws of classes and images
 
     config.predict = ConfigDict()
     config.predict.shown = 20  # images printed on the screen; the CSV files have all

@@ -229,8 +229,8 @@ def _dry_run(job: ModuleType, config: ConfigDict) -> None:
     from dear_jax.setup import data, recipes
 
     description = Description()
-    config = description.attempt(recipes.resolve, config) or config
-    description.section("Config", {key: repr(value) for key, value in config_values.flat_values(config).items()})
+    resolved = description.attempt(recipes.resolve, config) or config
+    description.section("Config", {key: repr(value) for key, value in config_values.flat_values(resolved).items()})
     plan = description.attempt(job.make_plan, config)
     if plan is not None:
         job.describe(plan, description)

@@ -75,6 +75,13 @@ class ImageSplit:
         relabelled = [position[int(label)] for label in self.labels[chosen]]
         return self._pick(np.array(relabelled, np.int64), chosen)
 
+    def __add__(self, other: "ImageSplit") -> "ImageSplit":
+        """The images of this split, then those of another of the same classes; of the attributes, what both know."""
+        shared = self.attributes.keys() & other.attributes.keys()
+        attributes = {name: np.concatenate([self.attributes[name], other.attributes[name]]) for name in shared}
+        load = _Joined(self.load, other.load, len(self), (*self.names, *other.names))
+        return ImageSplit(np.concatenate([self.labels, other.labels]), load, attributes)
+
     def _pick(self, labels: np.ndarray, chosen: np.ndarray) -> "ImageSplit":
         attributes = {name: values[chosen] for name, values in self.attributes.items()}
         return ImageSplit(labels, _Picked(self.load, chosen), attributes)
@@ -163,6 +170,19 @@ class _Picked:
 
     def __call__(self, index: int) -> np.ndarray:
         return self.load(int(self.indices[index]))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Joined:
+    """`load` of the images of two splits, the first `count` from the first."""
+
+    first: Load
+    second: Load
+    count: int
+    names: tuple[str, ...]
+
+    def __call__(self, index: int) -> np.ndarray:
+        return self.first(index) if index < self.count else self.second(index - self.count)
 
 
 class _Cached:

@@ -41,11 +41,12 @@ class Scores(NamedTuple):
     adapted: dict[str, np.ndarray]  # [F, S, V], the variants of all programs in turn; V is 0 without adapters
     zero_shot: dict[str, float]
     rules: tuple[Rule, ...]  # F ways to weigh the paths
+    trained_on: bool = False  # whether the adapters were trained on all of its classes
 
-    def under(self, rule: Rule) -> "Scores":
-        """Those of one rule."""
-        row = self.rules.index(rule)
-        return self._replace(adapted={name: values[[row]] for name, values in self.adapted.items()}, rules=(rule,))
+    def under(self, *rules: Rule) -> "Scores":
+        """Those of some rules, in this order."""
+        rows = [self.rules.index(rule) for rule in rules]
+        return self._replace(adapted={name: values[rows] for name, values in self.adapted.items()}, rules=rules)
 
 
 class Evaluator:

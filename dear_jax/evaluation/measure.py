@@ -1,6 +1,6 @@
 """From trained adapters, or none, to every metric on every class set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dear_jax.clip.checkpoints.weights import Backbone, cast
 from dear_jax.clip.split import plain_split
@@ -9,6 +9,7 @@ from dear_jax.evaluation.accuracy import Evaluator, Scores
 from dear_jax.methods import paths
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.methods.contract import check_classes
+from dear_jax.methods.paths import Rule
 from dear_jax.parallel import sharding
 from dear_jax.setup import runs
 from dear_jax.setup.backbones import BackbonePlan
@@ -21,8 +22,17 @@ def measure(
     backbone: Backbone,
     classes: Mapping[str, ClassSet],
     trained: Trained | None,
+    rules: Sequence[Rule] = (),
 ) -> dict[str, Scores]:
-    """The scores on every class set; on one with a class that was not trained on, under every rule.
+    """The scores on every class set under every rule; the first is how predictions are made there.
+
+    Args:
+        measuring: how.
+        plan: of the backbone.
+        backbone: that of the adapters.
+        classes: the class sets.
+        trained: the adapters; None: zero-shot CLIP alone.
+        rules: those that are wanted; empty: the one asked for, or the method's own, and then all named ones.
 
     Raises:
         UserError: adapters of another backbone.
@@ -37,11 +47,17 @@ def measure(
     mesh = sharding.data_mesh()
     params = sharding.place_backbone(cast(backbone.params, dtype), mesh, plan.shard)
     own = adapters[0].method.new_classes if adapters else "learned"
-    rules = paths.all_rules(own if measuring.rule is None else measuring.rule)
+    rules = tuple(rules) or paths.all_rules(own if measuring.rule is None else measuring.rule)
+    rules = tuple(dict.fromkeys((*rules, "learned")))  # of the classes trained on
     evaluator = Evaluator(plain, params, adapters, mesh, measuring.batch_size, rules, measuring.workers)
     # Under every rule also where one will do, so that all class sets take the same compiled program.
     scores = {name: evaluator(class_set) for name, class_set in classes.items()}
+    if trained is None:
+        return {name: of_set.under("learned") for name, of_set in scores.items()}
+    learned_first = ("learned", *(rule for rule in rules if rule != "learned"))
     return {
-        name: of_set if trained and trained.is_new(classes[name].class_names) else of_set.under("learned")
+        name: of_set
+        if trained.is_new(classes[name].class_names)
+        else of_set.under(*learned_first)._replace(trained_on=True)
         for name, of_set in scores.items()
     }

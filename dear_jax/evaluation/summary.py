@@ -54,6 +54,8 @@ def make_results(
     }
     if more:
         results["zero_shot_metrics"] = more
+    if isinstance(plan, TrainingPlan) and plan.selection:
+        results["selection"] = dict(plan.selection)
     if trained:
         results["method"] = trained.method
         results["method_title"] = methods.find(trained.method).TITLE
@@ -66,7 +68,7 @@ def make_results(
 
 def _rule_of_new(plan: EvaluationPlan | TrainingPlan, scores: Mapping[str, Scores]) -> str:
     """How paths were weighed where a class was not trained on: the rule asked for, or the method's own."""
-    measured = [of_set.rules[0] for of_set in scores.values() if len(of_set.rules) > 1]
+    measured = [of_set.rules[0] for of_set in scores.values() if len(of_set.rules) > 1 and not of_set.trained_on]
     return str(measured[0] if measured else plan.measuring.rule or "learned")
 
 
@@ -81,7 +83,7 @@ def _count_parameters(trained: Trained) -> dict[str, int]:
 
 
 def _summarize_variant(protocol: Protocol, trained: Trained, scores: Mapping[str, Scores], v: int) -> dict[str, Any]:
-    """Rows per seed, their mean and spread; and, per class set with new classes, the mean and spread of each rule."""
+    """Rows per seed, their mean and spread; and, per class set, the mean and spread of each rule, new classes apart."""
 
     def summarize_metric(metric: str) -> dict[str, Any]:
         rows = [
@@ -91,16 +93,20 @@ def _summarize_variant(protocol: Protocol, trained: Trained, scores: Mapping[str
         mean, std = summarize(rows)
         return {"seeds": dict(zip(map(str, trained.seeds), rows, strict=True)), "mean": mean, "std": std}
 
-    new_classes = {
-        name: {
-            str(rule): {"mean": float(values.mean()), "std": float(values.std())}
-            for rule, values in zip(of_set.rules, of_set.adapted[MAIN][:, :, v], strict=True)
+    def under_rules(trained_on: bool) -> dict[str, Any]:
+        return {
+            name: {
+                str(rule): {"mean": float(values.mean()), "std": float(values.std())}
+                for rule, values in zip(of_set.rules, of_set.adapted[MAIN][:, :, v], strict=True)
+            }
+            for name, of_set in scores.items()
+            if len(of_set.rules) > 1 and of_set.trained_on == trained_on
         }
-        for name, of_set in scores.items()
-        if len(of_set.rules) > 1
-    }
+
+    trained_on = under_rules(True)
+    rules = {"new_classes": under_rules(False), **({"trained_classes": trained_on} if trained_on else {})}
     more = {metric: summarize_metric(metric) for metric in METRICS if metric != MAIN}
-    return summarize_metric(MAIN) | {"new_classes": new_classes} | ({"metrics": more} if more else {})
+    return summarize_metric(MAIN) | rules | ({"metrics": more} if more else {})
 
 
 def log(files: Workdir, step: int, trained: Trained, scores: Mapping[str, Scores], seconds: float) -> None:

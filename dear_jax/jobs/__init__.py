@@ -21,6 +21,7 @@ class Job:
 
 JOBS = {
     "train": Job("dear_jax.jobs.train", together=True),
+    "select": Job("dear_jax.jobs.select"),
     "evaluate": Job("dear_jax.jobs.evaluate", together=True),
     "predict": Job("dear_jax.jobs.predict"),
     "retrieve": Job("dear_jax.jobs.retrieve"),

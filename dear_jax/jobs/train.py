@@ -18,14 +18,12 @@ from dear_jax.evaluation import summary
 from dear_jax.evaluation.measure import measure
 from dear_jax.jobs.description import Description, describe_analysis, describe_backbone, describe_data
 from dear_jax.methods import adapter_file, wording
-from dear_jax.methods.adapter_file import Part, Trained
-from dear_jax.methods.contract import Adapter, check_classes
 from dear_jax.parallel import agreement, processes
 from dear_jax.setup import backbones, data
 from dear_jax.setup.plans.train import TrainingPlan, make_plan
 from dear_jax.setup.programs import make_programs
 from dear_jax.setup.roles import RoleMaps
-from dear_jax.training import loop, support
+from dear_jax.training import loop, outcome, support
 from dear_jax.training import program as programs_of
 from dear_jax.training.program import Program, Runs
 
@@ -49,11 +47,20 @@ def run(plan: TrainingPlan, workdir: epath.Path) -> None:
             roles = RoleMaps(plan.roles, backbone)
             programs = make_programs(plan.variants, plan.backbone, backbone.config, roles)
             programs = tuple(program.sized(len(task.train[0])) for program in programs)
-            _check_classes(task, programs)
+            loop.check_task(task, programs)
         _announce(plan, backbone, task, programs)
 
         learned, steps = loop.train(plan.schedule, files, backbone, task, programs)
-        trained = collect(plan, backbone, task, programs, learned)
+        trained = outcome.collect(
+            backbone,
+            task,
+            programs,
+            learned,
+            method=plan.method,
+            image_size=plan.backbone.image_size,
+            shots=plan.data.shots,
+            seeds=plan.schedule.seeds,
+        )
         files.write_bytes(adapter_file.NAME, adapter_file.to_bytes(trained))
 
         print("Evaluating ...", flush=True)
@@ -62,39 +69,6 @@ def run(plan: TrainingPlan, workdir: epath.Path) -> None:
         summary.log(files, steps, trained, scores, time.perf_counter() - start)
         results = summary.make_results(plan, trained, scores, config_sha256, task.data)
         summary.report(results, files)
-
-
-def _check_classes(task: Task, programs: Sequence[Program]) -> None:
-    others = {name: class_set.class_names for name, class_set in task.classes.items()}
-    for program in programs:
-        check_classes(program.method, task.trained_on.class_names, others)
-
-
-def collect(
-    plan: TrainingPlan, backbone: Backbone, task: Task, programs: Sequence[Program], learned: Sequence[Adapter]
-) -> Trained:
-    """What the run has learned, leaves `[S, V, ...]`, as NumPy arrays with what they belong to."""
-    return Trained(
-        method=plan.method,
-        backbone=backbone.name,
-        fingerprint=backbone.fingerprint,
-        image_size=plan.backbone.image_size,
-        dataset=task.data["name"],
-        template=task.trained_on.template,
-        ensemble=task.trained_on.ensemble,
-        class_names=task.trained_on.class_names,
-        shots=plan.data.shots,
-        seeds=plan.schedule.seeds,
-        parts=tuple(
-            Part(
-                program.method.structure(),
-                program.names,
-                jax.tree.map(np.asarray, adapter),
-                jax.tree.map(np.asarray, program.settings._asdict()),
-            )
-            for program, adapter in zip(programs, learned, strict=True)
-        ),
-    )
 
 
 def _announce(plan: TrainingPlan, backbone: Backbone, task: Task, programs: Sequence[Program]) -> None:
@@ -135,7 +109,7 @@ def describe(plan: TrainingPlan, description: Description) -> None:
             description.section("Role map, made first", rows)
     if task is not None and programs is not None:
         programs = tuple(program.sized(len(task.train[0])) for program in programs)
-        description.attempt(_check_classes, task, programs)
+        description.attempt(loop.check_task, task, programs)
         description.section("Work", description.attempt(_describe_work, plan, backbone, task, programs))
 
 

@@ -26,8 +26,20 @@ def results_markdown(results: Mapping[str, Any]) -> str:
         *_new_classes_table(variants),
         *_metric_tables(results, columns),
         results["data"]["remark"],
+        _selection(results.get("selection")),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _selection(note: Mapping[str, Any] | None) -> str:
+    """Where the settings were chosen, if anywhere."""
+    if not note:
+        return ""
+    settings = ", ".join(f"{key} = {value}" for key, value in note["settings"].items()) or "those of the config"
+    return (
+        f"Settings chosen without test images, on {note['dataset']} ({note['protocol']}, {note['shots']} shots; "
+        f"{note['from']}): {settings}."
+    )
 
 
 def _variant_title(results: Mapping[str, Any], name: str) -> str:

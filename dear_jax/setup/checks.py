@@ -12,6 +12,7 @@ from dear_jax.methods import paths
 from dear_jax.roles.options import Options
 from dear_jax.setup import methods, recipes, values, variants
 from dear_jax.setup.backbones import DTYPES
+from dear_jax.setup.data import MEASURED_SPLITS
 from dear_jax.training import optimizer
 
 
@@ -78,7 +79,11 @@ def _rules(config: ConfigDict) -> dict[str, tuple[bool, str]]:
         "train.log_every": (config.train.log_every >= 1, "1 or more"),
         "train.checkpoint_every": (config.train.checkpoint_every >= 0, "0 (once an epoch) or more"),
         "train.keep_checkpoints": (config.train.keep_checkpoints >= 1, "1 or more"),
+        "eval.split": (config.eval.split in MEASURED_SPLITS, f"one of {', '.join(MEASURED_SPLITS)}"),
         "eval.batch_size": (config.eval.batch_size >= 1, "1 or more"),
+        "select.folds": (config.select.folds >= 2 and config.select.folds % 2 == 0, "an even number, 2 or more"),
+        "select.images": (config.select.images >= 1, "1 or more images per class"),
+        "select.seed": (config.select.seed >= 0, "0 or more"),
         "predict.shown": (config.predict.shown >= 0, "0 or more"),
         "retrieve.queries": (config.retrieve.queries >= 1, "1 or more"),
         "retrieve.seed": (config.retrieve.seed >= 0, "0 or more"),

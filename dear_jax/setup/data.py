@@ -20,6 +20,8 @@ from dear_jax.errors import UserError
 from dear_jax.files.workdir import DRAWN_SPLITS, Workdir
 from dear_jax.setup import values
 
+MEASURED_SPLITS = ("test", "val")
+
 
 @dataclasses.dataclass(frozen=True)
 class DataPlan:
@@ -33,6 +35,7 @@ class DataPlan:
     batch_size: int  # images per seed and step, where there are as many
     protocol: Protocol
     targets: tuple[str, ...]  # data sets that a protocol with `transfers` also measures on
+    measured_split: str = "test"  # whose images are measured on: one of MEASURED_SPLITS
 
 
 def read(config: ConfigDict) -> DataPlan:
@@ -47,6 +50,7 @@ def read(config: ConfigDict) -> DataPlan:
         config.train.batch_size,
         PROTOCOLS[config.protocol],
         tuple(config.eval.datasets),
+        config.eval.split,
     )
 
 
@@ -67,15 +71,23 @@ def load_task(plan: DataPlan, backbone: Backbone, files: Workdir | None = None) 
     CoOp's draw is over all classes; base-to-new then keeps the base half. Splits that had to be drawn are kept in
     `files`, for a second start.
     """
-    dataset = open_dataset(plan, files)
+    return make_task(plan, open_dataset(plan, files), backbone)
+
+
+def make_task(plan: DataPlan, dataset: ImageDataset, backbone: Backbone) -> Task:
+    """The same of an open data set.
+
+    Raises:
+        UserError: no training images; a prompt that cannot be read.
+    """
     if not len(dataset.train):
         raise UserError(f"{dataset.name} has test images only: training needs a data set with training images.")
     _report_short_classes(dataset, plan.shots)
     kept = next(iter(plan.protocol.class_sets(dataset).values()))
     drawn = [_draw(dataset, plan.shots, seed, kept) for seed in plan.seeds]
-    readable, skipped = dataset, dict[str, Any]()
+    readable, skipped = _measured(plan, dataset), dict[str, Any]()
     if plan.places.skip_bad:
-        readable, drawn, skipped = _skip_bad(dataset, drawn)
+        readable, drawn, skipped = _skip_bad(readable, drawn)
     train = tuple(dataset.train.subset(indices).keep_classes(kept) for indices in drawn)
     classes, data = _class_sets(plan, backbone, readable, skipped)
     validation = functools.cache(functools.partial(_validation, dataset, plan, kept, drawn))
@@ -86,7 +98,7 @@ def load_classes(
     plan: DataPlan, backbone: Backbone, files: Workdir | None = None
 ) -> tuple[dict[str, ClassSet], dict[str, Any]]:
     """The class sets of a protocol and data set, and the data's notes: what an evaluation needs."""
-    dataset = open_dataset(plan, files)
+    dataset = _measured(plan, open_dataset(plan, files))
     skipped: dict[str, Any] = {}
     if plan.places.skip_bad:
         dataset, _, skipped = _skip_bad(dataset, [])
@@ -105,7 +117,7 @@ def _class_sets(
     if plan.protocol.transfers:
         data["targets"] = {}
         for name in plan.targets:
-            target = load_dataset(name, plan.places)
+            target = _measured(plan, load_dataset(name, plan.places))
             data["targets"][name] = dict(target.notes)
             if plan.places.skip_bad:
                 target, _, data["targets"][name]["skipped"] = _skip_bad(target, [])
@@ -113,6 +125,25 @@ def _class_sets(
             asked = plan.template if plan.template == templates.ENSEMBLE else ""
             classes[name] = _class_set(target, *_templates(asked, target), backbone)
     return classes, data
+
+
+def _measured(plan: DataPlan, dataset: ImageDataset) -> ImageDataset:
+    """The data set with the images to measure on as its `test`.
+
+    Raises:
+        UserError: no validation images, or none but the test's, where they are asked for.
+    """
+    if plan.measured_split == "test":
+        return dataset
+    if not len(dataset.val) or same_images(dataset.val, dataset.test):
+        found = "its validation images are its test images" if len(dataset.val) else "it has none"
+        raise UserError(
+            f"config.eval.split=val measures on the validation images of {dataset.name}, and {found}. Leave "
+            "config.eval.split out, or choose settings by --config.job=select, which holds training images out."
+        )
+    remark = "Measured on validation images (config.eval.split=val): not comparable with published tables."
+    notes = {**dataset.notes, "measured_on": "val", "comparable": False, "remark": remark}
+    return dataclasses.replace(dataset, test=dataset.val, notes=notes)
 
 
 def _templates(asked: str, dataset: ImageDataset) -> tuple[str, tuple[str, ...]]:

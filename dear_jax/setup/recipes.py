@@ -4,14 +4,13 @@
 stays as given.
 """
 
-import copy
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from dear_jax.setup import methods, values
+from dear_jax.setup import methods, selection, values
 
 REMARK = "remark"  # no key of the config: what a user should be told of a recipe
 COMMON: Mapping[str, Any] = {
@@ -42,19 +41,23 @@ def of(method: str, protocol: str, dataset: str, shots: int) -> dict[str, Any]:
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
-    """A locked copy of the config in which no key of the recipe is open.
+    """A locked copy of the config, with what its selection has chosen, in which no key of the recipe is open.
 
     Raises:
-        UserError: there is no method of that name.
+        UserError: there is no method of that name; a selection that does not fit.
     """
+    config = selection.apply(config)
     recipe, given = _of(config), values.flat_values(config)
     recipe.pop(REMARK, None)
     recipe |= _shortened(recipe, config.train.share, config.method)
     if given["train.epochs"] is not None:  # whoever asks for epochs does not get a recipe's steps in their place
         recipe["train.steps"] = COMMON["train.steps"]
-    resolved = copy.deepcopy(config)  # keeps what the open keys are to be, for overrides of variants
-    resolved.update_from_flattened_dict({key: value for key, value in recipe.items() if given[key] is None})
-    return resolved.lock()
+    return values.set_open(config, {key: value for key, value in recipe.items() if given[key] is None})
+
+
+def is_length_given(config: ConfigDict) -> bool:
+    """Whether a config says how long to train, so that no share of the recipe counts."""
+    return config.train.epochs is not None or config.train.steps is not None
 
 
 def _shortened(recipe: Mapping[str, Any], share: float, method: str) -> dict[str, Any]:

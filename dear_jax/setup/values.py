@@ -1,5 +1,6 @@
 """Values of config keys: as text on the command line and in overrides, and as dataclasses in plans."""
 
+import copy
 import dataclasses
 import types
 import typing
@@ -67,9 +68,16 @@ def out_of_range(rules: Mapping[str, tuple[bool, str]]) -> dict[str, str]:
 
 def set_all(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     """A locked copy of the config with other values for some dotted keys."""
-    copy = config.copy_and_resolve_references()
-    copy.update_from_flattened_dict(dict(overrides))
-    return copy.lock()
+    copied = config.copy_and_resolve_references()
+    copied.update_from_flattened_dict(dict(overrides))
+    return copied.lock()
+
+
+def set_open(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
+    """The same; open keys stay open, and keep what they are to be."""
+    copied = copy.deepcopy(config)
+    copied.update_from_flattened_dict(dict(overrides))
+    return copied.lock()
 
 
 def plain(value: Any) -> Any:

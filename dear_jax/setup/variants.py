@@ -19,10 +19,12 @@ from ml_collections import ConfigDict
 
 from dear_jax.errors import UserError
 from dear_jax.setup import methods, values
+from dear_jax.setup.selection import RATES
 
 DEFAULT = "default"  # the name of the one variant of a plain run
 ZERO_SHOT = "zero_shot"  # what results call plain CLIP
-RATES = ("learning_rate", "warmup_learning_rate", "warmup_epochs", "weight_decay")  # of config.optimizer
+RATE_PRESET = "rates"
+RATE_FACTORS = (1.0, 0.3, 3.0, 0.1, 10.0)  # of the learning rate, the nearest first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,12 @@ def read(config: ConfigDict) -> tuple[Variant, ...]:
     Raises:
         UserError: no such method or preset; a name twice; an override that cannot be read, or of a key that is common.
     """
-    return tuple(_read_one(name, variant) for name, variant in variant_configs(config).items())
+    return of(variant_configs(config))
+
+
+def of(configs: Mapping[str, ConfigDict]) -> tuple[Variant, ...]:
+    """The variants of these configs, by name."""
+    return tuple(_read_one(name, variant) for name, variant in configs.items())
 
 
 def _read_one(name: str, config: ConfigDict) -> Variant:
@@ -54,28 +61,34 @@ def variant_configs(config: ConfigDict) -> dict[str, ConfigDict]:
     text = config.variants.strip()
     if not text:
         return {DEFAULT: config}
-    presets = methods.find(config.method).PRESETS
-    if text in presets:
-        overrides = {
-            name: {f"{config.method}.{key}": value for key, value in preset.items()}
-            for name, preset in presets[text].items()
-        }
-    else:
-        overrides = _parse(text, config)
+    named = presets(config)
+    overrides = named[text] if text in named else _parse(text, config)
     return {name: values.set_all(config, changes) for name, changes in overrides.items()}
+
+
+def presets(config: ConfigDict) -> dict[str, dict[str, dict[str, Any]]]:
+    """Preset -> variant -> dotted key -> value: the method's own, and `rates` around the config's learning rate."""
+    method = config.method
+    found = {
+        preset: {name: {f"{method}.{key}": value for key, value in changes.items()} for name, changes in named.items()}
+        for preset, named in methods.find(method).PRESETS.items()
+    }
+    rate = config.optimizer.learning_rate
+    rates = {f"rate_{factor:g}": {"optimizer.learning_rate": factor * rate} for factor in RATE_FACTORS if rate}
+    return found | {RATE_PRESET: rates}
 
 
 def _parse(text: str, config: ConfigDict) -> dict[str, dict[str, Any]]:
     defaults = values.flatten(config)
-    presets = methods.find(config.method).PRESETS
+    named = presets(config)
     variants: dict[str, dict[str, Any]] = {}
     for part in text.split("|"):
         name, colon, settings = (piece.strip() for piece in part.partition(":"))
         if not colon or not name:
-            near = difflib.get_close_matches(part.strip(), presets, n=1, cutoff=0.6)
+            near = difflib.get_close_matches(part.strip(), named, n=1, cutoff=0.6)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise UserError(
-                f"config.variants: {part.strip()!r} is no preset ({', '.join(presets)}) and not of the form "
+                f"config.variants: {part.strip()!r} is no preset ({', '.join(named)}) and not of the form "
                 f'"NAME: KEY=VALUE; KEY=VALUE | NAME: ...".{hint}'
             )
         if name == ZERO_SHOT:

@@ -20,7 +20,7 @@ from dear_jax.data.class_set import Task
 from dear_jax.files.checkpoint import Checkpointer
 from dear_jax.files.workdir import Workdir
 from dear_jax.methods import wording
-from dear_jax.methods.contract import Adapter, Length
+from dear_jax.methods.contract import Adapter, Length, check_classes
 from dear_jax.parallel import processes, sharding
 from dear_jax.parallel.sharding import Specs
 from dear_jax.training import fitting, support
@@ -53,6 +53,17 @@ class Schedule:
     cache_gb: float  # GiB of decoded images
     mesh: tuple[int, ...]  # sizes of the axes; empty: chosen
     shard_backbone: bool
+
+
+def check_task(task: Task, programs: Sequence[Program]) -> None:
+    """Refuse class sets that the methods of the programs cannot tell apart.
+
+    Raises:
+        UserError: there is one.
+    """
+    others = {name: class_set.class_names for name, class_set in task.classes.items()}
+    for program in programs:
+        check_classes(program.method, task.trained_on.class_names, others)
 
 
 def train(

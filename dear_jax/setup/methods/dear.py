@@ -100,6 +100,9 @@ STRUCTURAL = (
     "tokens.shared_projection",
     "loss.reg_form",
 )
+# What a selection tries, the nearest to the default first.
+MASKS = ("roles", "open", "only_generalization", "only_attribute", "permuted", "isolated")
+STARTS = (0.5, 0.7, 0.3, 0.9, 0.95)
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "mask_patterns": {
         "roles": {"mask.pattern": "roles"},
@@ -110,6 +113,17 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "permuted": {"mask.pattern": "permuted"},
         "only_generalization": {"mask.pattern": "only_generalization"},
         "only_attribute": {"mask.pattern": "only_attribute"},
+    },
+    "masks": {mask: {"mask.pattern": mask} for mask in MASKS},
+    "fusion": {
+        f"start_{start}_lambda_{weight}": {"fusion.class_start": start, "loss.fusion": weight}
+        for start in STARTS
+        for weight in (0.1, 1.0, 0.0)
+    },
+    "all": {
+        f"{mask}_start_{start}": {"mask.pattern": mask, "fusion.class_start": start}
+        for start in STARTS
+        for mask in MASKS[:3]
     },
     "losses": {
         "all_terms": {},

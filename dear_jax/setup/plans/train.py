@@ -1,11 +1,13 @@
 """The plan of the job `train`."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from dear_jax.files.workdir import RunConfig
-from dear_jax.setup import backbones, checks, data, keys, methods, recipes, roles, values, variants
+from dear_jax.setup import backbones, checks, data, keys, methods, recipes, roles, selection, values, variants
 from dear_jax.setup.backbones import BackbonePlan
 from dear_jax.setup.data import DataPlan
 from dear_jax.setup.plans import evaluate
@@ -30,6 +32,7 @@ class TrainingPlan:
     variants: tuple[Variant, ...]
     schedule: Schedule
     measuring: Measuring
+    selection: Mapping[str, Any]  # the note of results on where settings were chosen; empty: nowhere
 
     @property
     def label(self) -> str:
@@ -56,12 +59,14 @@ def make_plan(config: ConfigDict) -> TrainingPlan:
         data=data.read(config),
         roles=roles.read(config),
         variants=found,
-        schedule=_read_schedule(config),
+        schedule=read_schedule(config),
         measuring=evaluate.read_measuring(config),
+        selection=selection.note(config),
     )
 
 
-def _read_schedule(config: ConfigDict) -> Schedule:
+def read_schedule(config: ConfigDict) -> Schedule:
+    """How a job trains, of a resolved config."""
     train = config.train
     return Schedule(
         seeds=tuple(config.seeds),

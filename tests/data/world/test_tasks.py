@@ -139,9 +139,9 @@ def test_data_sets(name: str) -> None:
 
 
 def test_class_seeds_draw_other_classes() -> None:
-    names = ["world_compositions", *(f"world_compositions_{draw}" for draw in range(1, 5))]
+    names = ["world_compositions", *(f"world_compositions_{draw}" for draw in range(1, 15))]
     draws = {frozenset(tasks.load(name).class_names) for name in names}
-    assert len(draws) == 5
+    assert len(draws) == 15
 
 
 def test_classes_show_what_their_names_say() -> None:

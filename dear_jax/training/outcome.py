@@ -1,0 +1,58 @@
+"""What a training has learned, with what it belongs to: what its adapter file holds and an evaluation measures."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from dear_jax.clip.checkpoints.weights import Backbone
+from dear_jax.data.class_set import Task
+from dear_jax.methods.adapter_file import Part, Trained
+from dear_jax.methods.contract import Adapter
+from dear_jax.training.program import Program
+
+
+def collect(
+    backbone: Backbone,
+    task: Task,
+    programs: Sequence[Program],
+    learned: Sequence[Adapter],
+    *,
+    method: str,
+    image_size: int | None,
+    shots: int,
+    seeds: tuple[int, ...],
+) -> Trained:
+    """The adapters of all programs, leaves `[S, V, ...]`, as NumPy arrays with what they belong to.
+
+    Args:
+        backbone: which they adapt.
+        task: which they were trained on.
+        programs: that trained them.
+        learned: of each program.
+        method: a row of the table of methods.
+        image_size: pixels, where another than the checkpoint's was asked for.
+        shots: training images per class.
+        seeds: S of them.
+    """
+    return Trained(
+        method=method,
+        backbone=backbone.name,
+        fingerprint=backbone.fingerprint,
+        image_size=image_size,
+        dataset=task.data["name"],
+        template=task.trained_on.template,
+        ensemble=task.trained_on.ensemble,
+        class_names=task.trained_on.class_names,
+        shots=shots,
+        seeds=seeds,
+        parts=tuple(
+            Part(
+                program.method.structure(),
+                program.names,
+                jax.tree.map(np.asarray, adapter),
+                jax.tree.map(np.asarray, program.settings._asdict()),
+            )
+            for program, adapter in zip(programs, learned, strict=True)
+        ),
+    )
