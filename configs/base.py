@@ -103,6 +103,7 @@ def get_config() -> ConfigDict:
     # Weights of the paths for classes not trained on: learned | class_only | equal | NUMBER, of the class path; empty:
     # the method's own rule (DeAR: learned [P], MMRL: class_only).
     config.eval.new_classes = ""
+    config.eval.rules = ()  # other rules to measure beside the named ones, such as 0,0.9
     config.eval.split = "test"  # whose images are measured on: test | val
     config.eval.datasets = ()  # cross_dataset, domain_generalization: what the adapter is also measured on
 

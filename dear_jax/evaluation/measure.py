@@ -32,7 +32,7 @@ def measure(
         backbone: that of the adapters.
         classes: the class sets.
         trained: the adapters; None: zero-shot CLIP alone.
-        rules: those that are wanted; empty: the one asked for, or the method's own, and then all named ones.
+        rules: those that are wanted; empty: the one asked for, or the method's own, then all others of `measuring`.
 
     Raises:
         UserError: adapters of another backbone.
@@ -47,7 +47,8 @@ def measure(
     mesh = sharding.data_mesh()
     params = sharding.place_backbone(cast(backbone.params, dtype), mesh, plan.shard)
     own = adapters[0].method.new_classes if adapters else "learned"
-    rules = tuple(rules) or paths.all_rules(own if measuring.rule is None else measuring.rule)
+    first = own if measuring.rule is None else measuring.rule
+    rules = tuple(rules) or (*paths.all_rules(first), *measuring.more_rules)
     rules = tuple(dict.fromkeys((*rules, "learned")))  # of the classes trained on
     evaluator = Evaluator(plain, params, adapters, mesh, measuring.batch_size, rules, measuring.workers)
     # Under every rule also where one will do, so that all class sets take the same compiled program.

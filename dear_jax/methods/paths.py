@@ -55,7 +55,7 @@ def parse_rule(text: str) -> Rule:
         if 0 <= float(text) <= 1:
             return float(text)
     raise UserError(
-        f"config.eval.new_classes is {text!r}: expected {', '.join(RULES)} or a number in [0, 1], "
+        f"config.eval.new_classes, or another rule, is {text!r}: expected {', '.join(RULES)} or a number in [0, 1], "
         "the weight of the class path."
     )
 

@@ -20,6 +20,7 @@ class Measuring:
     batch_size: int  # images
     rule: Rule | None  # of the paths' weights, where a class was not trained on; None: the method's own
     workers: int  # processes that prepare images
+    more_rules: tuple[Rule, ...] = ()  # measured beside the named ones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,8 @@ class EvaluationPlan:
 def read_measuring(config: ConfigDict) -> Measuring:
     """The part of the plan that a training run shares."""
     rule = paths.parse_rule(config.eval.new_classes) if config.eval.new_classes else None
-    return Measuring(config.eval.batch_size, rule, config.data.workers)
+    more = tuple(paths.parse_rule(str(rule)) for rule in config.eval.rules)
+    return Measuring(config.eval.batch_size, rule, config.data.workers, more)
 
 
 def make_plan(config: ConfigDict) -> EvaluationPlan:

@@ -1,0 +1,39 @@
+"""The figure of the study `dose`: new classes and HM against the start of the class path's weight, a line per mask."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dear_jax.data.protocols import harmonic_mean
+from experiments.sweep.studies import Study
+
+RULES = {"learned": "-", "class_only": ":"}
+
+
+def draw(study: Study, results: Sequence[dict], folder: Path) -> None:
+    """Write dose.png and dose.svg: means over draws and seeds; solid by the learned weights, dotted the class path."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharex=True)
+    masks = list(dict.fromkeys(name.split(", start ")[0] for name in study.variants))
+    for number, mask in enumerate(masks):
+        starts = [float(re.sub(".*start ", "", name)) for name in study.variants if name.startswith(f"{mask}, ")]
+        for rule, line in RULES.items():
+            new, hm = [], []
+            for start in starts:
+                rows = [one["variants"][f"{mask}, start {start:g}"] for one in results]
+                pairs = [(row["mean"]["base"], row["new_classes"]["new"][rule]["mean"]) for row in rows]
+                new.append(np.mean([pair[1] for pair in pairs]))
+                hm.append(np.mean([harmonic_mean(*pair) for pair in pairs]))
+            for axes, values in zip(panels, (new, hm), strict=True):
+                label = mask if rule == "learned" else None
+                axes.plot(starts, values, line, color=f"C{number}", marker="o", markersize=3, label=label)
+    for axes, title in zip(panels, ("New", "HM"), strict=True):
+        axes.axhline(np.mean([one["zero_shot"][title.lower()] for one in results]), color="0.6", linewidth=1)
+        axes.set(xlabel="class path's weight at the start", ylabel=f"{title}, %")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False, fontsize=8)
+    for ending in ("png", "svg"):
+        figure.savefig(folder / f"dose.{ending}", dpi=150)

@@ -1,0 +1,105 @@
+"""What is asked of settings on several draws of classes: one row of `STUDIES` for each question.
+
+A study trains its variants side by side on every draw, so that they are compared on the same images, and its tables
+give differences to a reference that are paired by draw. Settings are chosen on `TUNING` draws alone; what a page
+reports comes from `REPORTED`.
+"""
+
+import dataclasses
+
+from experiments.sweep.items import DRAWS as REPORTED
+
+TUNING = tuple(f"world_compositions_{draw}" for draw in range(5, 15))
+STARTS = (0.3, 0.5, 0.7, 0.9, 0.95)
+LAMBDAS = (0, 0.1, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A question.
+
+    Attributes:
+        question: what it asks.
+        draws: data sets, each trained on once.
+        variants: name -> settings of `config.variants`.
+        reference: the variant that the others are compared with.
+        seeds: trained side by side with the variants.
+    """
+
+    question: str
+    draws: tuple[str, ...]
+    variants: dict[str, str]
+    reference: str
+    seeds: tuple[int, ...] = (1, 2, 3)
+
+    def flags(self, draw: str) -> list[str]:
+        """Of `dear_jax.main`, for one draw."""
+        listed = " | ".join(f"{name}: {settings}" for name, settings in self.variants.items())
+        return [
+            f"--config=configs/base2new.py:{draw}",
+            f"--config.variants={listed}",
+            f"--config.seeds={','.join(map(str, self.seeds))}",
+        ]
+
+
+MASKS = {
+    "roles": "mask.pattern=roles",
+    "permuted": "mask.pattern=permuted",
+    "layer_wise": "mask.pattern=layer_wise",
+    "only_generalization": "mask.pattern=only_generalization",
+    "only_attribute": "mask.pattern=only_attribute",
+    "open": "mask.pattern=open",
+    "isolated": "mask.pattern=isolated",
+}
+
+STUDIES = {
+    "fusion": Study(
+        "Where should the class path's weight start, and how strongly should the loss hold it up?",
+        TUNING,
+        {
+            f"start_{start}_lambda_{weight}": f"fusion.class_start={start}; loss.fusion={weight}"
+            for start in STARTS
+            for weight in LAMBDAS
+        },
+        "start_0.5_lambda_0.1",
+    ),
+    "masks": Study(
+        "Do masks help?",
+        REPORTED,
+        {
+            **MASKS,
+            **{f"random, seed {seed}": f"mask.pattern=random; mask.seed={seed}" for seed in range(10)},
+            "open, lambda_reg 0": "mask.pattern=open; loss.reg=0",
+        },
+        "open",
+        (1, 2, 3, 4, 5),
+    ),
+    "dose": Study(
+        "How do masks do at every start of the class path's weight?",
+        REPORTED,
+        {
+            f"{mask}, start {start}": f"{MASKS[mask]}; fusion.class_start={start}"
+            for mask in ("roles", "permuted", "only_generalization", "open", "isolated")
+            for start in (0.3, 0.5, 0.7, 0.9, 0.97)
+        },
+        "open, start 0.5",
+    ),
+    "decisions": Study(
+        "What do the decisions of this project cost or gain?",
+        TUNING,
+        {
+            "default": "loss.reg=1",
+            "own_token_alone false": "mask.own_token_alone=false",
+            "a projection for each attribute": "tokens.shared_projection=false",
+            "projection drawn, not copied": "tokens.projection_init=normal",
+            "beta 0.5": "tokens.beta=0.5",
+            "beta 1": "tokens.beta=1",
+            "init_std 0.002": "tokens.init_std=0.002",
+            "lambda_reg 0": "loss.reg=0",
+            "lambda_reg 5": "loss.reg=5",
+            "regularization by l1": "loss.reg_form=l1",
+            "2 text tokens": "tokens.text_count=2",
+        },
+        "default",
+    ),
+}

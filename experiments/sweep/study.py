@@ -1,0 +1,174 @@
+"""Runs a study of `studies.py` and writes its tables: settings side by side on several draws of classes.
+
+    python -m experiments.sweep.study masks                   # runs/studies/masks/tables.md
+    python -m experiments.sweep.study fusion -- --config.train.share=0.5
+    python -m experiments.sweep.study masks --tables          # of what is there, nothing is trained
+
+starts `python -m dear_jax.main` once for every draw, all variants and seeds together, its output in DRAW/log.txt; what
+follows `--` goes to each, and finished draws are not repeated. The tables say by which commit and command they were
+made. Accuracies are means ± population standard deviations over draws; differences are paired by draw, with their 95 %
+interval over the draws (Student's t).
+"""
+
+import argparse
+import concurrent.futures
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from dear_jax.data.protocols import harmonic_mean
+from dear_jax.evaluation.choice import choose
+from dear_jax.report.tables import MODES, TITLES
+from dear_jax.report.text_tables import to_markdown
+from experiments.sweep import dose_figure
+from experiments.sweep.studies import STUDIES, TUNING, Study
+
+COLUMNS = ("base", "new", "hm")
+RULES = ("learned", "class_only")
+MORE_RULES = ("0.0", "0.3", "0.5", "0.7", "0.9", "0.95")  # weights of the class path, fixed after training
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run what is missing, then write and print the tables."""
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = list(arguments[place + 1 :])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/studies"))
+    parser.add_argument("--tables", action="store_true", help="of finished draws alone")
+    parser.add_argument("--at_once", type=int, default=1, help="draws that are trained at a time, each in a process")
+    options = parser.parse_args(arguments[:place])
+    study, folder = STUDIES[options.study], options.workdir / options.study
+    if not options.tables:
+        with concurrent.futures.ThreadPoolExecutor(options.at_once) as pool:
+            list(pool.map(lambda draw: run(study, draw, folder / draw, flags), study.draws))
+    found = [folder / draw / "results.json" for draw in study.draws]
+    results = [json.loads(path.read_text()) for path in found if path.exists()]
+    if len(results) < 2:
+        parser.exit(2, f"error: {folder} has {len(results)} finished draws; tables need two or more.\n")
+    text = "\n\n".join([*head(options.study, study, results, flags), *tables(study, results)]) + "\n"
+    (folder / "tables.md").write_text(text)
+    if options.study == "dose":
+        dose_figure.draw(study, results, folder)
+    print(f"{text}\nWritten: {folder / 'tables.md'}")
+
+
+def run(study: Study, draw: str, workdir: Path, flags: Sequence[str]) -> None:
+    """One training run of all variants, unless it is finished."""
+    if (workdir / "results.json").exists():
+        return
+    rules = f"--config.eval.rules={','.join(MORE_RULES)}"
+    command = [sys.executable, "-m", "dear_jax.main", *study.flags(draw), rules, *flags, f"--workdir={workdir}"]
+    workdir.mkdir(parents=True, exist_ok=True)
+    print(f"{draw}: {workdir / 'log.txt'}", flush=True)
+    with (workdir / "log.txt").open("a") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+
+
+def head(name: str, study: Study, results: Sequence[dict], flags: Sequence[str]) -> list[str]:
+    """The question, and what the tables were made by."""
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    command = " ".join(["python -m experiments.sweep.study", name, *(["--", *flags] if flags else [])])
+    seeds = len(study.seeds)
+    return [
+        f"# {study.question}",
+        f"`{command}` at commit {commit.stdout.strip() or 'unknown'}: {len(results)} draws of classes "
+        f"({', '.join(one['dataset'] for one in results)}), {seeds} seeds each.",
+    ]
+
+
+def tables(study: Study, results: Sequence[dict]) -> list[str]:
+    """All tables of a study, with a line before each."""
+    parts = []
+    for rule in RULES:
+        parts += [f"New classes by the rule *{MODES[rule]}*.", accuracy_table(study, results, rule)]
+    parts += [
+        "Paths by themselves, and fixed weights of the class path: the best of them for base and for new classes, "
+        "known only afterwards.",
+        paths_table(study, results),
+    ]
+    if set(study.draws) <= set(TUNING):
+        parts.append(choice_line(study, results))
+    return parts
+
+
+def accuracy_table(study: Study, results: Sequence[dict], rule: str) -> str:
+    """A row per variant: base, new and HM, and their differences to the reference."""
+    plain = [spread([one["zero_shot"][column] for one in results]) for column in COLUMNS]
+    titles = [TITLES[column] for column in COLUMNS]
+    rows = [["zero-shot CLIP", *plain, "", "", ""]]
+    reference = draw_means(results, study.reference, rule)
+    for name in study.variants:
+        values = draw_means(results, name, rule)
+        cells = [spread(values[:, column]) for column in range(len(COLUMNS))]
+        differences = ["" if name == study.reference else interval(d) for d in (values - reference).T]
+        rows.append([name, *cells, *differences])
+    return to_markdown(["", *titles, *(f"{title} - {study.reference}" for title in titles)], rows)
+
+
+def paths_table(study: Study, results: Sequence[dict]) -> str:
+    """A row per variant: accuracy by the class path, by the others, by the learned weights, by the best fixed ones."""
+    rows = []
+    for name in study.variants:
+        cells = []
+        for group, of_set in (("trained_classes", "base"), ("new_classes", "new")):
+            by_rule = {
+                rule: np.array([one["variants"][name][group][of_set][rule]["mean"] for one in results])
+                for rule in ("learned", "class_only", *MORE_RULES)
+                if rule in results[0]["variants"][name][group][of_set]
+            }
+            fixed = {rule: values for rule, values in by_rule.items() if rule not in RULES} | {
+                "1": by_rule["class_only"]
+            }
+            best = max(fixed, key=lambda rule: fixed[rule].mean())
+            cells += [spread(by_rule["class_only"]), spread(fixed["0.0"]) if "0.0" in fixed else ""]
+            cells += [spread(by_rule["learned"]), f"{spread(fixed[best])} at {best}"]
+        rows.append([name, *cells])
+    heads = [
+        f"{title}, {what}"
+        for title in ("Base", "New")
+        for what in ("class path", "other paths", "learned", "best fixed weight")
+    ]
+    return to_markdown(["", *heads], rows)
+
+
+def choice_line(study: Study, results: Sequence[dict]) -> str:
+    """What is chosen on these draws: see `dear_jax.evaluation.choice`."""
+    names = list(study.variants)
+    names.sort(key=lambda name: name != study.reference)
+    scores = np.array([[draw_means(results, name, rule)[:, 2] for name in names] for rule in RULES])  # [R, C, K]
+    chosen = choose(scores.reshape(-1, scores.shape[-1]))
+    labels = [f"{name}, {MODES[rule]}" for rule in RULES for name in names]
+    tied = ", ".join(labels[index] for index in chosen.tied)
+    return f"Best mean HM: {labels[chosen.best]}. Within one standard error: {tied}. Chosen: {labels[chosen.chosen]}."
+
+
+def draw_means(results: Sequence[dict], name: str, rule: str) -> np.ndarray:
+    """Base, new and their HM of a variant on each draw, means over its seeds, `[draws, 3]`."""
+    rows = []
+    for one in results:
+        variant: dict[str, Any] = one["variants"][name]
+        base, new = variant["mean"]["base"], variant["new_classes"]["new"][rule]["mean"]
+        rows.append([base, new, harmonic_mean(base, new)])
+    return np.array(rows)
+
+
+def spread(values: Sequence[float] | np.ndarray) -> str:
+    """Mean ± population standard deviation."""
+    return f"{np.mean(values):.2f} ± {np.std(values):.2f}"
+
+
+def interval(differences: np.ndarray) -> str:
+    """Mean difference and half the width of its 95 % interval."""
+    half = stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
+    return f"{differences.mean():+.2f} ± {half:.2f}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

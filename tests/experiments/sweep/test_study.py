@@ -1,0 +1,87 @@
+"""Studies: every variant is one of the command line, and the tables of made-up results, by hand."""
+
+import numpy as np
+import pytest
+
+from dear_jax import main as command_line
+from dear_jax.data.protocols import harmonic_mean
+from dear_jax.setup import recipes, variants
+from experiments.sweep import dose_figure, study
+from experiments.sweep.studies import REPORTED, STUDIES, TUNING, Study
+from tests.repository import REPOSITORY
+
+TWO = Study("Which?", ("draw_a", "draw_b", "draw_c"), {"one": "loss.reg=0", "two": "loss.reg=1"}, "one", (1, 2))
+
+
+def result(base: float, new: float, gain: float) -> dict:
+    """Variant two has `gain` more on base, and twice that by its class path on new classes."""
+
+    def row(more: float) -> dict:
+        rules = {"learned": 0.0, "class_only": more, "equal": -1.0, "0.0": -20.0, "0.9": more / 2}
+        return {
+            "mean": {"base": base + more, "new": new, "hm": harmonic_mean(base + more, new)},
+            "trained_classes": {"base": {rule: {"mean": base + d, "std": 0.0} for rule, d in rules.items()}},
+            "new_classes": {"new": {rule: {"mean": new + 2 * d, "std": 0.0} for rule, d in rules.items()}},
+        }
+
+    zero_shot = {"base": base - 10, "new": new - 1, "hm": harmonic_mean(base - 10, new - 1)}
+    return {"dataset": "d", "zero_shot": zero_shot, "variants": {"one": row(0.0), "two": row(gain)}}
+
+
+RESULTS = [result(80.0, 70.0, 1.0), result(60.0, 50.0, 2.0), result(70.0, 60.0, 3.0)]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_commands_are_understood(name, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    asked = STUDIES[name]
+    assert asked.reference in asked.variants
+    assert set(asked.draws) in ({*TUNING}, {*REPORTED})
+    config, _, _ = command_line.parse(asked.flags(asked.draws[0]))
+    assert list(variants.variant_configs(recipes.resolve(config))) == list(asked.variants)
+    assert tuple(config.seeds) == asked.seeds
+
+
+def test_draws_for_choosing_are_not_reported():
+    assert not set(TUNING) & set(REPORTED)
+
+
+def test_differences_are_paired_by_draw():
+    table = study.accuracy_table(TWO, RESULTS, "learned").splitlines()
+    assert table[2].startswith("| zero-shot CLIP | 60.00 ± 8.16 | 59.00 ± 8.16 |")
+    assert table[3].startswith("| one | 70.00 ± 8.16 | 60.00 ± 8.16 |")
+    assert table[3].endswith("|  |  |  |")
+    half = 4.302653 / np.sqrt(3)  # Student's t of two degrees of freedom; the differences' deviation is 1
+    assert f"| +2.00 ± {half:.2f} | +0.00 ± 0.00 |" in table[4]
+    assert f"| +4.00 ± {2 * half:.2f} |" in study.accuracy_table(TWO, RESULTS, "class_only").splitlines()[4]
+
+
+def test_paths_by_themselves():
+    row = study.paths_table(TWO, RESULTS).splitlines()[3].split(" | ")
+    assert row[1:5] == ["72.00 ± 7.79", "50.00 ± 8.16", "70.00 ± 8.16", "72.00 ± 7.79 at 1"]
+    assert row[5].startswith("64.00")
+
+
+def test_the_choice_on_tuning_draws():
+    line = study.choice_line(TWO, RESULTS)
+    assert line.startswith("Best mean HM: two, class path only. Within one standard error: two, class path only.")
+
+
+def test_a_finished_draw_is_not_run_again(tmp_path, monkeypatch):
+    (tmp_path / "results.json").write_text("{}")
+    monkeypatch.setattr(study.subprocess, "run", lambda *command, **options: pytest.fail("it was run"))
+    study.run(TWO, "draw_a", tmp_path, [])
+
+
+def test_the_dose_figure(tmp_path):
+    asked = Study("?", ("a", "b"), {f"roles, start {s}": "" for s in (0.3, 0.5)}, "roles, start 0.3")
+    row = RESULTS[0]["variants"]["one"]
+    results = [{**one, "variants": dict.fromkeys(asked.variants, row)} for one in RESULTS]
+    dose_figure.draw(asked, results, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"dose.png", "dose.svg"}
+
+
+def test_one_draw_makes_no_table(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        study.main(["masks", "--tables", f"--workdir={tmp_path}"])
+    assert "0 finished draws; tables need two or more" in capsys.readouterr().err
