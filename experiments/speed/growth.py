@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from experiments.speed.case import Case
-from experiments.speed.step import measure
+from experiments.speed.step import PACKAGE, Workers, commands, measure
 
 BASE = Case(classes=50, batch=4)
 SIZES: dict[str, tuple[int, ...]] = {
@@ -42,7 +42,9 @@ def main() -> None:
     for what, values in arguments.sizes.items():
         for value in values:
             case = dataclasses.replace(BASE, class_chunk=arguments.class_chunk, **{what: value})
-            row = Row.of(value, measure(case, arguments.rounds, with_torch=False, evaluation=False))
+            with Workers(commands(case, with_torch=False, beside={})) as workers:
+                workers.wait()
+                row = Row.of(value, measure(case, workers, arguments.rounds, steps=1, evaluation=False))
             measured.setdefault(what, []).append(row)
             print(
                 f"| {what} | {value} | {row.seconds:.2f} | {row.cpu_seconds:.2f} | {row.compiler / 2**20:.0f} | "
@@ -68,13 +70,13 @@ class Row:
     @staticmethod
     def of(value: int, result: dict[str, Any]) -> "Row":
         """From what `step.measure` returns."""
-        said = result["compiler"]
+        said = result["said"][PACKAGE]
         return Row(
             value,
             result["package step"]["seconds"],
             result["package step"]["cpu_seconds"],
             said["temporary_bytes"] + said["argument_bytes"],
-            result["package peak_bytes"],
+            result["package memory"]["peak_bytes"],
             result["package flops"],
         )
 
