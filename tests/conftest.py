@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import Any
 
 # TEST_DEVICES=8 for the layouts that need more than four, which are skipped otherwise.
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={os.environ.get('TEST_DEVICES', '4')}"
+os.environ["XLA_FLAGS"] = " ".join(
+    (
+        # Programs of tests are many, run once, on little: to make them fast takes four times as long as to make them.
+        # Tests that start `python -m dear_jax.main` leave XLA as users have it.
+        "--xla_backend_optimization_level=0",
+        "--xla_cpu_use_fusion_emitters=false",
+        f"--xla_force_host_platform_device_count={os.environ.get('TEST_DEVICES', '4')}",
+        os.environ.get("XLA_FLAGS", ""),  # the last value of a flag counts
+    )
 )
 
 import jax
