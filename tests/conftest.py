@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ shapes.install()  # before anything of the package is imported
 from dear_jax import main
 from dear_jax.clip.checkpoints import weights
 from dear_jax.clip.config import CLIPConfig, TowerConfig
+from dear_jax.data.world import tasks
 from dear_jax.methods import adapter_file as adapters
 from dear_jax.methods.adapter_file import Part, Trained
 from dear_jax.methods.dear import mask, patterns
@@ -92,6 +93,14 @@ def compilation_cache(tmp_path_factory):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     yield
     jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture(scope="module")
+def few_test_scenes() -> Iterator[None]:
+    """What is measured matters, not how well: five test images of each of 40 classes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "TEST_SCENES", 200)
+        yield
 
 
 @pytest.fixture
