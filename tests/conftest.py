@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from xdist.scheduler import LoadFileScheduling
 
 from tests import shapes
 
@@ -62,6 +63,22 @@ def _declare_torchvision_operators() -> None:
 
 
 _declare_torchvision_operators()
+
+
+class ByFile(LoadFileScheduling):
+    """With `-n`, the tests of a file stay together, so that they share what they make; the largest files start first.
+
+    Methods share nothing, and each takes as long as a file: their contract is a file for each of them.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        return f"{file}[{test.partition('[')[2]}" if file.endswith("methods/test_contract.py") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
