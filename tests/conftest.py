@@ -3,13 +3,20 @@
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 # TEST_DEVICES=8 for the layouts that need more than four, which are skipped otherwise.
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={os.environ.get('TEST_DEVICES', '4')}"
+os.environ["XLA_FLAGS"] = " ".join(
+    (
+        # Programs of tests are many, run once, on little: to make them fast takes four times as long as to make them.
+        # Tests that start `python -m dear_jax.main` leave XLA as users have it.
+        "--xla_backend_optimization_level=0",
+        "--xla_cpu_use_fusion_emitters=false",
+        f"--xla_force_host_platform_device_count={os.environ.get('TEST_DEVICES', '4')}",
+        os.environ.get("XLA_FLAGS", ""),  # the last value of a flag counts
+    )
 )
 
 import jax
@@ -17,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from xdist.scheduler import LoadFileScheduling
 
 from tests import shapes
 
@@ -25,6 +33,7 @@ shapes.install()  # before anything of the package is imported
 from dear_jax import main
 from dear_jax.clip.checkpoints import weights
 from dear_jax.clip.config import CLIPConfig, TowerConfig
+from dear_jax.data.world import tasks
 from dear_jax.methods import adapter_file as adapters
 from dear_jax.methods.adapter_file import Part, Trained
 from dear_jax.methods.dear import mask, patterns
@@ -56,6 +65,22 @@ def _declare_torchvision_operators() -> None:
 _declare_torchvision_operators()
 
 
+class ByFile(LoadFileScheduling):
+    """With `-n`, the tests of a file stay together, so that they share what they make; the largest files start first.
+
+    Methods share nothing, and each takes as long as a file: their contract is a file for each of them.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        return f"{file}[{test.partition('[')[2]}" if file.endswith("methods/test_contract.py") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log) -> ByFile:
+    return ByFile(config, log)
+
+
 @pytest.fixture(scope="session")
 def clip_config() -> CLIPConfig:
     """A CLIP small enough for exact tests: 3 vision layers of 8 heads, 9 patches."""
@@ -85,6 +110,14 @@ def compilation_cache(tmp_path_factory):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     yield
     jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture(scope="module")
+def few_test_scenes() -> Iterator[None]:
+    """What is measured matters, not how well: five test images of each of 40 classes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "TEST_SCENES", 200)
+        yield
 
 
 @pytest.fixture

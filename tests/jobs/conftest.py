@@ -2,24 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from dear_jax.clip.checkpoints.weights import EMBEDDED
-from dear_jax.data.world import tasks
 from dear_jax.training import program
 from dear_jax.training.program import Compiled
-
-
-@pytest.fixture(scope="module")
-def few_test_scenes() -> Iterator[None]:
-    """What is measured matters, not how well: five test images of each of 40 classes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "TEST_SCENES", 200)
-        yield
 
 
 @pytest.fixture(scope="session")

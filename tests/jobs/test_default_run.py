@@ -21,39 +21,37 @@ SAME_ACCURACY = dict(abs=0.3)  # percentage points: three of 1,000 images on the
 SAME_TABLE = dict(abs=2.0)  # percentage points: other processors round otherwise
 
 
-# A process counts the memory of the one that started it as its own peak: a small one stands between this one and it.
-MEASURE = """
-import json, resource, subprocess, sys
-code = subprocess.call(sys.argv[2:])
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-json.dump({"cpu_seconds": used.ru_utime + used.ru_stime, "peak_kb": used.ru_maxrss}, open(sys.argv[1], "w"))
-sys.exit(code)
-"""
+Run = tuple[dict, list[dict], str, dict]  # results, rows of metrics, output, resources
 
 
-def run(workdir: Path, *flags: str) -> tuple[dict, list[dict], str, dict]:
-    """The first command of README, with what it used: results, rows of metrics, output, resources."""
+def run(workdir: Path, *flags: str) -> Run:
+    """The first command of README."""
     command = [sys.executable, "-m", "dear_jax.main", "--config=configs/base2new.py", f"--workdir={workdir}", *flags]
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    used = workdir.parent / f"{workdir.name}.json"
-    workdir.parent.mkdir(exist_ok=True)
     process = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(used), *command],
+        [sys.executable, "tests/jobs/measured.py", str(workdir), *command],
         cwd=REPOSITORY,
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    text = process.stdout
-    assert process.returncode == 0, text
+    assert process.returncode == 0, process.stdout
+    return read(workdir)
+
+
+def read(workdir: Path) -> Run:
+    """What such a command left."""
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return json.loads((workdir / "results.json").read_text()), rows, text, json.loads(used.read_text())
+    results, used = (json.loads(path.read_text()) for path in (workdir / "results.json", Path(f"{workdir}.json")))
+    return results, rows, Path(f"{workdir}.txt").read_text(), used
 
 
 @pytest.fixture(scope="module")
 def default_run(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("runs") / "together")
+    """`.ci/run` has run the command already, in an environment without the packages of the tests, and says where."""
+    made = os.environ.get("README_RUN")
+    return read(Path(made)) if made else run(tmp_path_factory.mktemp("runs") / "together")
 
 
 @pytest.mark.slow

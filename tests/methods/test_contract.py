@@ -356,7 +356,7 @@ def small(name, tiny_clip):
 
 
 @pytest.fixture(scope="module")
-def trained(name, small, tmp_path_factory, compilation_cache):
+def trained(name, small, tmp_path_factory, compilation_cache, few_test_scenes):
     """A short run."""
     workdir = tmp_path_factory.mktemp(name) / "run"
     start_job(small(), workdir)

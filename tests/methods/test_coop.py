@@ -183,7 +183,7 @@ def test_words_of_several_tokens_are_refused(clip_config):
 
 
 @pytest.mark.slow
-def test_forms_of_the_context_train_side_by_side(tiny_clip, tmp_path, compilation_cache):
+def test_forms_of_the_context_train_side_by_side(tiny_clip, tmp_path, compilation_cache, few_test_scenes):
     """Each a program of its own; a class-specific one is measured on its classes, and refuses others."""
     changes = {
         "method": "coop",
