@@ -140,13 +140,18 @@ def paths_table(study: Study, results: Sequence[dict]) -> str:
 
 def choice_line(study: Study, results: Sequence[dict]) -> str:
     """What is chosen on these draws: see `dear_jax.evaluation.choice`."""
-    names = list(study.variants)
-    names.sort(key=lambda name: name != study.reference)
-    scores = np.array([[draw_means(results, name, rule)[:, 2] for name in names] for rule in RULES])  # [R, C, K]
-    chosen = choose(scores.reshape(-1, scores.shape[-1]))
-    labels = [f"{name}, {MODES[rule]}" for rule in RULES for name in names]
+    candidates = [(name, rule) for rule in RULES for name in study.variants]
+    candidates.sort(key=lambda pair: changed(study, pair[0]) + (pair[1] != RULES[0]))  # the simplest first
+    chosen = choose(np.array([draw_means(results, name, rule)[:, 2] for name, rule in candidates]))
+    labels = [f"{name}, {MODES[rule]}" for name, rule in candidates]
     tied = ", ".join(labels[index] for index in chosen.tied)
     return f"Best mean HM: {labels[chosen.best]}. Within one standard error: {tied}. Chosen: {labels[chosen.chosen]}."
+
+
+def changed(study: Study, name: str) -> int:
+    """In how many settings a variant differs from the reference."""
+    own, reference = (set(study.variants[of].replace(" ", "").split(";")) for of in (name, study.reference))
+    return len(own - reference)
 
 
 def draw_means(results: Sequence[dict], name: str, rule: str) -> np.ndarray:

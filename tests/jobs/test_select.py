@@ -122,8 +122,8 @@ def test_a_few_shot_run_takes_what_held_out_images_chose(clip, no_test_images, t
 def test_the_dry_run_lists_candidates_and_folds(clip, no_test_images, capsys):
     assert start("base2new.py", "--config.job=select", "--config.variants=fusion", *clip, "--dry_run") == 0
     printed = capsys.readouterr().out
-    assert "start_0.9_lambda_0.1, class_only" in printed
-    assert "dear.fusion.class_start = 0.9" in printed
+    assert "start_0.5_lambda_0.1, class_only" in printed
+    assert "dear.fusion.class_start = 0.5" in printed
     assert "4 folds, each trained on 10" in printed
 
 

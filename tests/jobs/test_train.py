@@ -218,7 +218,7 @@ def test_the_other_choice_of_every_decision_trains(small_clip, tmp_path):
         "--config.dear.mask.pattern=random",
         "--config.dear.mask.own_token_alone=false",
         "--config.dear.mask.set=4.*=attribute:size",
-        "--config.dear.fusion.class_start=0.9",
+        "--config.dear.fusion.class_start=0.5",
         "--config.dear.loss.reg_form=l1",
         "--config.data.flip=false",
         "--config.data.template={}, pixel art",
@@ -228,7 +228,7 @@ def test_the_other_choice_of_every_decision_trains(small_clip, tmp_path):
     assert main.main([CONFIG, *flags, f"--workdir={tmp_path / 'run'}"]) == 0
     row, evaluation = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-2:])
     assert row["step"] == evaluation["step"] == 10
-    assert row["class_weight"]["default"][0] == pytest.approx(0.9, abs=0.01)
+    assert row["class_weight"]["default"][0] == pytest.approx(0.5, abs=0.01)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["variants"]["default"]["std"]["base"] == 0.0
 

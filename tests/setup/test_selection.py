@@ -21,7 +21,7 @@ def found(new_classes=True, **changes):
 
 def write(folder, **content):
     folder.mkdir(exist_ok=True)
-    chosen = {"name": "b", "settings": {"dear.fusion.class_start": 0.9, "eval.new_classes": "class_only"}}
+    chosen = {"name": "b", "settings": {"dear.fusion.class_start": 0.7, "eval.new_classes": "class_only"}}
     whole = {"method": "dear", "protocol": "base2new", "dataset": "dtd", "backbone": "b", "shots": 16, "chosen": chosen}
     (folder / selection.NAME).write_text(json.dumps(whole | content))
     return str(folder)
@@ -87,12 +87,12 @@ def test_every_method_has_candidates(name):
 def test_a_run_takes_what_was_chosen_and_says_so(tmp_path):
     config = config_of(selection=write(tmp_path / "chosen"))
     resolved = recipes.resolve(config)
-    assert (resolved.dear.fusion.class_start, resolved.eval.new_classes) == (0.9, "class_only")
+    assert (resolved.dear.fusion.class_start, resolved.eval.new_classes) == (0.7, "class_only")
     assert recipes.resolve(resolved) == resolved
     plan = train.make_plan(config)
-    assert plan.selection["settings"] == {"dear.fusion.class_start": 0.9, "eval.new_classes": "class_only"}
+    assert plan.selection["settings"] == {"dear.fusion.class_start": 0.7, "eval.new_classes": "class_only"}
     assert plan.selection["dataset"] == "dtd"
-    assert plan.variants[0].options.fusion.class_start == 0.9
+    assert plan.variants[0].options.fusion.class_start == 0.7
     assert train.make_plan(config_of()).selection == {}
 
 
@@ -108,7 +108,7 @@ def test_selections_that_do_not_fit(tmp_path):
     place = write(tmp_path / "chosen")
     with pytest.raises(UserError, match=r"chose settings of dear, and config.method is mmrl"):
         recipes.resolve(config_of(selection=place, method="mmrl"))
-    with pytest.raises(UserError, match=r"config.dear.fusion.class_start is given as 0.8.*chose 0.9. Leave one out"):
+    with pytest.raises(UserError, match=r"config.dear.fusion.class_start is given as 0.8.*chose 0.7. Leave one out"):
         recipes.resolve(config_of(selection=place, dear__fusion__class_start=0.8))
     with pytest.raises(UserError, match=r"sets dear.gone, which this version"):
         recipes.resolve(config_of(selection=write(tmp_path / "x", chosen={"name": "", "settings": {"dear.gone": 1}})))

@@ -31,7 +31,7 @@ class Start:
     """Where an adapter starts: values alone, so that variants of one structure may start apart."""
 
     init_std: float = 0.02  # of the tokens
-    class_start: float = 0.5  # alpha of the class path, in (0, 1)
+    class_start: float = 0.9  # alpha of the class path, in (0, 1)
     projection_init: str = "copy"  # of the attribute projection, one of PROJECTIONS
     seed: int | None = None  # of tokens and projection; None: the run's
 

@@ -55,7 +55,7 @@ class Mask:
 class Fusion:
     """Section 4."""
 
-    class_start: float = 0.5  # alpha of the class path at the start, in (0, 1) [D]
+    class_start: float = 0.9  # alpha of the class path at the start, in (0, 1) [D]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ STRUCTURAL = (
 )
 # What a selection tries, the nearest to the default first.
 MASKS = ("roles", "open", "only_generalization", "only_attribute", "permuted", "isolated")
-STARTS = (0.5, 0.7, 0.3, 0.9, 0.95)
+STARTS = (0.9, 0.95, 0.7, 0.5, 0.3)
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "mask_patterns": {
         "roles": {"mask.pattern": "roles"},
