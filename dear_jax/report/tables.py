@@ -71,8 +71,8 @@ def _new_classes_table(variants: Mapping[str, Any]) -> list[str]:
             cells = [f"{row[mode]['mean']:.2f} ± {row[mode]['std']:.2f}" for mode in modes]
             rows.append([title if len(found) == 1 else f"{name}, {title}", *cells])
     return [
-        "Classes not trained on, by fusion (mean ± std); the first is the one in the table above. MMRL and MMRL++ predict "
-        "them by the class path only.",
+        "Classes not trained on, by fusion (mean ± std); the first is the one in the table above. MMRL and MMRL++ "
+        "predict them by the class path only.",
         text_tables.to_markdown(["", *(MODES.get(mode, f"alpha_cls {mode}") for mode in modes)], rows),
     ]
 

@@ -82,7 +82,8 @@ class PackageWorker:
         traced = programs_of.make_step(self.method, runs, runs.shape(program)).trace(*inputs)
         self.update = traced.lower().compile()
         self.compile_seconds = time.perf_counter() - start
-        self.flops = product_flops(traced.jaxpr)
+        self.jaxpr = traced.jaxpr
+        self.flops = product_flops(self.jaxpr)
 
     def ready(self) -> dict[str, Any]:
         """What the compiler says."""

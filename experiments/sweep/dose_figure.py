@@ -13,8 +13,8 @@ from experiments.sweep.studies import Study
 RULES = {"learned": "-", "class_only": ":"}
 
 
-def draw(study: Study, results: Sequence[dict], folder: Path) -> None:
-    """Write dose.png and dose.svg: means over draws and seeds; solid by the learned weights, dotted the class path."""
+def draw(study: Study, results: Sequence[dict], path: Path) -> None:
+    """Write PATH.png: means over draws and seeds."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True)
     masks = list(dict.fromkeys(name.split(", start ")[0] for name in study.variants))
@@ -31,9 +31,10 @@ def draw(study: Study, results: Sequence[dict], folder: Path) -> None:
                 label = mask if rule == "learned" else None
                 axes.plot(starts, values, line, color=f"C{number}", marker="o", markersize=3, label=label)
     for axes, title in zip(panels, ("New", "HM"), strict=True):
-        axes.axhline(np.mean([one["zero_shot"][title.lower()] for one in results]), color="0.6", linewidth=1)
+        plain = np.mean([one["zero_shot"][title.lower()] for one in results])
+        axes.axhline(plain, color="0.6", linewidth=1, label="zero-shot CLIP")
         axes.set(xlabel="class path's weight at the start", ylabel=f"{title}, %")
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].legend(frameon=False, fontsize=8)
-    for ending in ("png", "svg"):
-        figure.savefig(folder / f"dose.{ending}", dpi=150)
+    figure.suptitle("solid: new classes by the learned weights; dotted: by the class path alone", fontsize=9)
+    figure.savefig(path.with_suffix(".png"), dpi=150)

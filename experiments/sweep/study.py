@@ -3,11 +3,11 @@
     python -m experiments.sweep.study masks                   # runs/studies/masks/tables.md
     python -m experiments.sweep.study fusion -- --config.train.share=0.5
     python -m experiments.sweep.study masks --tables          # of what is there, nothing is trained
+    python -m experiments.sweep.study masks --page=experiments/evidence   # and masks.md there
 
 starts `python -m dear_jax.main` once for every draw, all variants and seeds together, its output in DRAW/log.txt; what
-follows `--` goes to each, and finished draws are not repeated. The tables say by which commit and command they were
-made. Accuracies are means ± population standard deviations over draws; differences are paired by draw, with their 95 %
-interval over the draws (Student's t).
+follows `--` goes to each, and finished draws are not repeated. The tables say by which commit and command, and on which
+device, their results were made (`made_by.json`).
 """
 
 import argparse
@@ -29,6 +29,7 @@ from dear_jax.report.text_tables import to_markdown
 from experiments.sweep import dose_figure
 from experiments.sweep.studies import STUDIES, TUNING, Study
 
+MADE_BY = "made_by.json"
 COLUMNS = ("base", "new", "hm")
 RULES = ("learned", "class_only")
 MORE_RULES = ("0.0", "0.3", "0.5", "0.7", "0.9", "0.95")  # weights of the class path, fixed after training
@@ -43,20 +44,26 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--workdir", type=Path, default=Path("runs/studies"))
     parser.add_argument("--tables", action="store_true", help="of finished draws alone")
     parser.add_argument("--at_once", type=int, default=1, help="draws that are trained at a time, each in a process")
+    parser.add_argument("--page", type=Path, help="a folder for a copy of the tables, called after the study")
     options = parser.parse_args(arguments[:place])
     study, folder = STUDIES[options.study], options.workdir / options.study
     if not options.tables:
         with concurrent.futures.ThreadPoolExecutor(options.at_once) as pool:
             list(pool.map(lambda draw: run(study, draw, folder / draw, flags), study.draws))
+        note_how(folder, options.study, flags)
     found = [folder / draw / "results.json" for draw in study.draws]
     results = [json.loads(path.read_text()) for path in found if path.exists()]
     if len(results) < 2:
         parser.exit(2, f"error: {folder} has {len(results)} finished draws; tables need two or more.\n")
-    text = "\n\n".join([*head(options.study, study, results, flags), *tables(study, results)]) + "\n"
-    (folder / "tables.md").write_text(text)
-    if options.study == "dose":
-        dose_figure.draw(study, results, folder)
-    print(f"{text}\nWritten: {folder / 'tables.md'}")
+    text = "\n\n".join([*head(study, results, folder), *tables(study, results)]) + "\n"
+    print(text)
+    for place, name in ((folder, "tables"), *([(options.page, options.study)] if options.page else [])):
+        place.mkdir(parents=True, exist_ok=True)
+        drawn = f"![New and HM against the start]({name}.png)\n" if options.study == "dose" else ""
+        if drawn:
+            dose_figure.draw(study, results, place / name)
+        (place / f"{name}.md").write_text(text + ("\n" + drawn if drawn else ""))
+        print(f"Written: {place / name}.md")
 
 
 def run(study: Study, draw: str, workdir: Path, flags: Sequence[str]) -> None:
@@ -71,15 +78,26 @@ def run(study: Study, draw: str, workdir: Path, flags: Sequence[str]) -> None:
         subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
 
 
-def head(name: str, study: Study, results: Sequence[dict], flags: Sequence[str]) -> list[str]:
-    """The question, and what the tables were made by."""
+def note_how(folder: Path, name: str, flags: Sequence[str]) -> None:
+    """Leave made_by.json beside the results: command, commit and device."""
+    import jax  # now, not before the runs: on a GPU it takes memory
+
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     command = " ".join(["python -m experiments.sweep.study", name, *(["--", *flags] if flags else [])])
-    seeds = len(study.seeds)
+    how = {"command": command, "commit": commit.stdout.strip(), "device": jax.devices()[0].device_kind}
+    (folder / MADE_BY).write_text(json.dumps(how, indent=2) + "\n")
+
+
+def head(study: Study, results: Sequence[dict], folder: Path) -> list[str]:
+    """The question, and what the results were made by."""
+    path = folder / MADE_BY
+    how = json.loads(path.read_text()) if path.exists() else {}
+    made = f"`{how['command']}` at commit {how['commit']} on {how['device']}: " if how else "Unfinished: "
+    draws = ", ".join(one["dataset"] for one in results)
     return [
         f"# {study.question}",
-        f"`{command}` at commit {commit.stdout.strip() or 'unknown'}: {len(results)} draws of classes "
-        f"({', '.join(one['dataset'] for one in results)}), {seeds} seeds each.",
+        f"{made}{len(results)} draws of classes ({draws}), {len(study.seeds)} seeds each. Means ± population standard "
+        "deviations over draws; differences are paired by draw, with their 95 % interval.",
     ]
 
 

@@ -32,8 +32,8 @@ def test_one_run():
         "| DeAR, seed 2 | 82.00 | 63.00 | 71.30 |",
         "| DeAR, mean ± std | **81.00** ± 1.00 | **62.00** ± 1.00 | **70.24** ± 1.05 |",
         "",
-        "Classes not trained on, by fusion (mean ± std); the first is the one in the table above. MMRL and MMRL++ predict "
-        "them by the class path only.",
+        "Classes not trained on, by fusion (mean ± std); the first is the one in the table above. MMRL and MMRL++ "
+        "predict them by the class path only.",
         "",
         "|  | learned | alpha_cls 0.3 |",
         "| --- | ---: | ---: |",
