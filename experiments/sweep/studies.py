@@ -98,6 +98,8 @@ STUDIES = {
             "lambda_reg 0": "loss.reg=0",
             "lambda_reg 5": "loss.reg=5",
             "regularization by l1": "loss.reg_form=l1",
+            "regularization of all paths": "loss.reg_paths=all",
+            "entry behind layer J": "tokens.vision_layer=6",  # of the embedded CLIP; before it, J is 5
             "2 text tokens": "tokens.text_count=2",
         },
         "default",

@@ -220,6 +220,7 @@ def test_the_other_choice_of_every_decision_trains(small_clip, tmp_path):
         "--config.dear.mask.set=4.*=attribute:size",
         "--config.dear.fusion.class_start=0.5",
         "--config.dear.loss.reg_form=l1",
+        "--config.dear.loss.reg_paths=all",
         "--config.data.flip=false",
         "--config.data.template={}, pixel art",
         "--config.data.shots=2",

@@ -36,6 +36,9 @@ class Start:
     seed: int | None = None  # of tokens and projection; None: the run's
 
 
+REGULARIZED = ("class", "all")  # the class path alone, or the mean over all paths
+
+
 @dataclasses.dataclass(frozen=True)
 class DeAR(Method):
     """K attribute tokens in the vision tower, K_t in the text tower, a path for each attribute."""
@@ -44,6 +47,7 @@ class DeAR(Method):
     text_count: int  # K_t
     shared_projection: bool = True  # one attribute projection for all attributes, or one each
     regularization: str = "cosine"  # form of L_reg, a key of losses.DISTANCES
+    regularized: str = "class"  # which paths L_reg holds near CLIP's image feature, one of REGULARIZED
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -128,8 +132,12 @@ class DeAR(Method):
         logits = paths.combine(paths.cosine_logits(features, classes, frozen.params), self.weights(adapter, settings))
 
         distance = losses.DISTANCES[self.regularization]
+        of_images = distance(features[:, 0], plain)
+        if self.regularized == "all":
+            every = jnp.broadcast_to(plain[:, None], features.shape)
+            of_images = distance(features.reshape(-1, features.shape[-1]), every.reshape(-1, plain.shape[-1]))
         parts = losses.of_logits(logits, labels) | {
-            "regularization": distance(features[:, 0], plain) + distance(classes, frozen.prompts.features),
+            "regularization": of_images + distance(classes, frozen.prompts.features),
             "fusion": class_share_loss(adapter["fusion"]),
             "class_weight": self.weights(adapter, settings)[0],
         }

@@ -64,6 +64,7 @@ class Loss:
 
     reg: float = 1.0  # lambda_reg: both towers stay near frozen CLIP [D]
     reg_form: str = "cosine"  # of that distance: cosine | l1 (mean absolute difference, as in PromptSRC) [D]
+    reg_paths: str = "class"  # which are held near CLIP's image feature: class | all, the mean over all paths [D]
     fusion: float = 0.1  # lambda_fusion: -log alpha_cls [D]
 
 
@@ -99,6 +100,7 @@ STRUCTURAL = (
     "tokens.text_layer",
     "tokens.shared_projection",
     "loss.reg_form",
+    "loss.reg_paths",
 )
 # What a selection tries, the nearest to the default first.
 MASKS = ("roles", "open", "only_generalization", "only_attribute", "permuted", "isolated")
@@ -147,7 +149,7 @@ def recipe(protocol: str, dataset: str, shots: int) -> dict[str, Any]:
 def problems(options: Options) -> dict[str, str]:
     """What is out of its range: key -> what is expected."""
     from dear_jax.methods import losses
-    from dear_jax.methods.dear.model import PROJECTIONS
+    from dear_jax.methods.dear.model import PROJECTIONS, REGULARIZED
     from dear_jax.methods.dear.patterns import PATTERNS
 
     tokens, mask, fusion, loss = options.tokens, options.mask, options.fusion, options.loss
@@ -168,6 +170,7 @@ def problems(options: Options) -> dict[str, str]:
         "fusion.class_start": (0 < fusion.class_start < 1, "a number between 0 and 1, exclusive"),
         "loss.reg": (loss.reg >= 0, "0 or more"),
         "loss.fusion": (loss.fusion >= 0, "0 or more"),
+        "loss.reg_paths": (loss.reg_paths in REGULARIZED, f"one of {', '.join(REGULARIZED)}"),
         "loss.reg_form": (loss.reg_form in losses.DISTANCES, f"one of {', '.join(losses.DISTANCES)}"),
     }
     return values.out_of_range(rules)
@@ -198,7 +201,10 @@ def build(options: Options, config: "CLIPConfig", dtype: Any, class_chunk: int =
         )
     )
     split = Split(config, vision, text, dtype, class_chunk)
-    return DeAR(split, tokens.attributes, tokens.text_count, tokens.shared_projection, options.loss.reg_form)
+    loss = options.loss
+    return DeAR(
+        split, tokens.attributes, tokens.text_count, tokens.shared_projection, loss.reg_form, loss.reg_paths
+    )
 
 
 def settings(options: Options, method: "DeAR", roles: "RoleSource") -> "Settings":
