@@ -95,7 +95,7 @@ def get_config() -> ConfigDict:
     config.train.steps = config_dict.placeholder(int)  # in all, instead of epochs; 0, or only epochs given: these count
     config.train.batch_size = config_dict.placeholder(int)  # images per seed and step; all where there are fewer
     config.train.log_every = 10  # steps between rows of metrics.jsonl
-    config.train.checkpoint_every = 0  # steps between checkpoints; 0: once an epoch
+    config.train.checkpoint_every = 0  # steps between checkpoints; 0: once an epoch, at most 20 in a run
     config.train.keep_checkpoints = 2
 
     config.eval = ConfigDict()

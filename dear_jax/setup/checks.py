@@ -77,7 +77,7 @@ def _rules(config: ConfigDict) -> dict[str, tuple[bool, str]]:
         ),
         "train.batch_size": (config.train.batch_size >= 1, "1 or more"),
         "train.log_every": (config.train.log_every >= 1, "1 or more"),
-        "train.checkpoint_every": (config.train.checkpoint_every >= 0, "0 (once an epoch) or more"),
+        "train.checkpoint_every": (config.train.checkpoint_every >= 0, "0 (once an epoch, 20 at most) or more"),
         "train.keep_checkpoints": (config.train.keep_checkpoints >= 1, "1 or more"),
         "eval.split": (config.eval.split in MEASURED_SPLITS, f"one of {', '.join(MEASURED_SPLITS)}"),
         "eval.batch_size": (config.eval.batch_size >= 1, "1 or more"),

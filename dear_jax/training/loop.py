@@ -32,6 +32,7 @@ from dear_jax.training.progress import ProgressLog
 from dear_jax.training.step import TrainState
 from dear_jax.training.support import Supports
 
+SAVES = 20  # of a run, at most, where nothing else is asked for: epochs of few images are short
 States = tuple[TrainState, ...]  # one per program, leaves [S, V, ...]
 
 
@@ -45,7 +46,7 @@ class Schedule:
     batch_size: int  # images per seed and step, where there are as many
     optimizer: Optimizer
     log_every: int  # steps
-    checkpoint_every: int  # steps; 0: once an epoch
+    checkpoint_every: int  # steps; 0: once an epoch, and no more than `SAVES` in a run
     keep_checkpoints: int
     crop_scale: tuple[float, float]  # area share of the random crop
     flip: bool
@@ -99,7 +100,7 @@ def train(
             print(f"Going on from the checkpoint of step {first_step} of {len(batches)}.", flush=True)
         files.trim_metrics(first_step)
 
-        every = schedule.checkpoint_every or epoch_steps
+        every = steps_between_saves(schedule.checkpoint_every, len(batches), epoch_steps)
         names = [name for program in programs for name in program.names]
         progress = (names, schedule.seeds, task.batch_size, schedule.log_every, len(batches), epoch_steps, first_step)
         log = ProgressLog(files, *progress)
@@ -152,6 +153,11 @@ def fit(
     ]
     fitting.log(files, 0, start, programs, [notes for _, notes in finished])
     return [adapter for adapter, _ in finished]
+
+
+def steps_between_saves(asked: int, steps: int, epoch_steps: int) -> int:
+    """What was asked for; 0: an epoch, or a part of the run's steps that leaves no more than `SAVES` checkpoints."""
+    return asked or max(epoch_steps, -(-steps // SAVES))
 
 
 def make_runs(

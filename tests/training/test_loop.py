@@ -63,6 +63,14 @@ def test_a_run_is_as_long_as_its_epochs_or_its_steps(images, batch_size, epochs,
     assert runs.batch_size == min(batch_size, images)
 
 
+@pytest.mark.parametrize(
+    ("asked", "steps", "epoch_steps", "expected"),
+    [(0, 800, 80, 80), (0, 8000, 10, 400), (0, 8001, 10, 401), (0, 5, 1, 1), (7, 8000, 10, 7)],
+)
+def test_short_epochs_are_not_all_saved(asked, steps, epoch_steps, expected):
+    assert loop.steps_between_saves(asked, steps, epoch_steps) == expected
+
+
 def start_job(config, workdir):
     job = jobs.find(config.job).load()
     job.run(job.make_plan(config), workdir)
