@@ -1,6 +1,7 @@
 """The architecture of a CLIP checkpoint, read from the `config.json` of transformers' layout."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,7 +72,8 @@ class CLIPConfig:
 
         Raises:
             UserError: not a CLIP config, or a key that the weights cannot confirm (activation, number of
-                heads, LayerNorm epsilon) is absent: a wrong guess would fail silently.
+                heads, LayerNorm epsilon) is absent although transformers did not write the file: a wrong guess would
+                fail silently. Files of transformers may leave out what its CLIPConfig has by default.
         """
         towers = [config.get(name) for name in ("text_config", "vision_config")]
         if config.get("model_type") != "clip" or not all(isinstance(tower, Mapping) for tower in towers):
@@ -83,9 +85,10 @@ class CLIPConfig:
         vision, text = (_merge(config, name) for name in ("vision_config", "text_config"))
         preprocessor = preprocessor or {}
         in_vision, in_text = f"{source}: vision_config", f"{source}: text_config"
+        written = "transformers_version" in config
         return cls(
-            vision=_read_tower(vision, in_vision, width=768, mlp_width=3072),
-            text=_read_tower(text, in_text, width=512, mlp_width=2048),
+            vision=_read_tower(vision, in_vision, 768, 3072, heads=12, complete=not written),
+            text=_read_tower(text, in_text, 512, 2048, heads=8, complete=not written),
             image_size=square(vision.get("image_size", 224), f"{in_vision}.image_size"),
             patch_size=square(vision.get("patch_size", 32), f"{in_vision}.patch_size"),
             embed_dim=count(config.get("projection_dim", 512), f"{source}: projection_dim"),
@@ -94,7 +97,7 @@ class CLIPConfig:
             bos_token_id=count(text.get("bos_token_id", 49406), f"{in_text}.bos_token_id", least=0),
             eos_token_id=count(text.get("eos_token_id", 49407), f"{in_text}.eos_token_id", least=0),
             pixel_mean=channels(preprocessor.get("image_mean", OPENAI_MEAN), "preprocessor_config.json: image_mean"),
-            pixel_std=channels(preprocessor.get("image_std", OPENAI_STD), "preprocessor_config.json: image_std"),
+            pixel_std=channels(preprocessor.get("image_std", OPENAI_STD), "preprocessor_config.json: image_std", True),
         )
 
     def to_hf(self) -> dict[str, Any]:
@@ -139,10 +142,12 @@ def square(size: Any, source: str) -> int:
     return count(sides[0], source)
 
 
-def channels(values: Any, source: str) -> tuple[float, float, float]:
+def channels(values: Any, source: str, positive: bool = False) -> tuple[float, float, float]:
     """A number for each of red, green and blue."""
-    if not isinstance(values, list | tuple) or len(values) != 3 or not all(map(_is_number, values)):
-        raise UserError(f"{source} is {values!r}, expected three numbers. Copy the file again.")
+    numbers = isinstance(values, list | tuple) and len(values) == 3 and all(map(_is_number, values))
+    if not numbers or (positive and min(values) <= 0):
+        kind = "positive numbers" if positive else "numbers"
+        raise UserError(f"{source} is {values!r}, expected three {kind}. Copy the file again.")
     red, green, blue = values
     return red, green, blue
 
@@ -155,7 +160,7 @@ def epsilon(value: Any, source: str) -> float:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _merge(config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -163,9 +168,13 @@ def _merge(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {**config[name], **(config.get(f"{name}_dict") or {})}
 
 
-def _read_tower(values: Mapping[str, Any], source: str, width: int, mlp_width: int) -> TowerConfig:
-    defaults = {"num_attention_heads": width // 64, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
-    missing = [key for key in defaults if key not in values]
+def _read_tower(
+    values: Mapping[str, Any], source: str, width: int, mlp_width: int, *, heads: int, complete: bool
+) -> TowerConfig:
+    """A tower, whose defaults are those of transformers' CLIPConfig; `complete`: what weights cannot tell is said."""
+    defaults = {"num_attention_heads": heads, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+    missing = [key for key in defaults if key not in values] if complete else []
+    values = {**defaults, **values}
     if missing:
         raise UserError(
             f"{source} does not say {', '.join(missing)}, which the weights cannot tell: a wrong guess would give "

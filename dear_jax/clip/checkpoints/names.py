@@ -17,6 +17,7 @@ Shape = tuple[int, ...]
 
 # What older versions of transformers, open_clip and OpenAI's own files store beside the weights.
 BUFFERS = ("position_ids", "attn_mask", "input_resolution", "context_length", "vocab_size")
+SHOWN = 8  # problems in one message
 
 
 class Entry(NamedTuple):
@@ -99,9 +100,11 @@ def check(found: Mapping[str, Shape], config: CLIPConfig, table: Mapping[str, En
         if name in found and found[name] != shape and not (shape == () and found[name] == (1,))
     ]
     if problems:
+        shown = "; ".join(problems[:SHOWN])
+        more = f"; and {len(problems) - SHOWN} more of {len(problems)}" if len(problems) > SHOWN else ""
         raise UserError(
-            f"{source} does not hold the weights that the config beside it describes: {'; '.join(problems)}. Use the "
-            "config and the weights of one checkpoint."
+            f"{source} does not hold the weights that the config beside it describes: {shown}{more}. Use the config "
+            "and the weights of one checkpoint."
         )
 
 

@@ -16,6 +16,7 @@ from dear_jax.clip.checkpoints import pickled
 from dear_jax.clip.checkpoints.hub import Files
 from dear_jax.errors import UserError
 
+PREFIXES = ("module.", "_orig_mod.", "model.", "clip.")  # of DataParallel and DDP, torch.compile, and wrappers
 INDEX = ".index.json"  # beside the shards of a large checkpoint
 
 
@@ -41,7 +42,18 @@ def open_tensors(files: Files, candidates: Sequence[str]) -> Tensors:
     parts = [_open_pickled(part) if part.suffix == ".bin" else _open_safetensors(part) for part in paths]
     owners = {name: part for part in parts for name in part.shapes}
     shapes = {name: shape for part in parts for name, shape in part.shapes.items()}
-    return Tensors(str(path), shapes, lambda name: owners[name].read(name))
+    return without_prefix(Tensors(str(path), shapes, lambda name: owners[name].read(name)))
+
+
+def without_prefix(tensors: Tensors) -> Tensors:
+    """The same under names without what wrappers of a model put before every one of them."""
+    prefix, names = "", list(tensors.shapes)
+    while names and (found := next((p for p in PREFIXES if all(n.startswith(prefix + p) for n in names)), "")):
+        prefix += found
+    if not prefix:
+        return tensors
+    shapes = {name.removeprefix(prefix): shape for name, shape in tensors.shapes.items()}
+    return Tensors(tensors.source, shapes, lambda name: tensors.read(prefix + name))
 
 
 def _shards(files: Files, index: Path) -> list[Path]:

@@ -30,6 +30,7 @@ EMBEDDED = {"embedded": Path(__file__).parents[1] / "embedded"}  # backbones tha
 CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 WEIGHTS = "model.safetensors"
 CANDIDATES = (WEIGHTS, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+MAX_LOGIT_SCALE = 12.0  # a scale of 160,000, beyond which float32 cosines have no meaning as logits
 OPEN_CLIP_CANDIDATES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -227,7 +228,13 @@ def _read_params(files: Files, config: CLIPConfig, from_open_clip: bool) -> Para
     names.check(tensors.shapes, config, table, tensors.source)
 
     def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
-        return table[name].take(_read_float(tensors, table[name].name)).reshape(shape)
+        value = table[name].take(_read_float(tensors, table[name].name)).reshape(shape)
+        if name == "logit_scale" and not value <= MAX_LOGIT_SCALE:
+            raise UserError(
+                f"{tensors.source}: {table[name].name} is {float(value):g}, the logarithm of the logit scale; expected "
+                f"at most {MAX_LOGIT_SCALE:g} (CLIP's own is 4.6, a scale of 100). Use the original checkpoint."
+            )
+        return value
 
     return _build(config, tensor)
 
@@ -238,5 +245,11 @@ def _read_float(tensors: Tensors, name: str) -> np.ndarray:
         raise UserError(
             f"{tensors.source}: {name} holds {value.dtype} numbers, expected float16, bfloat16 or float32. Quantised "
             "checkpoints are not supported: use the original."
+        )
+    bad = value.size - np.count_nonzero(np.isfinite(value.astype(np.float32)))
+    if bad:
+        raise UserError(
+            f"{tensors.source}: {name} holds {bad} values (of {value.size}) that are not finite, NaN or infinite, as "
+            "training in float16 may leave them: every prediction would be one label. Use an earlier checkpoint."
         )
     return value

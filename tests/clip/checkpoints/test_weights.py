@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import transformers
 from safetensors.numpy import load_file, save_file
 
 from dear_jax.clip import text, vision
@@ -68,6 +69,71 @@ def test_every_wrong_name_is_listed_at_once(directory):
         assert problem in str(caught.value)
 
 
+def test_a_message_shows_some_of_many_problems(directory):
+    path = directory / weights.WEIGHTS
+    save_file({f"other.{name}": value for name, value in load_file(path).items()}, path)
+    with pytest.raises(UserError) as caught:
+        read(directory)
+    assert len(str(caught.value)) < 1000
+    assert "missing logit_scale ()" in str(caught.value)
+    count = 2 * len(load_file(path))
+    assert f"and {count - 8} more of {count}" in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "clip.", "module._orig_mod."])
+def test_what_wrappers_put_before_every_name_does_not_count(prefix, directory, clip_params):
+    path = directory / weights.WEIGHTS
+    save_file({prefix + name: value for name, value in load_file(path).items()}, path)
+    jax.tree.map(np.testing.assert_array_equal, read(directory)[1], clip_params)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_weights_that_are_no_numbers_are_refused(value, dtype, tmp_path, clip_config, clip_params):
+    weights.save(tmp_path, clip_config, clip_params, dtype)
+    path, name = tmp_path / weights.WEIGHTS, "vision_model.encoder.layers.1.mlp.fc1.weight"
+    tensors = load_file(path)
+    tensors[name][3, 5] = tensors[name][0, 0] = value
+    save_file(tensors, path)
+    with pytest.raises(UserError, match=rf"{name} holds 2 values \(of {tensors[name].size}\) that are not finite"):
+        read(tmp_path)
+
+
+def test_a_logit_scale_beyond_reason_is_refused(directory):
+    path = directory / weights.WEIGHTS
+    tensors = load_file(path)
+    save_file({**tensors, "logit_scale": np.array(200, np.float32)}, path)
+    with pytest.raises(UserError, match=r"logit_scale is 200, the logarithm of the logit scale; expected at most 12"):
+        read(directory)
+
+
+def test_what_transformers_leaves_out_is_its_default():
+    """The config.json of openai/clip-vit-large-patch14-336, as transformers 4.32 to 4.49 wrote such files."""
+    text_config = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+    vision_config = {
+        "hidden_size": 1024,
+        "image_size": 336,
+        "intermediate_size": 4096,
+        "model_type": "clip_vision_model",
+        "num_attention_heads": 16,
+        "num_hidden_layers": 24,
+        "patch_size": 14,
+    }
+    written = {"model_type": "clip", "projection_dim": 768, "transformers_version": "4.38.2"}
+    for left_out in ((), ("num_attention_heads",)):
+        of_text = {key: value for key, value in text_config.items() if key not in left_out}
+        values = {**written, "text_config": of_text, "vision_config": vision_config}
+        ours, theirs = CLIPConfig.from_hf(values), transformers.CLIPConfig(**json.loads(json.dumps(values)))
+        for tower, expected in ((ours.vision, theirs.vision_config), (ours.text, theirs.text_config)):
+            assert tower.width == expected.hidden_size
+            assert tower.layers == expected.num_hidden_layers
+            assert tower.heads == expected.num_attention_heads
+            assert tower.mlp_width == expected.intermediate_size
+            assert tower.activation == expected.hidden_act
+            assert tower.layer_norm_epsilon == expected.layer_norm_eps
+        assert (ours.vocab_size, ours.context_length) == (49408, 77)
+
+
 @pytest.mark.parametrize("key", ["num_attention_heads", "hidden_act", "layer_norm_eps"])
 def test_what_weights_cannot_tell_is_not_guessed(key, clip_config):
     values = clip_config.to_hf()
@@ -99,6 +165,13 @@ def test_impossible_architectures_are_refused(tower, key, value, message, clip_c
 def test_means_are_three_numbers(clip_config):
     with pytest.raises(UserError, match=r"preprocessor_config.json: image_mean is \[0.5\], expected three numbers"):
         CLIPConfig.from_hf(clip_config.to_hf(), {"image_mean": [0.5]})
+    for bad in ([0.0, 0.2, 0.2], [float("nan"), 0.2, 0.2]):
+        with pytest.raises(UserError, match=r"preprocessor_config.json: image_std is .*, expected three positive"):
+            CLIPConfig.from_hf(clip_config.to_hf(), {"image_std": bad})
+    values = clip_config.to_hf()
+    values["text_config"]["layer_norm_eps"] = float("nan")
+    with pytest.raises(UserError, match="layer_norm_eps is nan, expected a small number"):
+        CLIPConfig.from_hf(values)
 
 
 def test_other_models_are_refused(directory):
