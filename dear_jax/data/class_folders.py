@@ -1,19 +1,39 @@
 """Folders of images, one per class: what is in them, in an order that depends on no file system."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from etils import epath
+from PIL import Image
 
 from dear_jax.errors import UserError
 from dear_jax.files import storage
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+NO_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}  # formats of Pillow that are no photographs
+# What file servers, archives and desktops add; other hidden files and folders begin with a dot.
+OTHERS = ("@eaDir", "__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def _suffixes() -> tuple[str, ...]:
+    """Of every kind of image that Pillow reads, lower case."""
+    known = Image.registered_extensions()
+    return tuple(sorted(suffix for suffix, kind in known.items() if kind in Image.OPEN and kind not in NO_PICTURES))
+
+
+SUFFIXES = _suffixes()
+
+
+class Found(NamedTuple):
+    """The images below a folder, and what was not taken for one."""
+
+    images: list[str]  # sorted paths
+    left_out: list[str]  # files that are not hidden and whose names have no image's suffix
 
 
 def class_folders(folder: epath.Path) -> list[str]:
     """The names of the folders in a folder, sorted, hidden ones left out."""
     try:
-        return [name for name in storage.entries(folder)[0] if not name.startswith(".")]
+        return [name for name in storage.entries(folder)[0] if not _is_hidden(name)]
     except storage.failures() as error:
         raise UserError(f"config.data.root: expected class folders in {folder}; {storage.reason(error)}.") from error
 
@@ -32,10 +52,18 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def images_below(root: epath.Path, folder: epath.Path) -> list[str]:
-    """The images anywhere below a folder, as sorted paths relative to `root`."""
-    above = folder.relative_to(root)
-    return [(above / file).as_posix() for file in storage.files_below(folder) if is_image(file.rpartition("/")[2])]
+def images_below(root: epath.Path, folder: epath.Path) -> Found:
+    """What is anywhere below a folder, as sorted paths relative to `root`; nothing of hidden folders."""
+    above, found = folder.relative_to(root), Found([], [])
+    for file in storage.files_below(folder):
+        *folders, name = file.split("/")
+        if not any(map(_is_hidden, (*folders, name))):
+            (found.images if is_image(name) else found.left_out).append((above / file).as_posix())
+    return found
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in OTHERS
 
 
 def check_filled(images: Mapping[str, Sequence[str]], where: epath.Path) -> None:

@@ -69,7 +69,7 @@ def find(text: str) -> tuple[str, ...]:
     path = Path(text).expanduser()
     found: list[str] = []
     if text and path.is_dir():
-        found = [str(path / name) for name in images_below(path, path)]
+        found = [str(path / name) for name in images_below(path, path).images]
     elif path.is_file():
         found = _read_list(path) if path.suffix == ".txt" else [str(path)]
     elif text:

@@ -75,15 +75,20 @@ def entries(folder: epath.PathLike) -> tuple[list[str], list[str]]:
 
 
 def files_below(folder: epath.PathLike) -> list[str]:
-    """All files anywhere below a folder, as sorted paths relative to it."""
+    """All files anywhere below a folder, as sorted paths relative to it; each folder once, whatever links there are."""
     if is_remote(folder):
         system, root = fsspec.url_to_fs(os.fspath(folder).rstrip("/"))
         return sorted(name.removeprefix(f"{root}/") for name in system.find(root) if not name.endswith("/"))
-    return sorted(
-        Path(parent, name).relative_to(folder).as_posix()
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-    )
+    found, seen = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        place = os.stat(parent)
+        if (place.st_dev, place.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        folders.sort()
+        found += [Path(parent, name).relative_to(folder).as_posix() for name in names]
+    return sorted(found)
 
 
 def read_bytes(path: epath.Path) -> bytes:

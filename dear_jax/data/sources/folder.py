@@ -1,4 +1,4 @@
-"""Source `folder`: images of one's own, one folder per class, optionally below train/, val/ and test/.
+"""Source `folder`: images of one's own, one folder per class, optionally below folders called after splits.
 
 In: the folder, a seed, and the splits that an earlier start of the same run drew, if it did. Out: the data set;
 where its splits were drawn, `drawn_splits` holds them for the run to keep.
@@ -12,13 +12,19 @@ from typing import Any
 from etils import epath
 
 from dear_jax.data import listing
-from dear_jax.data.class_folders import check_filled, class_folders, images_below
+from dear_jax.data.class_folders import Found, check_filled, class_folders, images_below
 from dear_jax.data.image_dataset import ImageDataset
 from dear_jax.data.listing import SPLITS, Entry, Listing
 from dear_jax.data.sources.imagenet import NAMES_FILE, read_lines
 from dear_jax.data.splits import random_splits
 from dear_jax.errors import UserError
 from dear_jax.files import storage
+
+SPLIT_NAMES = {  # lower case
+    "train": {"train", "training", "train_set", "trainset", "train_data"},
+    "val": {"val", "valid", "validation", "dev", "val_set", "valset", "validation_set", "val_data"},
+    "test": {"test", "testing", "test_set", "testset", "test_data"},
+}
 
 
 def load(
@@ -32,7 +38,7 @@ def load(
     """The images below `root`; class names are the folders' names, or what classnames.txt makes of them.
 
     Args:
-        root: has class folders; or train/, val/, test/, some of them, with class folders in each.
+        root: has class folders; or folders called after splits (`SPLIT_NAMES`), with class folders in each.
         template: prompt with one {}.
         split_seed: decides which images of a class are for training, validation and testing.
         earlier: the `drawn_splits` of an earlier start, taken again whatever images came since.
@@ -42,47 +48,101 @@ def load(
     if not root or not folder.is_dir():
         raise UserError(f"config.data.root: expected a folder with one folder of images per class, found {root!r}.")
     parts = _parts(folder)
-    drawn = parts in ([""], ["train"])
+    drawn = list(parts) in ([""], ["train"])
+    below = {} if earlier else {split: _list_classes(folder, name) for split, name in parts.items()}
+    lists = {split: {name: of.images for name, of in classes.items()} for split, classes in below.items()}
     if earlier:
         found = listing.check(earlier, "splits.json of the workdir")
     elif drawn:
-        found = _draw(_list_classes(folder, parts[0]), split_seed)
+        found = _draw(lists[next(iter(parts))], split_seed)
     else:
-        found = _given(folder, parts)
+        found = _given(lists)
     if not earlier:
         found = _rename(found, _read_names(folder))
-    splits = "splits.json in the workdir, drawn by config.data.split_seed" if drawn else f"folders {', '.join(parts)}"
+    named = ", ".join(parts.values())
+    splits = "splits.json in the workdir, drawn by config.data.split_seed" if drawn else f"folders {named}"
     dataset = listing.to_dataset(
         found,
         folder,
         name=folder.name if storage.is_remote(folder) else Path(folder).resolve().name,
         template=template,
-        notes={"source": "folder", "splits": splits},
+        notes={"source": "folder", "splits": splits} | _describe_rest(folder, parts, below),
         exif=exif,
     )
     return dataclasses.replace(dataset, drawn_splits=found if drawn else {})
 
 
-def _parts(folder: epath.Path) -> list[str]:
-    """Those of train, val and test that hold the class folders; [""] where these lie right here.
+def _parts(folder: epath.Path) -> dict[str, str]:
+    """Split -> the folder that holds its class folders; {"": ""} where these lie right here.
 
-    A folder called `train` beside others is a class: trains.
+    Folders called `train` or `test` that hold images are classes like any other where none holds class folders.
+
+    Raises:
+        UserError: no folder; splits beside other folders or beside splits without class folders; a split twice.
     """
     folders = class_folders(folder)
     if not folders:
         raise UserError(f"config.data.root: expected one folder per class in {folder}, found no folder.")
-    if set(folders) <= set(SPLITS) and all(class_folders(folder / part) for part in folders):
-        return [split for split in SPLITS if split in folders]
-    return [""]
+    split_of = {name: split for name in folders for split, names in SPLIT_NAMES.items() if name.lower() in names}
+    holding = {name: split for name, split in split_of.items() if class_folders(folder / name)}
+    parts = {split: name for name, split in holding.items()}
+    if set(folders) == set(holding) and len(parts) == len(holding):
+        return {split: parts[split] for split in SPLITS if split in parts}
+    if len(split_of) < 2 or not holding:
+        return {"": ""}
+    flat = sorted(set(split_of) - set(holding))
+    rest = sorted(set(folders) - set(split_of))
+    what = [
+        f"{', '.join(names)} {said}"
+        for names, said in (
+            (sorted(holding), "with class folders"),
+            (flat, "without class folders"),
+            (rest, "called after no split"),
+        )
+        if names
+    ]
+    raise UserError(
+        f"config.data.root: {folder} looks like a mixture of splits and classes: {'; '.join(what)}. Give a folder with "
+        "one folder per class, or with one folder per split (train, val, test) and class folders in each; move the "
+        "others elsewhere. What is not labelled goes to config.images."
+    )
 
 
-def _list_classes(folder: epath.Path, part: str) -> dict[str, list[str]]:
-    """Class folder -> its images anywhere below, as sorted paths relative to `folder`."""
+def _list_classes(folder: epath.Path, part: str) -> dict[str, Found]:
+    """Class folder -> its images anywhere below, as sorted paths relative to `folder`, and what is none."""
     names = class_folders(folder / part)
     found = storage.in_threads(lambda name: images_below(folder, folder / part / name), names)
-    images = dict(zip(names, found, strict=True))
-    check_filled(images, folder / part)
-    return images
+    classes = dict(zip(names, found, strict=True))
+    check_filled({name: of.images for name, of in classes.items()}, folder / part)
+    return classes
+
+
+def _describe_rest(
+    folder: epath.Path, parts: Mapping[str, str], below: Mapping[str, Mapping[str, Found]]
+) -> dict[str, str]:
+    """What was left out, and which images lie in folders below those of their classes, where there are any."""
+    left_out = [path for classes in below.values() for of in classes.values() for path in of.left_out]
+    nested = [
+        path
+        for split, classes in below.items()
+        for of in classes.values()
+        for path in of.images
+        if path.count("/") > (2 if parts[split] else 1)
+    ]
+    notes = {}
+    if left_out:
+        what = "1 file is" if len(left_out) == 1 else f"{len(left_out)} files are"
+        notes["files_left_out"] = f"{what} left out, without the suffix of an image: {_some(left_out)}."
+    if nested:
+        what = "1 image lies" if len(nested) == 1 else f"{len(nested)} images lie"
+        notes["nested"] = f"{what} deeper than in the folder of the class, to which it is counted: {_some(nested)}."
+    for note in notes.values():
+        print(f"{folder}: {note}", flush=True)
+    return notes
+
+
+def _some(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
 
 
 def _draw(images: Mapping[str, Sequence[str]], split_seed: int) -> Listing:
@@ -91,13 +151,12 @@ def _draw(images: Mapping[str, Sequence[str]], split_seed: int) -> Listing:
     return {split: [entries[index] for index in splits[split]] for split in SPLITS}
 
 
-def _given(folder: epath.Path, parts: Sequence[str]) -> Listing:
-    """train/, val/ and test/ as they are; without test/, val/ is for testing, as ImageNet's is."""
-    images = {part: _list_classes(folder, part) for part in parts}
+def _given(images: Mapping[str, Mapping[str, Sequence[str]]]) -> Listing:
+    """Train, val and test as they are; without test, val is for testing, as ImageNet's is."""
     classes = sorted({name for found in images.values() for name in found})
     found: Listing = {split: [] for split in SPLITS}
-    for part in parts:
-        split = "test" if part == "val" and "test" not in parts else part
+    for part in images:
+        split = "test" if part == "val" and "test" not in images else part
         found[split] = _entries(images[part], classes)
     return found
 

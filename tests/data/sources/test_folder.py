@@ -151,3 +151,63 @@ def test_a_class_that_is_missing_in_a_given_split_is_named(tmp_path, write_pictu
     write_pictures(tmp_path, ["train/a/1.png", "train/b/1.png", "test/a/1.png"])
     with pytest.raises(UserError, match="1 classes have no test image: b"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("train", "valid", "test"), ("train", "valid", "test")),
+        (("Train", "Test"), ("Train", "", "Test")),
+        (("training", "validation", "testing"), ("training", "validation", "testing")),
+        (("train_set", "dev", "TEST_SET"), ("train_set", "dev", "TEST_SET")),
+        (("TRAIN", "Validation"), ("TRAIN", "", "Validation")),  # without a test it is for testing
+    ],
+)
+def test_splits_go_by_their_usual_names(names, expected, tmp_path, write_pictures):
+    classes = ("cat", "dog")
+    write_pictures(tmp_path, [f"{part}/{name}/{place}.png" for place, part in enumerate(names) for name in classes])
+    dataset = load(tmp_path)
+    assert dataset.class_names == ("cat", "dog")
+    found = {name: {path.split("/")[0] for path in of_split} for name, of_split in paths(dataset).items()}
+    assert found == {row: {part} - {""} for row, part in zip(ROWS, expected, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (("train/cat/a.png", "test/1.png"), r"mixture of splits and classes: train with class folders; test without"),
+        (("train/cat/a.png", "Training/cat/a.png"), r"mixture.*Training, train with class folders"),
+        (("train/a/1.png", "test/a/1.png", "more/1.png"), r"train with class folders; more called after no split"),
+    ],
+)
+def test_mixtures_of_splits_and_classes_are_refused(files, message, tmp_path, write_pictures):
+    write_pictures(tmp_path, list(files))
+    with pytest.raises(UserError, match=message):
+        load(tmp_path)
+
+
+def test_what_lies_in_hidden_folders_is_no_image(root, write_pictures):
+    hidden = (".ipynb_checkpoints", ".thumbnails", ".Trash-1000", "@eaDir", "__MACOSX", "more/.cache")
+    write_pictures(root, [f"cat/{place}/{number}.png" for place in hidden for number in range(2)])
+    everything = [path for split in paths(load(root)).values() for path in split]
+    assert len(everything) == len(set(everything)) == 16
+    assert not any(part in path for path in everything for part in ("/.", "@eaDir", "__MACOSX"))
+
+
+def test_links_that_lead_back_give_each_image_once(root):
+    (root / "cat" / "loop").symlink_to(root / "cat", target_is_directory=True)
+    (root / "cat" / "again").symlink_to(root / "cat" / "more", target_is_directory=True)
+    assert sum(map(sum, load(root).counts().values())) == 16
+
+
+def test_every_suffix_that_pillow_reads_is_one_and_the_rest_is_said(root, write_pictures, capsys):
+    read = ("jfif", "jpe", "avif", "jp2", "tga", "PPM", "apng")
+    write_pictures(root, [f"ant/of_{suffix}.{suffix}" for suffix in read])
+    for name in ("a.heic", "b.txt", "c"):
+        (root / "ant" / name).write_text("")
+    dataset = load(root)
+    assert sum(dataset.counts()[row][0] for row in ROWS) == 2 + len(read)
+    said = "3 files are left out, without the suffix of an image: ant/a.heic, ant/b.txt, ant/c."
+    assert dataset.notes["files_left_out"] == said
+    assert said in capsys.readouterr().out
+    assert dataset.notes["nested"].startswith("1 image lies deeper than in the folder of the class")
