@@ -66,7 +66,8 @@ def run(plan: SelectionPlan, workdir: epath.Path) -> None:
 
         rows: list[tuple[Rows, dict[str, float]]] = []
         for number, fold in enumerate(folds, start=1):
-            task = data.make_task(dataclasses.replace(plan.data, protocol=fold.protocol), fold.dataset, backbone)
+            within = dataclasses.replace(plan.data, protocol=fold.protocol, measured_split="test")  # the fold's own
+            task = data.make_task(within, fold.dataset, backbone)
             of_fold: Rows = {}
             zero_shot: dict[str, float] = {}
             for training, of_training in zip(plan.trainings, programs, strict=True):
