@@ -7,6 +7,7 @@ reports comes from `REPORTED`.
 
 import dataclasses
 
+from dear_jax.data.world.tasks import draws as draws_of
 from experiments.sweep.items import DRAWS as REPORTED
 
 TUNING = tuple(f"world_compositions_{draw}" for draw in range(5, 15))
@@ -83,6 +84,20 @@ STUDIES = {
             for start in (0.3, 0.5, 0.7, 0.9, 0.97)
         },
         "open, start 0.5",
+    ),
+    "spurious": Study(
+        "Do masks help where the background tells the class in training, and not in the test?",
+        draws_of("world_spurious"),
+        MASKS,
+        "open",
+        (1, 2, 3, 4, 5),
+    ),
+    "stickers": Study(
+        "Do masks help where each test picture carries a small picture of another class?",
+        draws_of("world_stickers"),
+        MASKS,
+        "open",
+        (1, 2, 3, 4, 5),
     ),
     "decisions": Study(
         "What do the decisions of this project cost or gain?",

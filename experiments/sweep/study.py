@@ -15,7 +15,7 @@ import concurrent.futures
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from scipy import stats
 
 from dear_jax.data.protocols import harmonic_mean
 from dear_jax.evaluation.choice import choose
-from dear_jax.report.tables import MODES, TITLES
+from dear_jax.report.tables import METRIC_TITLES, MODES, TITLES
 from dear_jax.report.text_tables import to_markdown
 from experiments.sweep import dose_figure
 from experiments.sweep.studies import STUDIES, TUNING, Study
@@ -106,6 +106,9 @@ def tables(study: Study, results: Sequence[dict]) -> list[str]:
     parts = []
     for rule in RULES:
         parts += [f"New classes by the rule *{MODES[rule]}*.", accuracy_table(study, results, rule)]
+    for metric, title in METRIC_TITLES.items():
+        if all("zero_shot_metrics" in one and metric in one["zero_shot_metrics"] for one in results):
+            parts += [f"{title} New classes by the method's own rule.", metric_table(study, results, metric)]
     parts += [
         "Paths by themselves, and fixed weights of the class path: the best of them for base and for new classes, "
         "known only afterwards.",
@@ -118,12 +121,28 @@ def tables(study: Study, results: Sequence[dict]) -> list[str]:
 
 def accuracy_table(study: Study, results: Sequence[dict], rule: str) -> str:
     """A row per variant: base, new and HM, and their differences to the reference."""
-    plain = [spread([one["zero_shot"][column] for one in results]) for column in COLUMNS]
+    plain = [one["zero_shot"] for one in results]
+    return comparison(study, plain, {name: draw_means(results, name, rule) for name in study.variants})
+
+
+def metric_table(study: Study, results: Sequence[dict], metric: str) -> str:
+    """The same of a further metric, under the rule that a run predicts new classes by."""
+    plain = [one["zero_shot_metrics"][metric] for one in results]
+    of_variants = {
+        name: np.array(
+            [[one["variants"][name]["metrics"][metric]["mean"][column] for column in COLUMNS] for one in results]
+        )
+        for name in study.variants
+    }
+    return comparison(study, plain, of_variants)
+
+
+def comparison(study: Study, plain: Sequence[Mapping[str, float]], of_variants: Mapping[str, np.ndarray]) -> str:
+    """Zero-shot CLIP of each draw and `[draws, 3]` of each variant as a table, with differences to the reference."""
     titles = [TITLES[column] for column in COLUMNS]
-    rows = [["zero-shot CLIP", *plain, "", "", ""]]
-    reference = draw_means(results, study.reference, rule)
-    for name in study.variants:
-        values = draw_means(results, name, rule)
+    rows = [["zero-shot CLIP", *(spread([row[column] for row in plain]) for column in COLUMNS), "", "", ""]]
+    reference = of_variants[study.reference]
+    for name, values in of_variants.items():
         cells = [spread(values[:, column]) for column in range(len(COLUMNS))]
         differences = ["" if name == study.reference else interval(d) for d in (values - reference).T]
         rows.append([name, *cells, *differences])

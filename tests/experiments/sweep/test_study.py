@@ -5,6 +5,7 @@ import pytest
 
 from dear_jax import main as command_line
 from dear_jax.data.protocols import harmonic_mean
+from dear_jax.data.world.tasks import draws as draws_of
 from dear_jax.setup import recipes, variants
 from experiments.sweep import dose_figure, study
 from experiments.sweep.studies import REPORTED, STUDIES, TUNING, Study
@@ -36,7 +37,8 @@ def test_commands_are_understood(name, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     asked = STUDIES[name]
     assert asked.reference in asked.variants
-    assert set(asked.draws) in ({*TUNING}, {*REPORTED})
+    families = [{*draws_of(family)} for family in ("world_spurious", "world_stickers")]
+    assert set(asked.draws) in ({*TUNING}, {*REPORTED}, *families)
     config, _, _ = command_line.parse(asked.flags(asked.draws[0]))
     assert list(variants.variant_configs(recipes.resolve(config))) == list(asked.variants)
     assert tuple(config.seeds) == asked.seeds
@@ -54,6 +56,28 @@ def test_differences_are_paired_by_draw():
     half = 4.302653 / np.sqrt(3)  # Student's t of two degrees of freedom; the differences' deviation is 1
     assert f"| +2.00 ± {half:.2f} | +0.00 ± 0.00 |" in table[4]
     assert f"| +4.00 ± {2 * half:.2f} |" in study.accuracy_table(TWO, RESULTS, "class_only").splitlines()[4]
+
+
+def test_worst_groups_have_a_table_where_all_draws_know_them():
+    def grouped(one: dict, worst: float) -> dict:
+        def row(value: float) -> dict:
+            return {"base": value, "new": value - 10, "hm": value - 5}
+
+        variants = {
+            name: variant | {"metrics": {"worst_group": {"mean": row(worst + 5 * number)}}}
+            for number, (name, variant) in enumerate(one["variants"].items())
+        }
+        return one | {"zero_shot_metrics": {"worst_group": row(worst - 20)}, "variants": variants}
+
+    results = [grouped(one, worst) for one, worst in zip(RESULTS, (50.0, 60.0, 70.0), strict=True)]
+    assert study.metric_table(TWO, results, "worst_group").splitlines()[2:] == [
+        "| zero-shot CLIP | 40.00 ± 8.16 | 30.00 ± 8.16 | 35.00 ± 8.16 |  |  |  |",
+        "| one | 60.00 ± 8.16 | 50.00 ± 8.16 | 55.00 ± 8.16 |  |  |  |",
+        "| two | 65.00 ± 8.16 | 55.00 ± 8.16 | 60.00 ± 8.16 | +5.00 ± 0.00 | +5.00 ± 0.00 | +5.00 ± 0.00 |",
+    ]
+    with_table = study.tables(TWO, results)
+    assert sum("Worst-group" in part for part in with_table) == 1
+    assert not any("Worst-group" in part for part in study.tables(TWO, [results[0], *RESULTS[1:]]))
 
 
 def test_paths_by_themselves():
