@@ -25,6 +25,7 @@ class Study:
         variants: name -> settings of `config.variants`.
         reference: the variant that the others are compared with.
         seeds: trained side by side with the variants.
+        twins: for each draw, a data set of the same classes that its adapters are measured on as well.
     """
 
     question: str
@@ -32,6 +33,11 @@ class Study:
     variants: dict[str, str]
     reference: str
     seeds: tuple[int, ...] = (1, 2, 3)
+    twins: tuple[str, ...] = ()
+
+    def twin(self, draw: str) -> str:
+        """The twin of a draw; empty: it has none."""
+        return self.twins[self.draws.index(draw)] if self.twins else ""
 
     def flags(self, draw: str) -> list[str]:
         """Of `dear_jax.main`, for one draw."""
@@ -98,6 +104,7 @@ STUDIES = {
         MASKS,
         "open",
         (1, 2, 3, 4, 5),
+        twins=draws_of("world_unmarked"),
     ),
     "decisions": Study(
         "What do the decisions of this project cost or gain?",

@@ -1,5 +1,7 @@
 """Studies: every variant is one of the command line, and the tables of made-up results, by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,7 @@ def test_commands_are_understood(name, monkeypatch):
     config, _, _ = command_line.parse(asked.flags(asked.draws[0]))
     assert list(variants.variant_configs(recipes.resolve(config))) == list(asked.variants)
     assert tuple(config.seeds) == asked.seeds
+    assert len(asked.twins) in (0, len(asked.draws))
 
 
 def test_draws_for_choosing_are_not_reported():
@@ -95,6 +98,31 @@ def test_a_finished_draw_is_not_run_again(tmp_path, monkeypatch):
     (tmp_path / "results.json").write_text("{}")
     monkeypatch.setattr(study.subprocess, "run", lambda *command, **options: pytest.fail("it was run"))
     study.run(TWO, "draw_a", tmp_path, [])
+
+
+def test_the_twin_of_a_draw_is_measured_by_the_same_adapters(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(study.subprocess, "run", lambda command, **options: commands.append(command))
+    asked = dataclasses.replace(TWO, twins=("twin_a", "twin_b", "twin_c"))
+    (tmp_path / "results.json").write_text('{"a": 1}')
+    assert not study.finished(asked, "draw_b", tmp_path)
+    study.run(asked, "draw_b", tmp_path, ["--config.seeds=1"])
+    (command,) = commands
+    assert "--config=configs/base2new.py:twin_b" in command
+    assert command[-3:] == [f"--config.run={tmp_path}", "--config.seeds=1", f"--workdir={tmp_path / 'twin'}"]
+    (tmp_path / "twin" / "results.json").write_text('{"b": 2}')
+    assert study.finished(asked, "draw_b", tmp_path)
+    assert study.read(tmp_path) == {"a": 1, "twin": {"b": 2}}
+
+
+def test_what_a_mark_costs():
+    asked = dataclasses.replace(TWO, twins=("clean",) * 3)
+    clean = [result(85.0, 75.0, 1.0), result(65.0, 55.0, 2.0), result(75.0, 65.0, 3.0)]
+    results = [one | {"twin": twin} for one, twin in zip(RESULTS, clean, strict=True)]
+    table = study.loss_table(asked, results, "learned").splitlines()
+    assert table[2].startswith("| zero-shot CLIP | -5.00 ± 0.00 | -5.00 ± 0.00 |")
+    assert table[4].startswith("| two | -5.00 ± 0.00 | -5.00 ± 0.00 |")
+    assert sum("What the same adapters gain" in part for part in study.tables(asked, results)) == 2
 
 
 def test_the_dose_figure(tmp_path):
