@@ -126,8 +126,11 @@ def tables(study: Study, results: Sequence[dict]) -> list[str]:
     for rule in RULES:
         parts += [f"New classes by the rule *{MODES[rule]}*.", accuracy_table(study, results, rule)]
         if study.twins:
-            what = f"What the same adapters gain (+) or lose (-) here against {', '.join(study.twins)}, by that rule."
-            parts += [what, loss_table(study, results, rule)]
+            parts += [
+                f"What the same adapters gain (+) or lose (-) against the twin of each draw (of {study.draws[0]}: "
+                f"{study.twins[0]}), by that rule.",
+                loss_table(study, results, rule),
+            ]
     for metric, title in METRIC_TITLES.items():
         if all("zero_shot_metrics" in one and metric in one["zero_shot_metrics"] for one in results):
             parts += [f"{title} New classes by the method's own rule.", metric_table(study, results, metric)]
