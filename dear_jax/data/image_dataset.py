@@ -26,11 +26,13 @@ class ImageSplit:
         load: index in [0, N) -> RGB image, uint8 [H, W, 3] of any size; the same image at every
             call, safe to call from several threads, picklable for the pipeline's worker processes.
         attributes: what else is known of the images, if anything: attribute name -> values, str [N].
+        grouped_by: the attribute that, crossed with the class, makes the groups of worst-group accuracy; empty: none.
     """
 
     labels: np.ndarray
     load: Load
     attributes: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    grouped_by: str = ""
 
     def __post_init__(self) -> None:
         labels = np.asarray(self.labels)
@@ -40,6 +42,8 @@ class ImageSplit:
         for name, values in self.attributes.items():
             if values.shape != labels.shape:
                 raise ValueError(f"attributes[{name!r}]: expected [{len(labels)}], got {values.shape}")
+        if self.grouped_by and self.grouped_by not in self.attributes:
+            raise ValueError(f"grouped_by: expected one of {sorted(self.attributes)}, got {self.grouped_by!r}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,6 +53,11 @@ class ImageSplit:
         """How to call the images: as their loader does, if it has names for them, else by their places."""
         names = getattr(self.load, "names", None)
         return tuple(names) if names else tuple(map(_name, range(len(self))))
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """The value of each image by which classes are cut into groups, str [N]; None: there are no groups."""
+        return self.attributes[self.grouped_by] if self.grouped_by else None
 
     def problem(self, index: int) -> str:
         """Why an image cannot be read; empty if it can."""
@@ -80,11 +89,12 @@ class ImageSplit:
         shared = self.attributes.keys() & other.attributes.keys()
         attributes = {name: np.concatenate([self.attributes[name], other.attributes[name]]) for name in shared}
         load = _Joined(self.load, other.load, len(self), (*self.names, *other.names))
-        return ImageSplit(np.concatenate([self.labels, other.labels]), load, attributes)
+        grouped_by = self.grouped_by if self.grouped_by == other.grouped_by else ""
+        return ImageSplit(np.concatenate([self.labels, other.labels]), load, attributes, grouped_by)
 
     def _pick(self, labels: np.ndarray, chosen: np.ndarray) -> "ImageSplit":
         attributes = {name: values[chosen] for name, values in self.attributes.items()}
-        return ImageSplit(labels, _Picked(self.load, chosen), attributes)
+        return ImageSplit(labels, _Picked(self.load, chosen), attributes, self.grouped_by)
 
     def cached(self, limit_bytes: int) -> "ImageSplit":
         """The same split, holding loaded images in memory until they fill `limit_bytes`.

@@ -19,7 +19,7 @@ from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Frozen, Prompts, Seen, Split
 from dear_jax.data import pipeline
 from dear_jax.data.class_set import ClassSet
-from dear_jax.evaluation.metrics import METRICS
+from dear_jax.evaluation.metrics import GROUP_METRICS, METRICS
 from dear_jax.methods import paths, wording
 from dear_jax.methods.adapter_file import Adapters
 from dear_jax.methods.contract import Adapter, Classes, Method, Settings
@@ -36,7 +36,7 @@ class Predictions(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Every metric of `METRICS` on a class set."""
+    """Every metric of `METRICS` on a class set, and of `GROUP_METRICS` where its images come in groups."""
 
     adapted: dict[str, np.ndarray]  # [F, S, V], the variants of all programs in turn; V is 0 without adapters
     zero_shot: dict[str, float]
@@ -79,12 +79,14 @@ class Evaluator:
 
     def __call__(self, classes: ClassSet) -> Scores:
         """Every metric on one class set under each rule. Every test image counts exactly once."""
-        predictions, count = self.predict(classes), len(classes.class_names)
-        return Scores(
-            {name: metric(predictions.adapted, predictions.labels, count) for name, metric in METRICS.items()},
-            {name: float(metric(predictions.zero_shot, predictions.labels, count)) for name, metric in METRICS.items()},
-            self.rules,
-        )
+        adapted, zero_shot, labels = self.predict(classes)
+        count, groups = len(classes.class_names), classes.test.groups
+        both = [
+            {name: metric(predicted, labels, count) for name, metric in METRICS.items()}
+            | {name: metric(predicted, labels, groups) for name, metric in GROUP_METRICS.items() if groups is not None}
+            for predicted in (adapted, zero_shot)
+        ]
+        return Scores(both[0], {name: float(value) for name, value in both[1].items()}, self.rules)
 
     def predict(self, classes: ClassSet) -> Predictions:
         """What is predicted for every test image of a class set, in their order."""

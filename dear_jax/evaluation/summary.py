@@ -9,7 +9,7 @@ import numpy as np
 from dear_jax import __version__
 from dear_jax.data.protocols import Protocol, summarize
 from dear_jax.evaluation.accuracy import Scores
-from dear_jax.evaluation.metrics import MAIN, METRICS
+from dear_jax.evaluation.metrics import MAIN
 from dear_jax.files.workdir import Workdir
 from dear_jax.methods.adapter_file import Part, Trained
 from dear_jax.report import tables
@@ -48,9 +48,8 @@ def make_results(
         "version": __version__,
     }
     more = {
-        metric: protocol.complete({name: of_set.zero_shot[metric] for name, of_set in scores.items()})
-        for metric in METRICS
-        if metric != MAIN
+        metric: _complete(protocol, {name: of_set.zero_shot[metric] for name, of_set in found.items()}, scores)
+        for metric, found in _further(scores).items()
     }
     if more:
         results["zero_shot_metrics"] = more
@@ -64,6 +63,19 @@ def make_results(
         for v, name in enumerate(trained.names):
             results["variants"][name] = _summarize_variant(protocol, trained, scores, v)
     return results
+
+
+def _further(scores: Mapping[str, Scores]) -> dict[str, dict[str, Scores]]:
+    """Metric, but for the main one -> the class sets that have it."""
+    metrics = dict.fromkeys(metric for of_set in scores.values() for metric in of_set.zero_shot if metric != MAIN)
+    return {
+        metric: {name: of_set for name, of_set in scores.items() if metric in of_set.zero_shot} for metric in metrics
+    }
+
+
+def _complete(protocol: Protocol, row: dict[str, float], scores: Mapping[str, Scores]) -> dict[str, float]:
+    """A row of one metric with what follows from it; nothing follows where a class set does not have the metric."""
+    return protocol.complete(row) if row.keys() == scores.keys() else row
 
 
 def _rule_of_new(plan: EvaluationPlan | TrainingPlan, scores: Mapping[str, Scores]) -> str:
@@ -85,9 +97,11 @@ def _count_parameters(trained: Trained) -> dict[str, int]:
 def _summarize_variant(protocol: Protocol, trained: Trained, scores: Mapping[str, Scores], v: int) -> dict[str, Any]:
     """Rows per seed, their mean and spread; and, per class set, the mean and spread of each rule, new classes apart."""
 
-    def summarize_metric(metric: str) -> dict[str, Any]:
+    def summarize_metric(metric: str, found: Mapping[str, Scores]) -> dict[str, Any]:
         rows = [
-            protocol.complete({name: float(of_set.adapted[metric][0, s, v]) for name, of_set in scores.items()})
+            _complete(
+                protocol, {name: float(of_set.adapted[metric][0, s, v]) for name, of_set in found.items()}, scores
+            )
             for s in range(len(trained.seeds))
         ]
         mean, std = summarize(rows)
@@ -105,8 +119,8 @@ def _summarize_variant(protocol: Protocol, trained: Trained, scores: Mapping[str
 
     trained_on = under_rules(True)
     rules = {"new_classes": under_rules(False), **({"trained_classes": trained_on} if trained_on else {})}
-    more = {metric: summarize_metric(metric) for metric in METRICS if metric != MAIN}
-    return summarize_metric(MAIN) | rules | ({"metrics": more} if more else {})
+    more = {metric: summarize_metric(metric, found) for metric, found in _further(scores).items()}
+    return summarize_metric(MAIN, scores) | rules | ({"metrics": more} if more else {})
 
 
 def log(files: Workdir, step: int, trained: Trained, scores: Mapping[str, Scores], seconds: float) -> None:
@@ -117,8 +131,8 @@ def log(files: Workdir, step: int, trained: Trained, scores: Mapping[str, Scores
     evaluation = {
         name if metric == MAIN else f"{metric}.{name}": {"zero_shot": of_set.zero_shot[metric]}
         | {variant: of_set.adapted[metric][0, :, v].tolist() for v, variant in enumerate(trained.names)}
-        for metric in METRICS
-        for name, of_set in scores.items()
+        for metric, found in {MAIN: scores, **_further(scores)}.items()
+        for name, of_set in found.items()
     }
     files.append_metrics({"step": step, "seconds": round(seconds, 3), "evaluation": evaluation})
 

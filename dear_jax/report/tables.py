@@ -6,6 +6,10 @@ from typing import Any
 from dear_jax.report import text_tables
 
 TITLES = {"base": "Base", "new": "New", "hm": "HM", "accuracy": "Accuracy", "average": "Average"}
+METRIC_TITLES = {
+    "worst_group": "Worst-group accuracy: the lowest over the groups of test images that share class and background.",
+    "group_mean": "The mean accuracy over these groups.",
+}
 MODES = {"learned": "learned", "class_only": "class path only", "equal": "all paths equal"}
 
 
@@ -24,7 +28,7 @@ def results_markdown(results: Mapping[str, Any]) -> str:
         "top-1 accuracy in percent.",
         text_tables.to_markdown(["", *(TITLES.get(column, column) for column in columns)], rows),
         *_new_classes_table(variants),
-        *_metric_tables(results, columns),
+        *_metric_tables(results),
         results["data"]["remark"],
         _selection(results.get("selection")),
     ]
@@ -77,17 +81,19 @@ def _new_classes_table(variants: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _metric_tables(results: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+def _metric_tables(results: Mapping[str, Any]) -> list[str]:
     """Further metrics than that of the table: a small table each."""
     parts = []
     for metric, zero_shot in results.get("zero_shot_metrics", {}).items():
+        columns = list(zero_shot)
         rows = [["zero-shot CLIP", *_cells(zero_shot, columns)]]
         for name, variant in results["variants"].items():
             mean, std = variant["metrics"][metric]["mean"], variant["metrics"][metric]["std"]
             spread = [f"{mean[column]:.2f} ± {std[column]:.2f}" for column in columns]
             rows.append([f"{_variant_title(results, name)}, mean ± std", *spread])
         titles = ["", *(TITLES.get(column, column) for column in columns)]
-        parts += [f"By the metric {metric}.", text_tables.to_markdown(titles, rows)]
+        title = METRIC_TITLES.get(metric, f"By the metric {metric}.")
+        parts += [title, text_tables.to_markdown(titles, rows)]
     return parts
 
 

@@ -7,6 +7,7 @@ reports comes from `REPORTED`.
 
 import dataclasses
 
+from dear_jax.data.world.tasks import draws as draws_of
 from experiments.sweep.items import DRAWS as REPORTED
 
 TUNING = tuple(f"world_compositions_{draw}" for draw in range(5, 15))
@@ -24,6 +25,7 @@ class Study:
         variants: name -> settings of `config.variants`.
         reference: the variant that the others are compared with.
         seeds: trained side by side with the variants.
+        twins: for each draw, a data set of the same classes that its adapters are measured on as well.
     """
 
     question: str
@@ -31,6 +33,11 @@ class Study:
     variants: dict[str, str]
     reference: str
     seeds: tuple[int, ...] = (1, 2, 3)
+    twins: tuple[str, ...] = ()
+
+    def twin(self, draw: str) -> str:
+        """The twin of a draw; empty: it has none."""
+        return self.twins[self.draws.index(draw)] if self.twins else ""
 
     def flags(self, draw: str) -> list[str]:
         """Of `dear_jax.main`, for one draw."""
@@ -83,6 +90,21 @@ STUDIES = {
             for start in (0.3, 0.5, 0.7, 0.9, 0.97)
         },
         "open, start 0.5",
+    ),
+    "spurious": Study(
+        "Do masks help where the background tells the class in training, and not in the test?",
+        draws_of("world_spurious"),
+        MASKS,
+        "open",
+        (1, 2, 3, 4, 5),
+    ),
+    "stickers": Study(
+        "Do masks help where each test picture carries a small picture of another class?",
+        draws_of("world_stickers"),
+        MASKS,
+        "open",
+        (1, 2, 3, 4, 5),
+        twins=draws_of("world_unmarked"),
     ),
     "decisions": Study(
         "What do the decisions of this project cost or gain?",

@@ -15,7 +15,7 @@ import concurrent.futures
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ from scipy import stats
 
 from dear_jax.data.protocols import harmonic_mean
 from dear_jax.evaluation.choice import choose
-from dear_jax.report.tables import MODES, TITLES
+from dear_jax.report.tables import METRIC_TITLES, MODES, TITLES
 from dear_jax.report.text_tables import to_markdown
 from experiments.sweep import dose_figure
 from experiments.sweep.studies import STUDIES, TUNING, Study
 
+TWIN = "twin"
 MADE_BY = "made_by.json"
 COLUMNS = ("base", "new", "hm")
 RULES = ("learned", "class_only")
@@ -51,8 +52,7 @@ def main(arguments: Sequence[str]) -> None:
         with concurrent.futures.ThreadPoolExecutor(options.at_once) as pool:
             list(pool.map(lambda draw: run(study, draw, folder / draw, flags), study.draws))
         note_how(folder, options.study, flags)
-    found = [folder / draw / "results.json" for draw in study.draws]
-    results = [json.loads(path.read_text()) for path in found if path.exists()]
+    results = [read(folder / draw) for draw in study.draws if finished(study, draw, folder / draw)]
     if len(results) < 2:
         parser.exit(2, f"error: {folder} has {len(results)} finished draws; tables need two or more.\n")
     text = "\n\n".join([*head(study, results, folder), *tables(study, results)]) + "\n"
@@ -67,15 +67,34 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def run(study: Study, draw: str, workdir: Path, flags: Sequence[str]) -> None:
-    """One training run of all variants, unless it is finished."""
-    if (workdir / "results.json").exists():
-        return
-    rules = f"--config.eval.rules={','.join(MORE_RULES)}"
-    command = [sys.executable, "-m", "dear_jax.main", *study.flags(draw), rules, *flags, f"--workdir={workdir}"]
+    """One training run of all variants, and the evaluation on the draw's twin, unless they are finished."""
+    if not (workdir / "results.json").exists():
+        start([*study.flags(draw), f"--config.eval.rules={','.join(MORE_RULES)}", *flags], workdir)
+    if not finished(study, draw, workdir):
+        twin = [f"--config=configs/base2new.py:{study.twin(draw)}", "--config.job=evaluate", f"--config.run={workdir}"]
+        start([*twin, *flags], workdir / TWIN)
+
+
+def start(flags: Sequence[str], workdir: Path) -> None:
+    """`dear_jax.main` in a process of its own, its output in log.txt of the workdir."""
+    command = [sys.executable, "-m", "dear_jax.main", *flags, f"--workdir={workdir}"]
     workdir.mkdir(parents=True, exist_ok=True)
-    print(f"{draw}: {workdir / 'log.txt'}", flush=True)
+    print(workdir / "log.txt", flush=True)
     with (workdir / "log.txt").open("a") as log:
         subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+
+
+def finished(study: Study, draw: str, workdir: Path) -> bool:
+    """Whether all results of a draw are there."""
+    folders = [workdir, *([workdir / TWIN] if study.twin(draw) else [])]
+    return all((folder / "results.json").exists() for folder in folders)
+
+
+def read(workdir: Path) -> dict:
+    """The results of a draw, those on its twin, if it has one, under "twin"."""
+    results = json.loads((workdir / "results.json").read_text())
+    path = workdir / TWIN / "results.json"
+    return {**results, TWIN: json.loads(path.read_text())} if path.exists() else dict(results)
 
 
 def note_how(folder: Path, name: str, flags: Sequence[str]) -> None:
@@ -106,6 +125,15 @@ def tables(study: Study, results: Sequence[dict]) -> list[str]:
     parts = []
     for rule in RULES:
         parts += [f"New classes by the rule *{MODES[rule]}*.", accuracy_table(study, results, rule)]
+        if study.twins:
+            parts += [
+                f"What the same adapters gain (+) or lose (-) against the twin of each draw (of {study.draws[0]}: "
+                f"{study.twins[0]}), by that rule.",
+                loss_table(study, results, rule),
+            ]
+    for metric, title in METRIC_TITLES.items():
+        if all("zero_shot_metrics" in one and metric in one["zero_shot_metrics"] for one in results):
+            parts += [f"{title} New classes by the method's own rule.", metric_table(study, results, metric)]
     parts += [
         "Paths by themselves, and fixed weights of the class path: the best of them for base and for new classes, "
         "known only afterwards.",
@@ -118,12 +146,39 @@ def tables(study: Study, results: Sequence[dict]) -> list[str]:
 
 def accuracy_table(study: Study, results: Sequence[dict], rule: str) -> str:
     """A row per variant: base, new and HM, and their differences to the reference."""
-    plain = [spread([one["zero_shot"][column] for one in results]) for column in COLUMNS]
+    plain = [one["zero_shot"] for one in results]
+    return comparison(study, plain, {name: draw_means(results, name, rule) for name in study.variants})
+
+
+def loss_table(study: Study, results: Sequence[dict], rule: str) -> str:
+    """The same of the differences to the twin of each draw."""
+    twins = [one[TWIN] for one in results]
+    plain = [
+        {column: one["zero_shot"][column] - twin["zero_shot"][column] for column in COLUMNS}
+        for one, twin in zip(results, twins, strict=True)
+    ]
+    of_variants = {name: draw_means(results, name, rule) - draw_means(twins, name, rule) for name in study.variants}
+    return comparison(study, plain, of_variants)
+
+
+def metric_table(study: Study, results: Sequence[dict], metric: str) -> str:
+    """The same of a further metric, under the rule that a run predicts new classes by."""
+    plain = [one["zero_shot_metrics"][metric] for one in results]
+    of_variants = {
+        name: np.array(
+            [[one["variants"][name]["metrics"][metric]["mean"][column] for column in COLUMNS] for one in results]
+        )
+        for name in study.variants
+    }
+    return comparison(study, plain, of_variants)
+
+
+def comparison(study: Study, plain: Sequence[Mapping[str, float]], of_variants: Mapping[str, np.ndarray]) -> str:
+    """Zero-shot CLIP of each draw and `[draws, 3]` of each variant as a table, with differences to the reference."""
     titles = [TITLES[column] for column in COLUMNS]
-    rows = [["zero-shot CLIP", *plain, "", "", ""]]
-    reference = draw_means(results, study.reference, rule)
-    for name in study.variants:
-        values = draw_means(results, name, rule)
+    rows = [["zero-shot CLIP", *(spread([row[column] for row in plain]) for column in COLUMNS), "", "", ""]]
+    reference = of_variants[study.reference]
+    for name, values in of_variants.items():
         cells = [spread(values[:, column]) for column in range(len(COLUMNS))]
         differences = ["" if name == study.reference else interval(d) for d in (values - reference).T]
         rows.append([name, *cells, *differences])

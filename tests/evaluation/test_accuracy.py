@@ -99,6 +99,23 @@ def test_every_metric_of_the_table_is_computed_of_the_same_predictions(one_by_on
     np.testing.assert_array_equal(scores.under("equal").adapted["errors"], scores.adapted["errors"][[2]])
 
 
+def test_class_sets_with_groups_have_the_metrics_of_groups(one_by_one, classes):
+    groups = np.where(np.arange(IMAGES) < 12, "sand", "snow")
+    test = dataclasses.replace(classes.test, attributes={"background": groups}, grouped_by="background")
+    scores = one_by_one(dataclasses.replace(classes, test=test))
+    assert list(scores.zero_shot) == list(scores.adapted) == ["accuracy", "worst_group", "group_mean"]
+    assert scores.adapted["worst_group"].shape == (len(RULES), SEEDS, VARIANTS)
+    predicted = one_by_one.predict(classes)
+    members = {(label, group) for label, group in zip(classes.test.labels, groups, strict=True)}
+    of_groups = [
+        100 * np.mean(predicted.zero_shot[(classes.test.labels == label) & (groups == group)] == label)
+        for label, group in members
+    ]
+    assert scores.zero_shot["worst_group"] == pytest.approx(min(of_groups))
+    assert scores.zero_shot["group_mean"] == pytest.approx(np.mean(of_groups))
+    np.testing.assert_array_equal(scores.adapted["accuracy"], one_by_one(classes).adapted["accuracy"])
+
+
 def test_predictions_are_those_of_the_formula_and_leave_out_what_is_not_valid(
     method, adapters, clip_params, classes, one_by_one, monkeypatch
 ):

@@ -112,3 +112,29 @@ def test_a_further_metric_is_in_every_file(trained, tmp_path, monkeypatch):
         "macro.base": {"zero_shot": 59.0, "a": [60.0, 62.0], "b": [61.0, 63.0]},
         "macro.new": {"zero_shot": 79.0, "a": [80.0, 82.0], "b": [81.0, 83.0]},
     }
+
+
+def test_what_some_class_sets_do_not_know_is_told_of_the_others(trained, tmp_path):
+    scores = make_scores(["accuracy"])
+    before = make_results(trained, scores)
+    adapted, zero_shot = {"worst_group": np.full((2, 2, 2), 30.0)}, {"worst_group": 20.0}
+    of_new = scores["new"]._replace(
+        adapted=scores["new"].adapted | adapted, zero_shot=scores["new"].zero_shot | zero_shot
+    )
+    results = make_results(trained, {"base": scores["base"], "new": of_new})
+    assert results["zero_shot_metrics"] == {"worst_group": {"new": 20.0}}  # without HM, which needs both
+    assert results["variants"]["b"]["metrics"]["worst_group"]["mean"] == {"new": 30.0}
+    assert results["zero_shot"] == before["zero_shot"]
+    table = tables.results_markdown(results).removeprefix(tables.results_markdown(before)).splitlines()
+    assert table[1].startswith("Worst-group accuracy")
+    assert table[3:] == [
+        "|  | New |",
+        "| --- | ---: |",
+        "| zero-shot CLIP | 20.00 |",
+        "| DeAR a, mean ± std | 30.00 ± 0.00 |",
+        "| DeAR b, mean ± std | 30.00 ± 0.00 |",
+    ]
+    with Workdir(tmp_path) as files:
+        summary.log(files, 1, trained, {"base": scores["base"], "new": of_new}, 0.5)
+    row = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert list(row["evaluation"]) == ["base", "new", "worst_group.new"]

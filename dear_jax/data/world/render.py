@@ -8,13 +8,14 @@ its own scene alone, so a scene looks the same in any batch.
 `Shift` holds what downstream tasks change and pretraining never sees.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dear_jax.data.world.forms import ACCESSORIES, DARK, SHAPES, TEXTURES, Color, sharpen, triangle_wave
+from dear_jax.data.world import writing
+from dear_jax.data.world.forms import ACCESSORIES, DARK, LIGHT, SHAPES, TEXTURES, Color, sharpen, triangle_wave
 from dear_jax.data.world.scenes import ATTRIBUTES, Scenes, hash_numbers, random_numbers
 
 SIZE = 48  # width and height of a picture, pixels
@@ -30,6 +31,7 @@ SECOND = np.array(
      (0, 70, 80), (185, 205, 255), (235, 195, 255), (130, 15, 75)], np.float32,
 )  # fmt: skip
 POSITIONS = np.array([(-1, -1), (1, -1), (0, 0), (-1, 1), (1, 1)], np.float32)
+STICKER = 6.5  # radius of a sticker's body, pixels
 LAMP = (255, 190, 120)  # the light of a full tint
 
 
@@ -59,13 +61,27 @@ class Shift:
 NO_SHIFT = Shift()
 
 
-def render(scenes: Scenes, shift: Shift = NO_SHIFT) -> np.ndarray:
-    """The pictures of the scenes, uint8 [N, SIZE, SIZE, 3]."""
-    return render_with_coverage(scenes, shift)[0]
+def render(
+    scenes: Scenes, shift: Shift = NO_SHIFT, words: Sequence[str] = (), stickers: Scenes | None = None
+) -> np.ndarray:
+    """The pictures of the scenes, uint8 [N, SIZE, SIZE, 3]; see `render_with_coverage`."""
+    return render_with_coverage(scenes, shift, words, stickers)[0]
 
 
-def render_with_coverage(scenes: Scenes, shift: Shift = NO_SHIFT) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures, and how much of each pixel the body covers: float32 [N, SIZE, SIZE] in [0, 1]."""
+def render_with_coverage(
+    scenes: Scenes, shift: Shift = NO_SHIFT, words: Sequence[str] = (), stickers: Scenes | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures, and how much of each pixel the body covers: float32 [N, SIZE, SIZE] in [0, 1].
+
+    Args:
+        scenes: N scenes.
+        shift: how the pictures differ from those of pretraining.
+        words: N texts, one written on each picture, away from the body; none: nothing is written.
+        stickers: N scenes, the body of one drawn small on each picture, in a corner away from the body.
+
+    Raises:
+        ValueError: a text that cannot be written (`writing.place`).
+    """
     picture = _background(scenes)
     _clutter(picture, scenes, shift.clutter)
     across, down = _center(scenes)
@@ -73,6 +89,12 @@ def render_with_coverage(scenes: Scenes, shift: Shift = NO_SHIFT) -> tuple[np.nd
     u, v = _body_frame(across, down, radius, scenes, shift.rotation)
     _accessories(picture, scenes, u, v, radius)
     coverage = _body(picture, scenes, u, v, radius, shift)
+    if stickers is not None:
+        _stick(picture, scenes, stickers, shift)
+    if words:
+        ink, paper = writing.place(words, POSITIONS[scenes.label("position"), 1] <= 0, SIZE)
+        _paint(picture, np.arange(len(scenes)), paper, LIGHT)
+        _paint(picture, np.arange(len(scenes)), ink, DARK)
     return _finish(picture, scenes, shift), coverage
 
 
@@ -138,6 +160,17 @@ def _body(
         edge = np.clip(1.1 - np.abs(distance * radius[rows]), 0, 1) * np.float32(0.8)
         _paint(picture, rows, edge, DARK)
     return coverage
+
+
+def _stick(picture: np.ndarray, scenes: Scenes, stickers: Scenes, shift: Shift) -> None:
+    """Paint small bodies with their accessories in the corner across from the large ones."""
+    away = -POSITIONS[scenes.label("position")]
+    away[scenes.label("position") == ATTRIBUTES["position"].index("center")] = 1
+    across, down = np.moveaxis(SIZE / 2 + away * np.float32(SIZE / 2 - 1.7 * STICKER), 1, 0)[:, :, None, None]
+    radius = np.full_like(across, STICKER)
+    u, v = _body_frame(across, down, radius, stickers, shift.rotation)
+    _accessories(picture, stickers, u, v, radius)
+    _body(picture, stickers, u, v, radius, shift)
 
 
 def _tones(scenes: Scenes, hue_mix: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,13 @@
 """The embedded world: reproducible pictures, true labels and captions, well-formed data sets."""
 
 import pickle
+import zlib
 
 import numpy as np
 import pytest
 
-from dear_jax.data.world import captions, tasks
+from dear_jax.data.image_dataset import ImageSplit
+from dear_jax.data.world import captions, tasks, writing
 from dear_jax.data.world.forms import ACCESSORIES, SHAPES, TEXTURES
 from dear_jax.data.world.render import COLORS, SIZE, Shift, render, render_with_coverage
 from dear_jax.data.world.scenes import ATTRIBUTES, NAMES, SIZES, draw_scenes
@@ -172,3 +174,105 @@ def test_attributes_are_those_of_the_pictures() -> None:
         for name, values in split.attributes.items():
             assert values[place] == ATTRIBUTES[name][scene.label(name)[0]]
         np.testing.assert_array_equal(split.load(place), render(scene, whole.load.shift)[0])
+
+
+# Of the first scenes that were ever published: CRC of what training scenes show, sums over a picture's pixels.
+PUBLISHED = {
+    "world_compositions": (1614362115, [580388, 763324, 698432]),
+    "world_objects": (3642704725, [1183685, 544643, 1200028]),
+    "world_compositions_clutter": (1125968378, [621787, 866460, 1240373]),
+    "world_compositions_outline": (1062141841, [1317703, 1110681, 1217530]),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_scenes_are_those_that_results_were_made_of(name: str) -> None:
+    crc, sums = PUBLISHED[name]
+    dataset = tasks.load(name)
+    shown = [dataset.train.attributes[key] == value for key in ("color", "background") for value in ATTRIBUTES[key]]
+    assert zlib.crc32(np.stack(shown).tobytes()) == crc
+    pictures = [dataset.train.load(0), dataset.train.load(17), dataset.test.load(5)]
+    found = [picture.sum(dtype=np.int64) for picture in pictures]
+    np.testing.assert_allclose(found, sums, atol=3)  # another CPU may round a pixel or two the other way
+    assert dataset.test.groups is None
+
+
+def test_the_background_tells_the_class_in_training_alone() -> None:
+    dataset = tasks.load("world_spurious")
+    values = np.array(ATTRIBUTES["background"])
+
+    def share(split: ImageSplit) -> float:
+        return float((split.groups == values[split.labels % len(values)]).mean())
+
+    assert share(dataset.train) == pytest.approx(tasks.SPURIOUS_SHARE, abs=0.034)  # 3 standard errors of 384 scenes
+    assert share(dataset.test) == pytest.approx(1 / 6, abs=0.019)  # of 3600
+    assert share(dataset.val) == pytest.approx(1 / 6, abs=0.12)  # of 96
+    rare = dataset.train.groups[dataset.train.groups != values[dataset.train.labels % len(values)]]
+    assert len(set(rare)) > 2
+    base = dataset.keep_classes(range(6))
+    assert len({(label, group) for label, group in zip(base.test.labels, base.test.groups, strict=True)}) == 36
+    assert not any("background" in name or value in name for name in dataset.class_names for value in values)
+
+
+def test_spurious_scenes_are_painted_as_they_are_described() -> None:
+    train = tasks.load("world_spurious_1").train
+    background = [ATTRIBUTES["background"].index(train.groups[index]) for index in (2, 19)]
+    scenes = train.load.scenes([2, 19])
+    np.testing.assert_array_equal(scenes.label("background"), background)
+    np.testing.assert_array_equal(train.load(19), render(scenes, train.load.shift)[1])
+
+
+@pytest.mark.parametrize("mark", ["word", "sticker"])
+def test_marked_pictures_are_the_clean_ones_with_something_of_another_class(mark: str) -> None:
+    clean, marked = tasks.load("world_unmarked_2"), tasks.load(f"world_{mark}s_2")
+    assert clean.class_names == marked.class_names
+    np.testing.assert_array_equal(clean.train.load(7), marked.train.load(7))
+    np.testing.assert_array_equal(clean.val.load(7), marked.val.load(7))
+    names = np.array(marked.class_names)
+    shown = marked.test.attributes[mark]
+    assert (shown != names[marked.test.labels]).all()
+    for half in (range(6), range(6, 12)):  # of base-to-new, so that the wrong class is one of those to choose from
+        of_half = np.isin(marked.test.labels, half)
+        assert set(shown[of_half]) == set(names[half])
+    for index in (0, 1, 2, 3):
+        one, other = clean.test.load(index).astype(int), marked.test.load(index).astype(int)
+        changed = (one != other).any(axis=-1)
+        assert 0.02 < changed.mean() < 0.5
+        assert np.ptp(np.flatnonzero(changed.any(axis=1))) <= SIZE // 2
+    copy = pickle.loads(pickle.dumps(marked.test))
+    np.testing.assert_array_equal(copy.load(3), marked.test.load(3))
+
+
+def test_words_are_written_in_capitals() -> None:
+    written = writing.write("it l")
+    assert ["".join(".#"[pixel] for pixel in row) for row in written[:9].astype(int)] == [
+        ".............",
+        "..###..#####.",
+        "...#.....#...",
+        "...#.....#...",
+        "...#.....#...",
+        "...#.....#...",
+        "...#.....#...",
+        "..###....#...",
+        ".............",
+    ]
+    assert written.shape == (17, 13)
+    assert written[9:, 1].sum() == 7
+
+
+@pytest.mark.parametrize("text", ["", "Red", "red2"])
+def test_other_letters_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="letters a to z"):
+        writing.write(text)
+
+
+def test_a_word_that_is_too_long_is_refused() -> None:
+    with pytest.raises(ValueError, match="48 pixels at most"):
+        writing.place(["checkered"], np.array([True]), SIZE)
+
+
+def test_a_word_stands_where_it_is_told() -> None:
+    ink, paper = writing.place(["red", "red"], np.array([True, False]), SIZE)
+    np.testing.assert_array_equal(paper[0].any(axis=1), np.arange(SIZE) >= SIZE - 9)
+    np.testing.assert_array_equal(ink[0, -9:], ink[1, :9])
+    assert (ink <= paper).all()

@@ -1,10 +1,13 @@
 """Studies: every variant is one of the command line, and the tables of made-up results, by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from dear_jax import main as command_line
 from dear_jax.data.protocols import harmonic_mean
+from dear_jax.data.world.tasks import draws as draws_of
 from dear_jax.setup import recipes, variants
 from experiments.sweep import dose_figure, study
 from experiments.sweep.studies import REPORTED, STUDIES, TUNING, Study
@@ -36,10 +39,12 @@ def test_commands_are_understood(name, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     asked = STUDIES[name]
     assert asked.reference in asked.variants
-    assert set(asked.draws) in ({*TUNING}, {*REPORTED})
+    families = [{*draws_of(family)} for family in ("world_spurious", "world_stickers")]
+    assert set(asked.draws) in ({*TUNING}, {*REPORTED}, *families)
     config, _, _ = command_line.parse(asked.flags(asked.draws[0]))
     assert list(variants.variant_configs(recipes.resolve(config))) == list(asked.variants)
     assert tuple(config.seeds) == asked.seeds
+    assert len(asked.twins) in (0, len(asked.draws))
 
 
 def test_draws_for_choosing_are_not_reported():
@@ -54,6 +59,28 @@ def test_differences_are_paired_by_draw():
     half = 4.302653 / np.sqrt(3)  # Student's t of two degrees of freedom; the differences' deviation is 1
     assert f"| +2.00 ± {half:.2f} | +0.00 ± 0.00 |" in table[4]
     assert f"| +4.00 ± {2 * half:.2f} |" in study.accuracy_table(TWO, RESULTS, "class_only").splitlines()[4]
+
+
+def test_worst_groups_have_a_table_where_all_draws_know_them():
+    def grouped(one: dict, worst: float) -> dict:
+        def row(value: float) -> dict:
+            return {"base": value, "new": value - 10, "hm": value - 5}
+
+        variants = {
+            name: variant | {"metrics": {"worst_group": {"mean": row(worst + 5 * number)}}}
+            for number, (name, variant) in enumerate(one["variants"].items())
+        }
+        return one | {"zero_shot_metrics": {"worst_group": row(worst - 20)}, "variants": variants}
+
+    results = [grouped(one, worst) for one, worst in zip(RESULTS, (50.0, 60.0, 70.0), strict=True)]
+    assert study.metric_table(TWO, results, "worst_group").splitlines()[2:] == [
+        "| zero-shot CLIP | 40.00 ± 8.16 | 30.00 ± 8.16 | 35.00 ± 8.16 |  |  |  |",
+        "| one | 60.00 ± 8.16 | 50.00 ± 8.16 | 55.00 ± 8.16 |  |  |  |",
+        "| two | 65.00 ± 8.16 | 55.00 ± 8.16 | 60.00 ± 8.16 | +5.00 ± 0.00 | +5.00 ± 0.00 | +5.00 ± 0.00 |",
+    ]
+    with_table = study.tables(TWO, results)
+    assert sum("Worst-group" in part for part in with_table) == 1
+    assert not any("Worst-group" in part for part in study.tables(TWO, [results[0], *RESULTS[1:]]))
 
 
 def test_paths_by_themselves():
@@ -71,6 +98,31 @@ def test_a_finished_draw_is_not_run_again(tmp_path, monkeypatch):
     (tmp_path / "results.json").write_text("{}")
     monkeypatch.setattr(study.subprocess, "run", lambda *command, **options: pytest.fail("it was run"))
     study.run(TWO, "draw_a", tmp_path, [])
+
+
+def test_the_twin_of_a_draw_is_measured_by_the_same_adapters(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(study.subprocess, "run", lambda command, **options: commands.append(command))
+    asked = dataclasses.replace(TWO, twins=("twin_a", "twin_b", "twin_c"))
+    (tmp_path / "results.json").write_text('{"a": 1}')
+    assert not study.finished(asked, "draw_b", tmp_path)
+    study.run(asked, "draw_b", tmp_path, ["--config.seeds=1"])
+    (command,) = commands
+    assert "--config=configs/base2new.py:twin_b" in command
+    assert command[-3:] == [f"--config.run={tmp_path}", "--config.seeds=1", f"--workdir={tmp_path / 'twin'}"]
+    (tmp_path / "twin" / "results.json").write_text('{"b": 2}')
+    assert study.finished(asked, "draw_b", tmp_path)
+    assert study.read(tmp_path) == {"a": 1, "twin": {"b": 2}}
+
+
+def test_what_a_mark_costs():
+    asked = dataclasses.replace(TWO, twins=("clean",) * 3)
+    clean = [result(85.0, 75.0, 1.0), result(65.0, 55.0, 2.0), result(75.0, 65.0, 3.0)]
+    results = [one | {"twin": twin} for one, twin in zip(RESULTS, clean, strict=True)]
+    table = study.loss_table(asked, results, "learned").splitlines()
+    assert table[2].startswith("| zero-shot CLIP | -5.00 ± 0.00 | -5.00 ± 0.00 |")
+    assert table[4].startswith("| two | -5.00 ± 0.00 | -5.00 ± 0.00 |")
+    assert sum("What the same adapters gain" in part for part in study.tables(asked, results)) == 2
 
 
 def test_the_dose_figure(tmp_path):
