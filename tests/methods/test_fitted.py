@@ -18,6 +18,7 @@ from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.data.images import FileLoader
 from dear_jax.errors import UserError
 from dear_jax.files.workdir import Workdir
+from dear_jax.jobs import train as job
 from dear_jax.methods import adapter_file, wording
 from dear_jax.setup import data, runs
 from dear_jax.setup.plans import train as plans

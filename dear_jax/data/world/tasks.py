@@ -43,7 +43,7 @@ class Task:
         shift: how its pictures differ from those of pretraining.
         class_seed: of the draw of classes, and of its scenes.
         train_per_class: training scenes of each class.
-        test_scenes: spread over the classes.
+        test_scenes: spread over the classes; 0: `TEST_SCENES`.
         spurious: an attribute that the names leave out; each class has a value of it, which `SPURIOUS_SHARE` of its
             training scenes show, the others one of the other values. Test scenes are grouped by it. Empty: none.
         mark: what the test pictures carry of another class of the same half: "word", its name in capitals; "sticker",
@@ -56,7 +56,7 @@ class Task:
     shift: Shift = NO_SHIFT
     class_seed: int = 0
     train_per_class: int = TRAIN_PER_CLASS
-    test_scenes: int = TEST_SCENES
+    test_scenes: int = 0
     spurious: str = ""
     mark: str = ""
     scenes_of: str = ""
@@ -110,7 +110,7 @@ def load_task(name: str, task: Task) -> ImageDataset:
     per_class = {
         "train": task.train_per_class,
         "val": VAL_PER_CLASS,
-        "test": math.ceil(task.test_scenes / len(classes)),
+        "test": math.ceil((task.test_scenes or TEST_SCENES) / len(classes)),
     }
     splits = {
         split: _split(
