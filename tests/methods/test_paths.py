@@ -35,7 +35,7 @@ def test_rules_have_names_or_are_numbers(text, rule):
 
 @pytest.mark.parametrize("text", ["", "leaned", "-0.1", "1.1", "nan"])
 def test_other_rules_are_refused(text):
-    message = rf"config.eval.new_classes, or another rule, is '{text}': expected learned, class_only, equal or a number in \[0, 1\]"
+    message = rf"or another rule, is '{text}': expected learned, class_only, equal or a number in \[0, 1\]"
     with pytest.raises(UserError, match=message):
         paths.parse_rule(text)
 
