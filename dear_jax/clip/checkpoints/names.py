@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 
 # What older versions of transformers, open_clip and OpenAI's own files store beside the weights.
 BUFFERS = ("position_ids", "attn_mask", "input_resolution", "context_length", "vocab_size")
-SHOWN = 8  # problems in one message
+SHOWN = 4  # problems of a kind in one message
 
 
 class Entry(NamedTuple):
@@ -85,27 +85,31 @@ def check(found: Mapping[str, Shape], config: CLIPConfig, table: Mapping[str, En
     """Compare the shapes in a file with those that `config` and the table of its layout ask for.
 
     Raises:
-        UserError: every missing, unexpected and misshapen name, in one message.
+        UserError: missing, unexpected and misshapen names in one message, the first of each kind and how many more.
     """
     expected = {table[name].name: table[name].stored_shape(shape) for name, shape in shapes(config).items()}
-    problems = [f"missing {name} {shape}" for name, shape in expected.items() if name not in found]
-    problems += [
-        f"unexpected {name} {shape}"
-        for name, shape in found.items()
-        if name not in expected and name.split(".")[-1] not in BUFFERS
-    ]
-    problems += [
+    wrong = [
         f"{name} has shape {found[name]}, the config says {shape}"
         for name, shape in expected.items()
         if name in found and found[name] != shape and not (shape == () and found[name] == (1,))
     ]
+    missing = [f"missing {name} {shape}" for name, shape in expected.items() if name not in found]
+    unexpected = [
+        f"unexpected {name} {shape}"
+        for name, shape in found.items()
+        if name not in expected and name.split(".")[-1] not in BUFFERS
+    ]
+    problems = [text for kind in (missing, unexpected, wrong) for text in _first(kind)]
     if problems:
-        shown = "; ".join(problems[:SHOWN])
-        more = f"; and {len(problems) - SHOWN} more of {len(problems)}" if len(problems) > SHOWN else ""
         raise UserError(
-            f"{source} does not hold the weights that the config beside it describes: {shown}{more}. Use the config "
-            "and the weights of one checkpoint."
+            f"{source} does not hold the weights that the config beside it describes: {'; '.join(problems)}. Use the "
+            "config and the weights of one checkpoint."
         )
+
+
+def _first(problems: list[str]) -> list[str]:
+    more = len(problems) - SHOWN
+    return problems[:SHOWN] + ([f"and {more} more like these"] if more > 0 else [])
 
 
 def _affine(name: str, width: int, inputs: int | None = None) -> dict[str, Shape]:
