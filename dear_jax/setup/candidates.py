@@ -49,11 +49,11 @@ def find(config: ConfigDict, new_classes: bool) -> tuple[Candidate, ...]:
     """
     own, share = config.eval.new_classes, config.train.share
     rules = (own, *(rule for rule in config.select.rules if rule != own)) if new_classes else (own,)
+    if not all(isinstance(other, int | float) and other > 0 for other in config.select.shares):
+        raise UserError(f"config.select.shares: expected positive numbers, found {tuple(config.select.shares)}.")
     shares = (share, *(float(other) for other in config.select.shares if other != share))
     for rule in filter(None, rules):
         paths.parse_rule(rule)
-    if not all(other > 0 for other in shares):
-        raise UserError(f"config.select.shares: expected positive numbers, found {tuple(config.select.shares)}.")
     if len(shares) > 1 and recipes.is_length_given(config):
         raise UserError(
             "config.select.shares are of the recipe's length, and config.train.epochs or config.train.steps gives "

@@ -42,7 +42,10 @@ def apply(config: ConfigDict) -> ConfigDict:
                 f"config.{key} is given as {given[key]!r}, and config.selection ({path}) chose {value!r}. Leave one "
                 "out."
             )
-    return values.set_open(config, settings)
+    try:
+        return values.set_open(config, settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"config.selection: {path} holds a value of another kind than its key's: {error}.") from error
 
 
 def note(config: ConfigDict) -> dict[str, Any]:

@@ -64,8 +64,9 @@ def test_shares_are_lengths_of_the_recipe():
     assert [(one.share, one.schedule.epochs) for one in plan.trainings] == [(1.0, 10), (0.5, 5)]
     with pytest.raises(UserError, match=r"select.shares are of the recipe's length.*Leave one out"):
         found(False, select__shares=(0.5,), train__epochs=3)
-    with pytest.raises(UserError, match=r"select.shares: expected positive numbers"):
-        found(False, select__shares=(-1.0,))
+    for shares in ((-1.0,), (0.5, "half"), (float("nan"),)):
+        with pytest.raises(UserError, match=r"select.shares: expected positive numbers"):
+            found(False, select__shares=shares)
 
 
 @pytest.mark.parametrize("name", methods.METHODS)
@@ -112,5 +113,8 @@ def test_selections_that_do_not_fit(tmp_path):
         recipes.resolve(config_of(selection=place, dear__fusion__class_start=0.8))
     with pytest.raises(UserError, match=r"sets dear.gone, which this version"):
         recipes.resolve(config_of(selection=write(tmp_path / "x", chosen={"name": "", "settings": {"dear.gone": 1}})))
+    wrong = {"name": "", "settings": {"dear.fusion.class_start": "much"}}
+    with pytest.raises(UserError, match=r"selection.json holds a value of another kind than its key's.*class_start"):
+        recipes.resolve(config_of(selection=write(tmp_path / "z", chosen=wrong)))
     with pytest.raises(UserError, match="is no file of the job select"):
         recipes.resolve(config_of(selection=write(tmp_path / "y", chosen=[])))
