@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config.run_seed = config_dict.placeholder(int)  # the same for its seed; None: all (predict: their mean probability)
     config.images = ""  # predict, retrieve: folder, pattern such as "photos/**/*.jpg", or text file with a path a line
     config.classes = ""  # predict: names with commas between, or a text file with a name a line; empty: the run's own
-    config.variants = ""  # settings trained side by side: a preset (mask_patterns, rates, ...) or "NAME: KEY=VALUE; ... | ..."
+    config.variants = ""  # settings trained side by side: a preset (rates, masks, ...) or "NAME: KEY=VALUE; ... | ..."
     config.selection = ""  # workdir of a finished job `select`, whose chosen settings the run takes
     config.seeds = (1, 2, 3)  # trained together in one program; each gives what a run of its own gives
     config.backbone = "embedded"  # the packaged tiny CLIP, a checkpoint's directory, or a hub name (openai/clip-...)

@@ -27,12 +27,12 @@ from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description, describe_backbone, describe_dataset
 from dear_jax.methods import paths
 from dear_jax.report import selection_table
-from dear_jax.setup import backbones, candidates, data, selection
+from dear_jax.setup import backbones, candidates, data, outcome, selection
 from dear_jax.setup.candidates import Candidate
 from dear_jax.setup.plans.select import SelectionPlan, Training, make_plan
 from dear_jax.setup.programs import make_programs
 from dear_jax.setup.roles import RoleMaps
-from dear_jax.training import loop, outcome
+from dear_jax.training import loop
 from dear_jax.training.program import Program
 
 __all__ = ["describe", "make_plan", "run"]
@@ -100,16 +100,7 @@ def _measure(
             programs = tuple(program.sized(len(task.train[0])) for program in programs)
             loop.check_task(task, programs)
             learned, _ = loop.train(training.schedule, files, backbone, task, programs)
-            trained = outcome.collect(
-                backbone,
-                task,
-                programs,
-                learned,
-                method=plan.method,
-                image_size=plan.backbone.image_size,
-                shots=plan.data.shots,
-                seeds=training.schedule.seeds,
-            )
+            trained = outcome.collect(plan, backbone, task, programs, learned)
             rules = tuple(dict.fromkeys(paths.parse_rule(candidate.rule) for candidate in mine))
             scores = measure(plan.measuring, plan.backbone, backbone, task.classes, trained, rules)
             names = {name: v for v, name in enumerate(trained.names)}

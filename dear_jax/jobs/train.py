@@ -19,11 +19,11 @@ from dear_jax.evaluation.measure import measure
 from dear_jax.jobs.description import Description, describe_analysis, describe_backbone, describe_data
 from dear_jax.methods import adapter_file, wording
 from dear_jax.parallel import agreement, processes
-from dear_jax.setup import backbones, data
+from dear_jax.setup import backbones, data, outcome
 from dear_jax.setup.plans.train import TrainingPlan, make_plan
 from dear_jax.setup.programs import make_programs
 from dear_jax.setup.roles import RoleMaps
-from dear_jax.training import loop, outcome, support
+from dear_jax.training import loop, support
 from dear_jax.training import program as programs_of
 from dear_jax.training.program import Program, Runs
 
@@ -51,16 +51,7 @@ def run(plan: TrainingPlan, workdir: epath.Path) -> None:
         _announce(plan, backbone, task, programs)
 
         learned, steps = loop.train(plan.schedule, files, backbone, task, programs)
-        trained = outcome.collect(
-            backbone,
-            task,
-            programs,
-            learned,
-            method=plan.method,
-            image_size=plan.backbone.image_size,
-            shots=plan.data.shots,
-            seeds=plan.schedule.seeds,
-        )
+        trained = outcome.collect(plan, backbone, task, programs, learned)
         files.write_bytes(adapter_file.NAME, adapter_file.to_bytes(trained))
 
         print("Evaluating ...", flush=True)

@@ -20,11 +20,11 @@ from dear_jax.errors import UserError
 from dear_jax.files.workdir import Workdir
 from dear_jax.jobs import train as job
 from dear_jax.methods import adapter_file, wording
-from dear_jax.setup import data, runs
+from dear_jax.setup import data, outcome, runs
 from dear_jax.setup.plans import train as plans
 from dear_jax.setup.programs import make_programs
 from dear_jax.setup.roles import NoRoleMaps
-from dear_jax.training import loop, outcome
+from dear_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("compilation_cache")
 METHODS = ("tip_adapter", "tip_adapter_f", "lpp", "linear_probe")
@@ -70,16 +70,7 @@ def fit(plan, folder):
         for v, name in enumerate(program.names)
     }
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return found, rows, outcome.collect(
-        backbone,
-        task,
-        programs,
-        learned,
-        method=plan.method,
-        image_size=None,
-        shots=plan.data.shots,
-        seeds=plan.schedule.seeds,
-    )
+    return found, rows, outcome.collect(plan, backbone, task, programs, learned)
 
 
 @pytest.mark.parametrize("method", METHODS)

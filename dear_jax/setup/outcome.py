@@ -9,43 +9,38 @@ from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data.class_set import Task
 from dear_jax.methods.adapter_file import Part, Trained
 from dear_jax.methods.contract import Adapter
+from dear_jax.setup.plans.select import SelectionPlan
+from dear_jax.setup.plans.train import TrainingPlan
 from dear_jax.training.program import Program
 
 
 def collect(
+    plan: TrainingPlan | SelectionPlan,
     backbone: Backbone,
     task: Task,
     programs: Sequence[Program],
     learned: Sequence[Adapter],
-    *,
-    method: str,
-    image_size: int | None,
-    shots: int,
-    seeds: tuple[int, ...],
 ) -> Trained:
     """The adapters of all programs, leaves `[S, V, ...]`, as NumPy arrays with what they belong to.
 
     Args:
+        plan: of the job that trained them.
         backbone: which they adapt.
         task: which they were trained on.
         programs: that trained them.
         learned: of each program.
-        method: a row of the table of methods.
-        image_size: pixels, where another than the checkpoint's was asked for.
-        shots: training images per class.
-        seeds: S of them.
     """
     return Trained(
-        method=method,
+        method=plan.method,
         backbone=backbone.name,
         fingerprint=backbone.fingerprint,
-        image_size=image_size,
+        image_size=plan.backbone.image_size,
         dataset=task.data["name"],
         template=task.trained_on.template,
         ensemble=task.trained_on.ensemble,
         class_names=task.trained_on.class_names,
-        shots=shots,
-        seeds=seeds,
+        shots=plan.data.shots,
+        seeds=plan.data.seeds,
         parts=tuple(
             Part(
                 program.method.structure(),
