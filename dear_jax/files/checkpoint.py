@@ -13,8 +13,10 @@ import functools
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,6 +29,8 @@ from dear_jax.errors import UserError
 from dear_jax.files import checksums, storage
 
 DAMAGED = "damaged"  # folder among the steps; in a bucket: beside theirs
+# What Orbax and TensorStore take for a pattern, or for a folder's end, wherever it stands in a path.
+MARKS = frozenset("[]*?\\")
 # What the operating system may refuse during a save. Orbax hands on most of it as text.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOENT)
 
@@ -49,6 +53,7 @@ class Checkpointer:
         self._keep = keep
         self._saving: int | None = None
         self._manager: ocp.CheckpointManager | None = None
+        self._links = contextlib.ExitStack()
 
     def restore(self, like: Any, expected: Mapping[str, Any] | None = None) -> Checkpoint | None:
         """The newest step that is whole, or None where nothing was saved. See `read`.
@@ -120,6 +125,7 @@ class Checkpointer:
             self._guard(manager.close)
         finally:
             self._manager = None
+            self._links.close()
 
     def __enter__(self) -> "Checkpointer":
         return self
@@ -131,8 +137,10 @@ class Checkpointer:
         """Orbax's manager; making it clears away steps that a killed process left half written."""
         if self._manager is None:
             _drop_late_writes()
+            if not storage.is_remote(self.directory):
+                self.directory.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(
-                self.directory,
+                self._links.enter_context(_plainly_named(self.directory)),
                 options=ocp.CheckpointManagerOptions(
                     max_to_keep=self._keep,
                     cleanup_tmp_directories=True,
@@ -201,14 +209,26 @@ def _load(step: epath.Path, like: Any, expected: Mapping[str, Any]) -> Checkpoin
     wanted = _leaves(like)
     _check_leaves(step, about["leaves"], {name: _describe(leaf) for name, leaf in wanted.items()})
     target = {name: _target(leaf) for name, leaf in wanted.items()}
-    with ocp.StandardCheckpointer() as reader:
-        found = reader.restore(step / "state", {name: leaf for name, leaf in target.items() if leaf.size})
+    with ocp.StandardCheckpointer() as reader, _plainly_named(step) as place:
+        found = reader.restore(place / "state", {name: leaf for name, leaf in target.items() if leaf.size})
     leaves = [
         found[name] if leaf.size else jax.device_put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding)
         for name, leaf in target.items()
     ]
     state = jax.tree.unflatten(jax.tree.structure(like), leaves)
     return Checkpoint(int(step.name), state, about["iterator_state"], about["metadata"])
+
+
+@contextlib.contextmanager
+def _plainly_named(folder: epath.Path) -> Iterator[epath.Path]:
+    """The folder; where its path holds one of `MARKS`, a link to it that holds none."""
+    if storage.is_remote(folder) or not MARKS & set(os.fspath(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="dear_jax_") as parent:
+        link = Path(parent, "folder")
+        link.symlink_to(os.fspath(folder), target_is_directory=True)
+        yield epath.Path(link)
 
 
 def _check_metadata(step: epath.Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@ import itertools
 import os
 import random
 import signal
+import string
 import subprocess
 import sys
 import time
@@ -278,3 +279,16 @@ def test_a_save_takes_little_time(tmp_path):
             checkpointer.save(step, state)
             waits.append(time.perf_counter() - start)
     assert min(waits) < 0.1  # generous: shared machines
+
+
+def test_every_mark_that_a_folders_name_may_hold(tmp_path):
+    names = [string.punctuation.replace("/", ""), "a[1]", "a\\b", "lr=0.1, seed={2} #3", "feature%2Fcool"]
+    for place, name in enumerate(names):
+        folder = tmp_path / str(place) / name / "checkpoints"
+        folder.parent.mkdir(parents=True)
+        save(folder, 1, 2)
+        with Checkpointer(folder) as checkpointer:
+            found = checkpointer.restore(make_state())
+        assert found.step == 2
+        assert_equal(found.state, make_state(2))
+        assert [path.name for path in (tmp_path / str(place)).iterdir()] == [name]
