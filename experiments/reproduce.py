@@ -26,6 +26,9 @@ from typing import Literal
 from dear_jax import main as command_line
 from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
+from dear_jax.evaluation import summary
+from dear_jax.files import storage
+from dear_jax.files.lock import InUse
 from dear_jax.files.workdir import Workdir
 from dear_jax.report import blocks
 from dear_jax.setup import keys, recipes
@@ -144,24 +147,35 @@ def _attempt(item: Item, workdir: Path, extra: Sequence[str], stale_seconds: flo
                 return DONE
             print(f"running, see {workdir / item.name / 'log.txt'} ... ", end="", flush=True)
             return _run(item, workdir, extra)
-    except item_lock.InUse as error:
+    except (item_lock.InUse, InUse) as error:  # the latter: a run that outlived the sweep that started it
         return Outcome("under way elsewhere", str(error))
     except UserError as error:
         return Outcome("failed", str(error))
 
 
 def _is_done(item: Item, workdir: Path, extra: Sequence[str]) -> bool:
-    """Whether a run is finished.
+    """Whether a run is finished and whole; one that is not is started again, which mends it.
 
     Raises:
+        InUse: another process is at it.
         UserError: it was finished with another config.
     """
-    if not (workdir / item.name / "results.json").exists():
-        return False
-    config, _, _ = command_line.parse(item.arguments(workdir, extra))
     with Workdir(workdir / item.name) as files:
+        if not (files.path / summary.RESULTS).exists():
+            return False
+        config, _, _ = command_line.parse(item.arguments(workdir, extra))
         files.check_config(keys.run_config(recipes.resolve(config)))
-        return files.finished
+    return _is_whole(item, workdir)
+
+
+def _is_whole(item: Item, workdir: Path) -> bool:
+    """Whether all that a finished run leaves is there and undamaged."""
+    folder = storage.to_path(workdir / item.name)
+    try:
+        results = summary.find_finished(folder, trains=not item.needs)
+    except UserError:
+        return False
+    return results is not None and (folder / summary.TABLE).exists()
 
 
 def _run(item: Item, workdir: Path, extra: Sequence[str]) -> Outcome:
@@ -183,7 +197,7 @@ def _describe(items: Sequence[Item], workdir: Path, extra: Sequence[str], stale_
     """What would be run, as commands for a shell."""
     for item in items:
         holder = item_lock.holder(workdir / LOCKS, item.name, stale_seconds)
-        done = (workdir / item.name / "results.json").exists()
+        done = _is_whole(item, workdir)
         print(f"# {item.name}: {'done' if done else f'under way elsewhere: {holder}' if holder else 'to do'}")
         print(shlex.join(["python", "-m", "dear_jax.main", *item.arguments(workdir, extra)]))
 

@@ -5,17 +5,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from dear_jax import __version__
 from dear_jax.data.protocols import Protocol, summarize
+from dear_jax.errors import UserError
 from dear_jax.evaluation.accuracy import Scores
 from dear_jax.evaluation.metrics import MAIN
+from dear_jax.files import json_files
 from dear_jax.files.workdir import Workdir
+from dear_jax.methods import adapter_file
 from dear_jax.methods.adapter_file import Part, Trained
-from dear_jax.report import tables
+from dear_jax.report import runs, tables
 from dear_jax.setup import methods
 from dear_jax.setup.plans.evaluate import EvaluationPlan
 from dear_jax.setup.plans.train import TrainingPlan
+
+RESULTS, TABLE = "results.json", "results.md"
 
 
 def make_results(
@@ -140,13 +146,50 @@ def log(files: Workdir, step: int, trained: Trained, scores: Mapping[str, Scores
 def report(results: Mapping[str, Any], files: Workdir) -> None:
     """Write results.md and results.json, the last file of a run, and print the table."""
     table = tables.results_markdown(results)
-    files.write_text("results.md", table)
-    files.write_json("results.json", results)
+    files.write_text(TABLE, table)
+    files.write_json(RESULTS, results)
     print(f"\n{table}\nAll files of this run are in {files.path}.", flush=True)
 
 
-def report_finished(files: Workdir) -> bool:
-    """Whether the run was finished before; then its table is printed again."""
-    if files.finished:
-        print(f"\n{(files.path / 'results.md').read_text()}\nThis run was finished before, in {files.path}.")
-    return files.finished
+def find_finished(folder: epath.Path, trains: bool) -> dict[str, Any] | None:
+    """The results of a run; None where it has not come to them.
+
+    Args:
+        folder: its workdir.
+        trains: whether an adapter belongs to it.
+
+    Raises:
+        UserError: what it left is no longer whole.
+    """
+    path = folder / RESULTS
+    if not path.exists():
+        return None
+    results = json_files.read_object(path)
+    try:
+        runs.read_scores(results)
+        tables.results_markdown(results)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}).") from error
+    if trains:
+        adapter_file.load(folder)
+    return results
+
+
+def report_finished(files: Workdir, trains: bool) -> bool:
+    """Whether the run was finished before and is whole; then its table is printed again, and written where it is gone.
+
+    What is damaged is named, and the run is to go on from its last checkpoint.
+    """
+    try:
+        results = find_finished(files.path, trains)
+    except UserError as error:
+        print(f"This run was finished before, but {error}\nIt is measured again, from its last checkpoint.", flush=True)
+        return False
+    if results is None:
+        return False
+    table = tables.results_markdown(results)
+    path = files.path / TABLE
+    if not path.is_file() or path.read_bytes() != table.encode():
+        files.write_text(TABLE, table)
+    print(f"\n{table}\nThis run was finished before, in {files.path}.")
+    return True

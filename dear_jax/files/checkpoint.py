@@ -10,8 +10,8 @@ one is set aside for the one before it.
 import contextlib
 import errno
 import functools
-import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +26,7 @@ from etils import epath
 from jax.sharding import SingleDeviceSharding
 
 from dear_jax.errors import UserError
-from dear_jax.files import checksums, storage
+from dear_jax.files import checksums, json_files, storage
 
 DAMAGED = "damaged"  # folder among the steps; in a bucket: beside theirs
 # What Orbax and TensorStore take for a pattern, or for a folder's end, wherever it stands in a path.
@@ -55,15 +55,17 @@ class Checkpointer:
         self._manager: ocp.CheckpointManager | None = None
         self._links = contextlib.ExitStack()
 
-    def restore(self, like: Any, expected: Mapping[str, Any] | None = None) -> Checkpoint | None:
-        """The newest step that is whole, or None where nothing was saved. See `read`.
+    def restore(
+        self, like: Any, expected: Mapping[str, Any] | None = None, last: int | None = None
+    ) -> Checkpoint | None:
+        """The newest step that is whole, `last` at the most, or None where nothing was saved. See `read`.
 
-        Damaged steps that are newer are moved to `damaged/` (in a bucket: `checkpoints_damaged/`), so that training can
-        write them again.
+        Damaged steps that are newer, and those beyond the `last` step of the run, are moved to `damaged/` (in a bucket:
+        `checkpoints_damaged/`), so that training can write them again.
         """
         if not _steps(self.directory):
             return None
-        checkpoint = read(self.directory, like, expected)
+        checkpoint = read(self.directory, like, expected, last)
         damaged = self.directory / DAMAGED
         if storage.is_remote(damaged):  # there Orbax clears away what is among the steps and has no mark as one
             damaged = self.directory.with_name(f"{self.directory.name}_{DAMAGED}")
@@ -87,6 +89,7 @@ class Checkpointer:
             "iterator_state": iterator_state,
             "metadata": dict(metadata or {}),
             "leaves": {name: _describe(leaf) for name, leaf in leaves.items()},
+            "step": step,
         }
         self.wait()
         if step in _steps(self.directory):
@@ -173,7 +176,9 @@ class Checkpointer:
             ) from error
 
 
-def read(directory: epath.PathLike, like: Any, expected: Mapping[str, Any] | None = None) -> Checkpoint:
+def read(
+    directory: epath.PathLike, like: Any, expected: Mapping[str, Any] | None = None, last: int | None = None
+) -> Checkpoint:
     """The newest step of a folder that is whole, without changing anything there; names damaged ones on the screen.
 
     Args:
@@ -181,6 +186,7 @@ def read(directory: epath.PathLike, like: Any, expected: Mapping[str, Any] | Non
         like: a tree of arrays or `jax.ShapeDtypeStruct` with the names, shapes and dtypes of the state;
             its shardings, where it has them, say where the arrays go; NumPy's arrays stay NumPy's.
         expected: metadata that must be equal, such as the backbone's fingerprint.
+        last: of the run's steps; what stands beyond is none of it.
 
     Raises:
         UserError: there is no step, none is whole, or the newest was made with something else.
@@ -191,7 +197,7 @@ def read(directory: epath.PathLike, like: Any, expected: Mapping[str, Any] | Non
         raise UserError(f"no checkpoint in {directory}: expected a folder that a training run has made.")
     damages = []
     for step in steps:
-        damage = checksums.damage(directory / str(step))
+        damage = _damage(directory / str(step), last)
         if damage is None:
             return _load(directory / str(step), like, expected or {})
         damages.append(f"{directory / str(step)} ({damage})")
@@ -203,8 +209,27 @@ def read(directory: epath.PathLike, like: Any, expected: Mapping[str, Any] | Non
     )
 
 
+def _damage(step: epath.Path, last: int | None) -> str | None:
+    """What is wrong with a saved step, if anything."""
+    if last is not None and int(step.name) > last:
+        return f"the run ends with step {last}"
+    damage = checksums.damage(step)
+    if damage is not None:
+        return damage
+    saved = _about(step).get("step", int(step.name))  # earlier versions did not note it
+    return None if saved == int(step.name) else f"it holds step {saved}"
+
+
+def _about(step: epath.Path) -> dict[str, Any]:
+    """What `save` noted of a step beside its arrays."""
+    try:
+        return dict(json_files.parse((step / "about" / "metadata").read_bytes()))
+    except storage.failures(ValueError, TypeError) as error:
+        raise UserError(f"checkpoint {step} does not say what it holds ({error}): its sums were changed.") from error
+
+
 def _load(step: epath.Path, like: Any, expected: Mapping[str, Any]) -> Checkpoint:
-    about = json.loads((step / "about" / "metadata").read_text())
+    about = _about(step)
     _check_metadata(step, about["metadata"], expected)
     wanted = _leaves(like)
     _check_leaves(step, about["leaves"], {name: _describe(leaf) for name, leaf in wanted.items()})
@@ -273,7 +298,7 @@ def _target(leaf: Any) -> Any:
 def _steps(directory: epath.Path) -> list[int]:
     """Steps that were saved to the end, newest first."""
     try:
-        names = [name for name in storage.entries(directory)[0] if name.isdigit()]
+        names = [name for name in storage.entries(directory)[0] if re.fullmatch("0|[1-9][0-9]{0,17}", name)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     if storage.is_remote(directory):

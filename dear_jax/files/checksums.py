@@ -5,7 +5,7 @@ import json
 
 from etils import epath
 
-from dear_jax.files import storage
+from dear_jax.files import json_files, storage
 
 NAME = "sha256.json"
 COMMITTED = "commit_success.txt"  # Orbax's mark of a step in a bucket that is whole
@@ -20,15 +20,19 @@ def write(folder: epath.Path) -> None:
 def damage(folder: epath.Path) -> str | None:
     """What is missing from a folder or has changed since `write`, if anything."""
     try:
-        expected, found = json.loads((folder / NAME).read_text()), _sums(folder)
+        expected, found = json_files.parse((folder / NAME).read_bytes()), _sums(folder)
     except FileNotFoundError:
         return f"{NAME} is missing"
     except storage.failures(ValueError) as error:
         return f"{NAME}: {error}"
-    for name, value in expected.items():
+    if not isinstance(expected, dict):
+        return f"{NAME} holds no object"
+    for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             return f"{name} is missing"
-        if found[name] != value:
+        if name not in expected:
+            return f"{name} is not in {NAME}"
+        if found[name] != expected[name]:
             return f"{name} has changed"
     return None
 
@@ -37,5 +41,5 @@ def _sums(folder: epath.Path) -> dict[str, str]:
     return {
         name: hashlib.sha256(storage.read_bytes(folder / name)).hexdigest()
         for name in storage.files_below(folder)
-        if name.rpartition("/")[2] not in (NAME, *MARKS)
+        if not (last := name.rpartition("/")[2]).startswith(".") and last not in (NAME, *MARKS)  # hidden: a desktop's
     }

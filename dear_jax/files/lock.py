@@ -21,11 +21,15 @@ from dear_jax.files import storage
 NAME = ".lock"
 
 
+class InUse(UserError):
+    """Another process holds the folder."""
+
+
 class Lock:
     """Held from here to `close`.
 
     Raises:
-        UserError: on a disk, where another process holds it.
+        InUse: on a disk, where another process holds it.
         OSError: the folder cannot be written.
     """
 
@@ -44,8 +48,9 @@ class Lock:
 
     def _note_use(self) -> None:
         with contextlib.suppress(FileNotFoundError):
+            who = self._path.read_bytes()[:200].decode(errors="replace")
             print(
-                f"{self._path.parent} was opened by {self._path.read_text()} and not closed: that run was stopped, or "
+                f"{self._path.parent} was opened by {who} and not closed: that run was stopped, or "
                 "still goes on. Only one may write there.",
                 flush=True,
             )
@@ -60,7 +65,7 @@ def _locked(path: epath.Path) -> Any:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise UserError(
+        raise InUse(
             f"workdir {path.parent} is in use by another process. Wait for it, or give another --workdir."
         ) from None
     except OSError as error:

@@ -8,9 +8,10 @@ request. `pip install -e '.[gcs]'` brings what buckets need.
 import contextlib
 import functools
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,7 @@ from etils import epath
 from dear_jax.errors import UserError
 
 BUCKET = "gs://"
+TEMPORARY = re.compile(r"\..+\.\w{8}\.tmp")  # what `write_atomically` writes to first
 THREADS = 16  # that wait for a bucket's answers
 
 Item = TypeVar("Item")
@@ -109,7 +111,7 @@ def write_atomically(path: epath.Path, content: str | bytes) -> None:
     if is_remote(path):
         path.write_bytes(data)
         return
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -121,6 +123,29 @@ def write_atomically(path: epath.Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def remove_temporaries(folder: epath.Path, name: str = "") -> None:
+    """Remove what killed writes into a folder left, or those of one file; the caller is the only one that writes it."""
+    if is_remote(folder):
+        return
+    for path in Path(folder).iterdir():
+        if TEMPORARY.fullmatch(path.name) and path.name.startswith(f".{name}"):
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def refusals_answered(what: str) -> Iterator[None]:
+    """Say what the operating system or the bucket refused: no right, no space, a file where a folder should be.
+
+    Raises:
+        UserError: instead of any of `failures()`.
+    """
+    try:
+        yield
+    except failures() as error:
+        place = "in a bucket" if BUCKET in what else "on a disk with space"
+        raise UserError(f"{what}: {reason(error)}. Give a --workdir {place} that you may write to.") from error
 
 
 def move(folder: epath.Path, target: epath.Path) -> None:

@@ -4,7 +4,6 @@ In: a path, on a disk or in a bucket, and the resolved config. Out: files that a
 second config or a second process, and the rows of metrics.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -15,7 +14,7 @@ from typing import Any
 from etils import epath
 
 from dear_jax.errors import UserError
-from dear_jax.files import storage
+from dear_jax.files import json_files, storage
 from dear_jax.files.lock import Lock
 from dear_jax.files.metrics_file import MetricsFile
 
@@ -42,21 +41,17 @@ class Workdir:
         self._lock: Lock | None = None
         if not writes:
             return
-        with _or_user_error(f"cannot make the workdir {self.path}"):
+        with storage.refusals_answered(f"cannot make the workdir {self.path}"):
             self.path.mkdir(parents=True, exist_ok=True)
-        with _or_user_error(f"cannot write to the workdir {self.path}"):
+        with storage.refusals_answered(f"cannot write to the workdir {self.path}"):
             self._lock = Lock(self.path)
+            storage.remove_temporaries(self.path)  # of processes that were killed: nobody else writes here
         self._metrics = MetricsFile(self.path / "metrics.jsonl")
 
     @property
     def checkpoints(self) -> epath.Path:
         """The folder of the checkpoints."""
         return self.path / "checkpoints"
-
-    @property
-    def finished(self) -> bool:
-        """True once `results.json` is there, which a job writes last."""
-        return (self.path / "results.json").exists()
 
     def check_config(self, config: RunConfig) -> str:
         """Write `config.json` at the first start; refuse another config once the run has begun.
@@ -81,7 +76,7 @@ class Workdir:
                 )
             if differences:  # the first start ended with a refusal: nothing of it counts
                 (self.path / DRAWN_SPLITS).unlink(missing_ok=True)
-        self.write_json("config.json", new)
+        self.write_text("config.json", _to_text(new))
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def _begun(self) -> bool:
@@ -89,13 +84,13 @@ class Workdir:
         folders, files = storage.entries(self.path)
         return bool(folders or set(files) - {"config.json", ".lock", DRAWN_SPLITS})
 
-    def read_json(self, name: str) -> Any:
-        """What a file of this folder holds."""
-        return read_json(self.path / name)
+    def read_json(self, name: str) -> dict[str, Any]:
+        """The object that a file of this folder holds, checked: see `json_files.read_object`."""
+        return json_files.read_object(self.path / name)
 
-    def write_json(self, name: str, value: Any) -> None:
-        """Write or replace a file; arrays become numbers or lists, what is not finite null."""
-        self.write_text(name, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write or replace a file, sealed; arrays become numbers or lists, what is not finite null."""
+        self.write_text(name, _to_text(json_files.seal(_plain(value))))
 
     def write_text(self, name: str, text: str) -> None:
         """Write or replace a file: whoever reads it sees the old or the new one, never a part."""
@@ -108,25 +103,25 @@ class Workdir:
     def _write(self, name: str, content: str | bytes) -> None:
         path = self.path / name
         if self._writes:
-            with _or_user_error(f"cannot write {path}"):
+            with storage.refusals_answered(f"cannot write {path}"):
                 storage.write_atomically(path, content)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a row, which names its `step`, to `metrics.jsonl`."""
         if self._writes:
-            with _or_user_error(f"cannot write {self._metrics.path}"):
+            with storage.refusals_answered(f"cannot write {self._metrics.path}"):
                 self._metrics.append(_plain(row))
 
     def flush_metrics(self) -> None:
         """Write the rows that wait, which they do where the workdir is in a bucket."""
         if self._writes:
-            with _or_user_error(f"cannot write {self._metrics.path}"):
+            with storage.refusals_answered(f"cannot write {self._metrics.path}"):
                 self._metrics.flush()
 
     def trim_metrics(self, step: int) -> None:
         """Drop what a resumed run writes again: see `MetricsFile.trim`."""
         if self._writes:
-            with _or_user_error(f"cannot write {self._metrics.path}"):
+            with storage.refusals_answered(f"cannot write {self._metrics.path}"):
                 self._metrics.trim(step)
 
     def close(self) -> None:
@@ -144,31 +139,6 @@ class Workdir:
         self.close()
 
 
-def read_json(path: epath.Path) -> Any:
-    """What a JSON file of a workdir holds.
-
-    Raises:
-        UserError: it cannot be read, or is no JSON.
-    """
-    try:
-        with _or_user_error(f"cannot read {path}"):
-            return json.loads(path.read_text())
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}). Remove it, or give another --workdir.") from error
-
-
-@contextlib.contextmanager
-def _or_user_error(what: str) -> Iterator[None]:
-    """Say what the operating system or the bucket refused: no right, no space, a file where a folder should be."""
-    try:
-        yield
-    except storage.failures() as error:
-        place = "in a bucket" if storage.BUCKET in what else "on a disk with space"
-        raise UserError(f"{what}: {storage.reason(error)}. Give a --workdir {place} that you may write to.") from error
-
-
 def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """Dotted keys whose values differ, with both values."""
     if isinstance(old, dict) and isinstance(new, dict):
@@ -181,6 +151,10 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, st
                 yield from _differences(old[key], new[key], path)
     elif old != new:
         yield prefix, repr(old), repr(new)
+
+
+def _to_text(value: Mapping[str, Any]) -> str:
+    return json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -25,7 +25,7 @@ def run(plan: EvaluationPlan, workdir: epath.Path) -> None:
         UserError: a bad input file; a run that is not finished or of another backbone.
     """
     with processes.open_workdir(plan.config, workdir) as (files, config_sha256):
-        if summary.report_finished(files):
+        if summary.report_finished(files, trains=False):
             return
         with processes.together():
             trained, backbone = runs.load(plan.run, plan.backbone)

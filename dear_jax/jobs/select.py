@@ -19,6 +19,7 @@ from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data.class_set import Task
 from dear_jax.data.leave_out import Fold, leaves_classes_out, make_folds
 from dear_jax.data.protocols import summarize
+from dear_jax.errors import UserError
 from dear_jax.evaluation.accuracy import Scores
 from dear_jax.evaluation.choice import choose
 from dear_jax.evaluation.measure import measure
@@ -52,8 +53,7 @@ def run(plan: SelectionPlan, workdir: epath.Path) -> None:
     """
     with Workdir(workdir) as files:
         config_sha256 = files.check_config(plan.config)
-        if (files.path / selection.NAME).exists():
-            print(f"\n{(files.path / TABLE).read_text()}\nThis selection was finished before, in {files.path}.")
+        if _report_finished(files):
             return
         backbone = backbones.load(plan.backbone)
         dataset = data.open_dataset(plan.data, files)
@@ -96,7 +96,8 @@ def _measure(
     """Of one fold and share: the candidates' rows per seed, and zero-shot CLIP's; trained unless it was before."""
     mine = [candidate for candidate in found if candidate.share == training.share]
     with Workdir(place) as files:
-        if not (files.path / SCORES).exists():
+        content = _read_scores(files, mine)
+        if content is None:
             programs = tuple(program.sized(len(task.train[0])) for program in programs)
             loop.check_task(task, programs)
             learned, _ = loop.train(training.schedule, files, backbone, task, programs)
@@ -116,8 +117,38 @@ def _measure(
             }
             files.write_json(SCORES, content)
             files.checkpoints.rmtree(missing_ok=True)  # of every candidate: nothing reads them any more
-        content = files.read_json(SCORES)
     return content["rows"], content["zero_shot"]
+
+
+def _read_scores(files: Workdir, candidates: Sequence[Candidate]) -> dict[str, Any] | None:
+    """What an earlier start has measured; None where it has not, or where that is damaged."""
+    if not (files.path / SCORES).exists():
+        return None
+    try:
+        content = files.read_json(SCORES)
+        if {one.name for one in candidates} <= content["rows"].keys() and content["zero_shot"].keys():
+            return content
+        raise KeyError("a candidate")
+    except (UserError, KeyError, TypeError, AttributeError) as error:
+        print(f"{files.path / SCORES} is damaged, and this fold is trained again: {error}", flush=True)
+    return None
+
+
+def _report_finished(files: Workdir) -> bool:
+    """Whether the selection was made before and is whole; then its table is printed again."""
+    if not (files.path / selection.NAME).exists():
+        return False
+    try:
+        _, content = selection.read(str(files.path))
+        table = selection_table.to_markdown(content)
+    except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
+        print(f"This selection was finished before, and is made again from its folds, because {error}", flush=True)
+        return False
+    path = files.path / TABLE
+    if not path.is_file() or path.read_bytes() != table.encode():
+        files.write_text(TABLE, table)
+    print(f"\n{table}\nThis selection was finished before, in {files.path}.")
+    return True
 
 
 def _row(scores: Mapping[str, Scores], rule: paths.Rule, s: int, v: int) -> dict[str, float]:

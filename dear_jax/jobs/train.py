@@ -37,7 +37,7 @@ def run(plan: TrainingPlan, workdir: epath.Path) -> None:
         UserError: a bad input file; keys that do not fit the backbone; a non-finite loss.
     """
     with processes.open_workdir(plan.config, workdir) as (files, config_sha256):
-        if summary.report_finished(files):
+        if summary.report_finished(files, trains=True):
             return
         with processes.together():
             backbone = backbones.load(plan.backbone)

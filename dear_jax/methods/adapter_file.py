@@ -2,26 +2,30 @@
 
 Tensors are named PROGRAM/adapter/LEAF `[S, V, ...]` and PROGRAM/settings/NAME `[V, ...]`, boolean ones packed into
 bits. The file's metadata says, as JSON under `dear_jax`, what they belong to: backbone and fingerprint, method and its
-structure, seeds, variants, and the classes they were trained on.
+structure, seeds, variants, and the classes they were trained on; and `sha256`, the SHA-256 of the whole file with zeros
+in its place, so that no bit changes without a word. Files of the versions before 3 have none.
 """
 
 import dataclasses
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
 from etils import epath
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save
 
 from dear_jax.errors import UserError
-from dear_jax.files import storage
-from dear_jax.files.local_copy import fetch
+from dear_jax.files import json_files, storage
 from dear_jax.methods.contract import Adapter, Method, Settings
 
 NAME = "adapter.safetensors"  # in the workdir of a training run
-FORMATS = ("dear_jax adapter, version 1", "dear_jax adapter, version 2")  # the last is written
+FORMATS = tuple(f"dear_jax adapter, version {number}" for number in (1, 2, 3))  # the last is written, with a checksum
+CHECKSUM = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')  # JSON in JSON; names have their quotes escaped twice
 FIRST_METHOD = "dear"  # of all files of version 1
 
 
@@ -105,7 +109,16 @@ def to_bytes(trained: Trained) -> bytes:
                 tensors[f"{number}/{group}/{name}"] = np.ascontiguousarray(leaf)
         parts.append({"structure": dict(part.structure), "names": part.names, "packed": packed})
     fields = {f.name: getattr(trained, f.name) for f in dataclasses.fields(trained) if f.name != "parts"}
-    return save(tensors, metadata={"dear_jax": json.dumps({"format": FORMATS[-1], **fields, "parts": parts})})
+    about = {"format": FORMATS[-1], "sha256": "0" * 64, **fields, "parts": parts}
+    content = save(tensors, metadata={"dear_jax": json.dumps(about)})
+    found = CHECKSUM.search(content)
+    assert found
+    return content[: found.start(1)] + _checksum(content, found) + content[found.end(1) :]
+
+
+def _checksum(content: bytes, found: re.Match[bytes]) -> bytes:
+    """Of a file whose own checksum stands at `found`."""
+    return hashlib.sha256(content[: found.start(1)] + b"0" * 64 + content[found.end(1) :]).hexdigest().encode()
 
 
 def load(path: epath.PathLike) -> Trained:
@@ -123,21 +136,47 @@ def load(path: epath.PathLike) -> Trained:
         path = path / NAME
     if not path.is_file():
         raise UserError(f"config.run: no file or folder {path}. Give the workdir of a finished training run.")
-    if storage.is_remote(path):
-        path = fetch(path)
     try:
-        with safetensors.safe_open(path, "numpy") as file:
-            about = json.loads((file.metadata() or {}).get("dear_jax", "{}"))
-        if about.get("format") not in FORMATS:
-            raise UserError(f"config.run: {path} is no adapter of this project ({about.get('format', 'no format')}).")
-        return _from_tensors(_upgrade(about), load_file(path))
+        content = storage.read_bytes(path)
+        about = _read_metadata(content, path)
+        tensors = load_tensors(content)
+        _check_finite(tensors)
+        return _from_tensors(_upgrade(about), tensors)
     except UserError:
         raise
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+    except storage.failures(
+        safetensors.SafetensorError, KeyError, TypeError, ValueError, AttributeError, OverflowError
+    ) as error:
         raise UserError(
             f"config.run: {path} cannot be read as an adapter ({type(error).__name__}: {error}). Copy it again, or "
-            "train again."
+            "start its run again with its command, which makes it from the last checkpoint."
         ) from error
+
+
+def _read_metadata(content: bytes, path: epath.Path) -> dict[str, Any]:
+    """What a file says of itself, once it is known to be whole.
+
+    Raises:
+        UserError: it is no adapter file.
+        ValueError, KeyError, TypeError, AttributeError: it is damaged.
+    """
+    start = 8 + int.from_bytes(content[:8], "little")  # of the tensors; before them the header, JSON
+    found = CHECKSUM.search(content, 8, min(start, len(content)))
+    if found and found[1] != _checksum(content, found):
+        raise ValueError("its content is not what its sha256 was made of: it is damaged")
+    header = json_files.parse(content[8:start])
+    about = json_files.parse(header.get("__metadata__", {}).get("dear_jax", "{}"))
+    if about.get("format") not in FORMATS:
+        raise UserError(f"config.run: {path} is no adapter of this project ({about.get('format', 'no format')}).")
+    if about["format"] == FORMATS[-1] and not found:
+        raise ValueError("it has no sha256: it is damaged")
+    return dict(about)
+
+
+def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
+    for name, tensor in tensors.items():
+        if np.issubdtype(tensor.dtype, np.inexact) and not np.isfinite(tensor).all():
+            raise ValueError(f"{name} holds values that are not finite numbers")
 
 
 def _upgrade(about: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +185,7 @@ def _upgrade(about: dict[str, Any]) -> dict[str, Any]:
     Of this version there are files without an ensemble.
     """
     about = {"ensemble": [], **about}
-    if about["format"] == FORMATS[-1]:
+    if about["format"] != FORMATS[0]:
         return about
     parts = [
         {"structure": part["structure"], "names": part["names"], "packed": {"settings/head_mask": shape}}

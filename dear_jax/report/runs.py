@@ -5,7 +5,6 @@ for each that is not; one bad folder never hides the others.
 """
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from flax.traverse_util import flatten_dict
 
 from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
+from dear_jax.files import json_files
 from dear_jax.report.step_times import step_seconds
 from dear_jax.report.tables import method_title
 
@@ -96,13 +96,13 @@ def read_run(folder: Path) -> Run:
     """
     if not (folder / "config.json").exists():
         raise UserError(f"{folder}: results.json without a config.json; this is no workdir of dear_jax.")
-    config = flatten_dict(_read_object(folder / "config.json"), sep=".")
+    config = flatten_dict(json_files.read_object(folder / "config.json"), sep=".")
     job = config.get("job")
     if job not in ("train", "evaluate"):
         raise UserError(f"{folder}: a run of job {job!r}, which measures no protocol's accuracies.")
     if not (folder / "results.json").exists():
         raise UserError(f"{folder}: not finished, there is no results.json yet; the same command goes on with it.")
-    results = _read_object(folder / "results.json")
+    results = json_files.read_object(folder / "results.json")
     try:
         return _to_run(folder, config, results)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -114,7 +114,7 @@ def _training_folder(folder: Path, config: Mapping[str, Any]) -> Path:
     """The workdir of the training: this one, or that of `config.run`, which is a workdir or a file in one."""
     if not config.get("run"):
         return folder
-    place = Path(config["run"])
+    place = Path(config["run"]).expanduser()
     return place if place.is_dir() else place.parent
 
 
@@ -123,7 +123,7 @@ def _training_config(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     if not config.get("run"):
         return config
     file = _training_folder(folder, config) / "config.json"
-    return flatten_dict(_read_object(file), sep=".") if file.exists() else {}
+    return flatten_dict(json_files.read_object(file), sep=".") if file.exists() else {}
 
 
 def _step_seconds(folder: Path, config: Mapping[str, Any], runs: int) -> float | None:
@@ -132,30 +132,8 @@ def _step_seconds(folder: Path, config: Mapping[str, Any], runs: int) -> float |
     return None if seconds is None else seconds / runs
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise UserError(f"{path}: half-written or damaged, no JSON ({error}).") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object, found {str(value)[:60]!r}.")
-    return value
-
-
 def _to_run(folder: Path, config: dict[str, Any], results: Mapping[str, Any]) -> Run:
-    protocol = results["protocol"]
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol {protocol!r} is none of {', '.join(PROTOCOLS)}")
-    columns = tuple(results["zero_shot"])
-    absent = [column for column in PROTOCOLS[protocol].columns if column not in columns]
-    if absent:
-        raise ValueError(f"zero_shot has no {', '.join(absent)}")
-    variants = {
-        name: {seed: _scores(row, columns, f"variant {name}, seed {seed}") for seed, row in variant["seeds"].items()}
-        for name, variant in results["variants"].items()
-    }
+    protocol, variants, zero_shot = read_scores(results)
     trained_on: Mapping[str, Any] = results["trained_on"] if variants else {"dataset": "", "classes": 0}
     data = results["data"]
     for notes in (data, *data.get("targets", {}).values()):
@@ -174,11 +152,31 @@ def _to_run(folder: Path, config: dict[str, Any], results: Mapping[str, Any]) ->
         trained_on=(str(trained_on["dataset"]), int(trained_on["classes"])),
         training=_training_config(folder, config),
         variants=variants,
-        zero_shot=_scores(results["zero_shot"], columns, "zero_shot"),
+        zero_shot=zero_shot,
         data=data,
         parameters=parameters,
         step_seconds=_step_seconds(folder, config, sum(len(seeds) for seeds in variants.values())),
     )
+
+
+def read_scores(results: Mapping[str, Any]) -> tuple[str, dict[str, dict[str, Scores]], Scores]:
+    """Protocol, variant -> seed -> accuracies, and those of zero-shot CLIP, checked.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it is not the content of a results.json.
+    """
+    protocol = results["protocol"]
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol {protocol!r} is none of {', '.join(PROTOCOLS)}")
+    columns = tuple(results["zero_shot"])
+    absent = [column for column in PROTOCOLS[protocol].columns if column not in columns]
+    if absent:
+        raise ValueError(f"zero_shot has no {', '.join(absent)}")
+    variants = {
+        name: {seed: _scores(row, columns, f"variant {name}, seed {seed}") for seed, row in variant["seeds"].items()}
+        for name, variant in results["variants"].items()
+    }
+    return protocol, variants, _scores(results["zero_shot"], columns, "zero_shot")
 
 
 def _scores(row: Mapping[str, Any], columns: Sequence[str], name: str) -> Scores:

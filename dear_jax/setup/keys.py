@@ -106,6 +106,8 @@ def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
         *groups, name = key.split(".")
         group = values
         for part in groups:
-            group = group.setdefault(part, {})
+            if not isinstance(group.get(part), dict):  # a damaged file's: it will differ
+                group[part] = {}
+            group = group[part]
         group[name] = value
     return values

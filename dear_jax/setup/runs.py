@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from dear_jax.clip.checkpoints import weights
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.errors import UserError
-from dear_jax.files import storage
-from dear_jax.files.workdir import DRAWN_SPLITS, Workdir, read_json
+from dear_jax.files import json_files, storage
+from dear_jax.files.workdir import DRAWN_SPLITS, Workdir
 from dear_jax.methods import adapter_file
 from dear_jax.methods.adapter_file import Adapters, Part, Trained
 from dear_jax.setup import backbones, methods
@@ -72,9 +72,10 @@ def inherit_splits(choice: RunChoice, plan: DataPlan, files: Workdir) -> None:
     earlier = storage.to_path(choice.run) / DRAWN_SPLITS
     if not choice.run or not earlier.is_file() or (files.path / DRAWN_SPLITS).exists():
         return
-    theirs = read_json(storage.to_path(choice.run) / "config.json")["data"]
-    if (theirs["dataset"], theirs["source"], theirs["root"]) == (plan.dataset, plan.places.source, plan.places.root):
-        files.write_json(DRAWN_SPLITS, read_json(earlier))
+    theirs = json_files.read_object(storage.to_path(choice.run) / "config.json").get("data")
+    ours = {"dataset": plan.dataset, "source": plan.places.source, "root": plan.places.root}
+    if isinstance(theirs, dict) and {key: theirs.get(key) for key in ours} == ours:
+        files.write_json(DRAWN_SPLITS, json_files.read_object(earlier))
 
 
 def restore(trained: Trained, backbone: Backbone, dtype: Any, class_chunk: int = 0) -> tuple[Adapters, ...]:

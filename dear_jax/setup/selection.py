@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dear_jax.errors import UserError
-from dear_jax.files import storage, workdir
+from dear_jax.files import json_files, storage
 from dear_jax.setup import methods, values
 
 NAME = "selection.json"
@@ -70,7 +70,7 @@ def read(place: str) -> tuple[Any, dict[str, Any]]:
             f"config.selection: there is no {path}. Give the workdir of a finished `--config.job=select`, or its "
             f"{NAME}."
         )
-    content = workdir.read_json(path)
+    content = json_files.read_object(path)
     try:
         if not isinstance(content["method"], str) or not isinstance(content["chosen"]["settings"], dict):
             raise TypeError

@@ -93,7 +93,7 @@ def train(
     with Checkpointer(files.checkpoints, keep=schedule.keep_checkpoints) as checkpointer:
         first_step = 0
         like = _without_dummies(states, runs, programs)
-        checkpoint = checkpointer.restore(like, expected=made_with)
+        checkpoint = checkpointer.restore(like, expected=made_with, last=len(batches))
         if checkpoint is not None:
             states, first_step = sharding.place(checkpoint.state, mesh, specs.runs), checkpoint.step
             batches.set_state(checkpoint.iterator_state)

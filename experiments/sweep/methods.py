@@ -10,7 +10,6 @@ shots, over the draws that all methods have. What the runs have in common beside
 """
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from dear_jax.data.protocols import harmonic_mean
+from dear_jax.files.json_files import read_object
 from dear_jax.report.text_tables import to_markdown
 from dear_jax.setup.methods import METHODS
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
 def read(folder: Path) -> list[Run]:
     """All finished runs of a sweep."""
     found = sorted(folder.glob("*/results.json"))
-    return [(json.loads(path.read_text()), json.loads((path.parent / "config.json").read_text())) for path in found]
+    return [(read_object(path), read_object(path.parent / "config.json")) for path in found]
 
 
 def tables(runs: Sequence[Run]) -> list[str]:

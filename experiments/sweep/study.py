@@ -24,6 +24,7 @@ from scipy import stats
 
 from dear_jax.data.protocols import harmonic_mean
 from dear_jax.evaluation.choice import choose
+from dear_jax.files.json_files import read_object
 from dear_jax.report.tables import METRIC_TITLES, MODES, TITLES
 from dear_jax.report.text_tables import to_markdown
 from experiments.sweep import dose_figure
@@ -92,9 +93,9 @@ def finished(study: Study, draw: str, workdir: Path) -> bool:
 
 def read(workdir: Path) -> dict:
     """The results of a draw, those on its twin, if it has one, under "twin"."""
-    results = json.loads((workdir / "results.json").read_text())
+    results = read_object(workdir / "results.json")
     path = workdir / TWIN / "results.json"
-    return {**results, TWIN: json.loads(path.read_text())} if path.exists() else dict(results)
+    return {**results, TWIN: read_object(path)} if path.exists() else dict(results)
 
 
 def note_how(folder: Path, name: str, flags: Sequence[str]) -> None:

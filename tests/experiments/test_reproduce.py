@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 
 from dear_jax import main as command_line
 from dear_jax.files import lock
+from dear_jax.files.workdir import Workdir
+from dear_jax.methods import adapter_file
 from dear_jax.setup import recipes
 from dear_jax.setup.methods import METHODS
 from experiments import reproduce
@@ -20,11 +23,12 @@ from tests import toy_probe
 from tests.repository import REPOSITORY
 
 SCORES = {"base": 80.0, "new": 60.0, "hm": 68.571}
+VARIANTS = {"default": {"seeds": {"1": SCORES}, "mean": SCORES, "std": SCORES, "new_classes": {}}}
 
 
 @pytest.fixture
-def started(monkeypatch):
-    """Stands for the runs themselves: each leaves a config and results, unless its data set is in `failing`."""
+def started(monkeypatch, embedded_run):
+    """Stands for the runs themselves: each leaves config, results and adapter, unless its data set is in `failing`."""
 
     class Started(list):
         failing = ()
@@ -40,11 +44,13 @@ def started(monkeypatch):
             return 2
         data = {"comparable": True, "remark": "", "class_names": ["a", "b"]}
         results = dict(protocol=config.protocol, dataset=config.data.dataset, backbone="b", shots=16, data=data)
-        results |= dict(zero_shot=SCORES, variants={"default": {"seeds": {"1": SCORES}}})
+        results |= dict(zero_shot=SCORES)
         results |= dict(trained_on={"dataset": config.data.dataset, "classes": 1})
         results["method_title"] = METHODS[config.method].TITLE
         (workdir / "config.json").write_text(json.dumps(config.to_dict()))
-        (workdir / "results.json").write_text(json.dumps(results))
+        (workdir / "results.json").write_text(json.dumps(results | {"variants": VARIANTS}))
+        (workdir / "results.md").write_text("")
+        shutil.copy(embedded_run / adapter_file.NAME, workdir)
         return 0
 
     monkeypatch.setattr(child_process, "run", run)
@@ -68,6 +74,37 @@ def test_failures_are_listed_and_the_rest_goes_on_and_a_second_start_does_what_i
     started.failing = ()
     assert sweep(tmp_path) == 0
     assert started == ["base2new-eurosat"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("results.json", b""),
+        ("results.json", b"{}"),
+        ("results.json", b"[]"),
+        ("results.json", b"[" * 100_000),
+        ("results.md", None),
+        ("adapter.safetensors", None),
+        ("adapter.safetensors", b"damaged"),
+    ],
+)
+def test_a_run_whose_files_are_damaged_or_gone_is_not_done(tmp_path, started, capsys, name, content):
+    assert sweep(tmp_path, data="dtd") == 0
+    path = tmp_path / "base2new-dtd" / name
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    assert sweep(tmp_path, "--dry_run", data="dtd") == 0
+    assert "# base2new-dtd: to do" in capsys.readouterr().out
+    assert sweep(tmp_path, data="dtd") == 0
+    assert started == ["base2new-dtd"] * 2
+
+
+def test_a_run_that_outlived_its_sweep_is_under_way(tmp_path, started, capsys):
+    with Workdir(tmp_path / "base2new-dtd"):
+        assert sweep(tmp_path, data="dtd") == 3
+    assert not started
+    assert "base2new-dtd: under way elsewhere: workdir" in capsys.readouterr().out
 
 
 def test_what_was_done_with_another_config_is_not_taken_for_done(tmp_path, started, capsys):

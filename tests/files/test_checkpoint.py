@@ -1,6 +1,8 @@
 import itertools
 import os
 import random
+import re
+import shutil
 import signal
 import string
 import subprocess
@@ -171,6 +173,28 @@ def test_after_a_damaged_step_training_writes_it_again(tmp_path, capsys):
     found = read(tmp_path, make_state())
     assert found.step == 2
     assert_equal(found.state, make_state(7))
+
+
+@pytest.mark.parametrize("sums", [b"{}", b"[]", b"null", b'{"about/metadata": null}', b"[" * 100_000, b"\xff"])
+def test_sums_that_say_nothing_are_damage(tmp_path, sums, capsys):
+    save(tmp_path, 1, 2)
+    (tmp_path / "2" / "sha256.json").write_bytes(sums)
+    assert read(tmp_path, make_state()).step == 1
+    assert re.search(r"sha256\.json|about/metadata has changed", capsys.readouterr().out)
+
+
+def test_a_step_that_is_not_what_its_name_says_or_none_of_the_run_is_set_aside(tmp_path, capsys):
+    save(tmp_path, 1, 2)
+    (tmp_path / "2").rename(tmp_path / "3")
+    shutil.copytree(tmp_path / "1", tmp_path / "9")
+    for name in ("\N{SUPERSCRIPT TWO}", "007"):
+        (tmp_path / name).mkdir()
+    with Checkpointer(tmp_path) as checkpointer:
+        assert checkpointer.restore(make_state(), last=4).step == 1
+    output = capsys.readouterr().out
+    assert "9 (the run ends with step 4)" in output
+    assert "3 (it holds step 2)" in output
+    assert sorted(path.name for path in (tmp_path / "damaged").iterdir()) == ["3", "9"]
 
 
 def test_all_damaged(tmp_path):

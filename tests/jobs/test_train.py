@@ -191,6 +191,48 @@ def test_a_damaged_checkpoint_is_passed_over(run_copy, finished_run, capsys):
     assert (run_copy / "results.json").read_text() == (finished_run / "results.json").read_text()
 
 
+def damage_results(run: Path) -> None:
+    content = (run / "results.json").read_text()
+    place = content.index('"new": ') + len('"new": ')
+    (run / "results.json").write_text(content[:place] + ("7" if content[place] != "7" else "8") + content[place + 1 :])
+
+
+def damage_adapter(run: Path) -> None:
+    content = bytearray((run / "adapter.safetensors").read_bytes())
+    content[-5] ^= 1
+    (run / "adapter.safetensors").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (damage_results, "results.json has changed since it was written"),
+        (damage_adapter, "adapter.safetensors cannot be read as an adapter"),
+        (lambda run: (run / "adapter.safetensors").unlink(), "holds no adapter.safetensors"),
+    ],
+)
+def test_what_a_finished_run_has_lost_is_made_again(run_copy, finished_run, capsys, damage, said):
+    shutil.copytree(run_copy / "checkpoints" / "20", run_copy / "checkpoints" / "40")  # of another run
+    damage(run_copy)
+    assert main.main([CONFIG, *SMALL, "--config.train.epochs=1", f"--workdir={run_copy}"]) == 0
+    output = capsys.readouterr().out
+    assert f"This run was finished before, but {'config.run: ' if 'adapter' in said else ''}" in output
+    assert said in output
+    assert "Going on from the checkpoint of step 20 of 20" in output
+    for name in ("results.json", "results.md", "adapter.safetensors"):
+        assert (run_copy / name).read_bytes() == (finished_run / name).read_bytes()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff"])
+def test_the_table_of_a_finished_run_is_written_again(run_copy, finished_run, capsys, content):
+    (run_copy / "results.md").unlink()
+    if content is not None:
+        (run_copy / "results.md").write_bytes(content)
+    assert main.main([CONFIG, *SMALL, "--config.train.epochs=1", f"--workdir={run_copy}"]) == 0
+    assert "This run was finished before, in" in capsys.readouterr().out
+    assert (run_copy / "results.md").read_bytes() == (finished_run / "results.md").read_bytes()
+
+
 def test_a_non_finite_loss_stops_and_keeps_the_last_checkpoint(small_clip, tmp_path, capsys):
     clip = [f"--config.backbone={small_clip}", "--config.dear.mask.pattern=isolated"]
     flags = [CONFIG, *SMALL, *clip, "--config.optimizer.learning_rate=1e30", "--config.optimizer.warmup_epochs=1"]
