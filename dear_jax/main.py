@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from dear_jax import jobs
 from dear_jax.errors import UserError
-from dear_jax.files import storage
+from dear_jax.files import output, storage
 from dear_jax.setup import keys
 from dear_jax.setup import values as config_values
 from dear_jax.training.interruption import Terminated, terminable
@@ -42,6 +42,7 @@ def cli() -> None:
     """The console script; configs of the current folder import one another, as with `python -m`."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    output.make_lasting()
     sys.exit(main(sys.argv[1:]))
 
 
@@ -72,8 +73,14 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in storage.FULL:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{storage.reason(error)}. Free space there, and start again.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as error:
-        hint = f" Give --workdir={workdir} to go on from its last checkpoint." if workdir else ""
+        hint = f" Give --workdir={workdir} to go on from what is there." if workdir else ""
         print(f"interrupted.{hint}", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
     return 0
@@ -112,6 +119,7 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, epath.Path | None, bool
 def load_config(argument: str) -> ConfigDict:
     """What `get_config` of a file returns; the text after a colon is its argument."""
     path, colon, text = argument.partition(":")
+    path = os.path.expanduser(path)
     if not Path(path).is_file():
         raise UserError(f"--config: no file {path!r}. Give one such as configs/base2new.py.")
     try:
@@ -200,7 +208,7 @@ def _set_up(config: ConfigDict, row: jobs.Job) -> "Cluster":
             f"{compute.matmul_precision!r}."
         ) from error
     if compute.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", compute.compilation_cache)
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(compute.compilation_cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     cluster = config_values.read(Cluster, compute)
     processes.start(cluster, config.job, row.together)

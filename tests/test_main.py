@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -189,6 +190,16 @@ def test_what_a_job_raises(config_file, with_job, capsys, error, code, message):
     with_job(run)
     assert program.main([f"--config={config_file}", "--workdir=here"]) == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_that_no_file_of_the_run_tells_of(config_file, with_job, capsys, number):
+    def run(plan, workdir):
+        raise OSError(number, os.strerror(number), "some/cache")
+
+    with_job(run)
+    assert program.main([f"--config={config_file}", "--workdir=here"]) == 2
+    assert capsys.readouterr().err == f"error: some/cache: {os.strerror(number)}. Free space there, and start again.\n"
 
 
 def test_sigterm_is_answered_wherever_the_job_is(config_file, with_job, capsys):
