@@ -27,7 +27,7 @@ from dear_jax import main as command_line
 from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
 from dear_jax.evaluation import summary
-from dear_jax.files import storage
+from dear_jax.files import output, storage
 from dear_jax.files.lock import InUse
 from dear_jax.files.workdir import Workdir
 from dear_jax.report import blocks
@@ -182,10 +182,11 @@ def _run(item: Item, workdir: Path, extra: Sequence[str]) -> Outcome:
     """Run one item to its end, its output appended to a log."""
     command = [sys.executable, "-m", "dear_jax.main", *item.arguments(workdir, extra)]
     log = workdir / item.name / "log.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        print(f"$ {shlex.join(command)}", file=file, flush=True)
-        code = child_process.run(command, file)
+    with storage.refusals_answered(f"cannot write {log}"):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            print(f"$ {shlex.join(command)}", file=file, flush=True)
+            code = child_process.run(command, file)
     if code == 0:
         return DONE
     last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1]
@@ -225,4 +226,5 @@ def _summarize(outcomes: dict[str, Outcome]) -> int:
 
 
 if __name__ == "__main__":
+    output.make_lasting()
     sys.exit(main(sys.argv[1:]))

@@ -1,11 +1,20 @@
 """One command as a child process that is interrupted when this process is, and waited for."""
 
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from types import FrameType
 from typing import IO
 
+# Asks Linux for a signal when the parent dies (PR_SET_PDEATHSIG of linux/prctl.h is 1), and becomes the command.
+TELL = f"""
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, {signal.SIGTERM.value})
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -20,11 +29,13 @@ class Interrupted(Exception):
 def run(command: Sequence[str], output: IO[str]) -> int:
     """The exit code of a command, negative when a signal ended it; its output goes to an open file.
 
-    The command has a process group of its own: Ctrl-C in a terminal reaches it once, through this process.
+    The command has a process group of its own: Ctrl-C in a terminal reaches it once, through this process. On Linux it
+    is stopped, as by SIGTERM, where this process is killed.
 
     Raises:
         Interrupted: this process got a signal, or the command ended as after one.
     """
+    told = [sys.executable, "-c", TELL, str(os.getpid())] if sys.platform.startswith("linux") else []
     received: list[int] = []
     children: list[subprocess.Popen[bytes]] = []
 
@@ -35,7 +46,9 @@ def run(command: Sequence[str], output: IO[str]) -> int:
 
     previous = {number: signal.signal(number, pass_on) for number in SIGNALS}
     try:
-        children.append(subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, process_group=0))
+        children.append(
+            subprocess.Popen([*told, *command], stdout=output, stderr=subprocess.STDOUT, process_group=0)
+        )
         if received:  # before there was anybody to tell
             children[0].terminate()
         code = children[0].wait()

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dear_jax.errors import UserError
+from dear_jax.files import json_files
 
 HEARTBEAT_SECONDS = 30.0
 
@@ -94,13 +95,16 @@ def _alive(lock: Path, now: float, stale_seconds: float) -> str:
     """Who holds a lock, in words; empty if it is stale or gone."""
     try:
         silent = now - lock.stat().st_mtime
-        content = lock.read_text()
+        content = lock.read_bytes()
     except OSError:
         return ""
     try:
-        owner = json.loads(content)
-        who, machine, pid = f"process {owner['pid']} on {owner['host']}", owner["machine"], int(owner["pid"])
-    except (ValueError, TypeError, KeyError):  # its holder is about to write into it, or died before it could
+        owner = json_files.parse(content)
+        machine, pid = owner["machine"], int(owner["pid"])
+        if not 0 < pid < 2**31:
+            raise ValueError(f"no process has the number {pid}")
+        who = f"process {pid} on {str(owner['host'])[:100]}"
+    except (ValueError, TypeError, KeyError, OverflowError):  # damaged, or its holder has not written it yet
         who, machine, pid = "another process", "", 0
     if silent > stale_seconds or (machine == _machine() and not _process_exists(pid)):
         return ""

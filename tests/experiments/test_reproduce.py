@@ -181,6 +181,20 @@ def test_exit_codes_of_a_command(tmp_path):
     assert (tmp_path / "log").read_text() == "a\n"
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a call of Linux")
+def test_a_command_is_told_when_its_sweep_is_killed(tmp_path):
+    """Otherwise it would go on alone, and the next start would meet it."""
+    child = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: (print('told', flush=True), exit())); "
+    child += "print('ready', flush=True); time.sleep(60)"
+    sweep = f"import sys; from experiments.sweep import child_process; log = open({str(tmp_path / 'log')!r}, 'w'); "
+    sweep += f"child_process.run([sys.executable, '-c', {child!r}], log)"
+    process = subprocess.Popen([sys.executable, "-c", sweep], cwd=REPOSITORY)
+    wait_for(lambda: (tmp_path / "log").exists() and "ready" in (tmp_path / "log").read_text(), 60)
+    process.kill()
+    process.wait()
+    wait_for(lambda: "told" in (tmp_path / "log").read_text(), 30)
+
+
 def wait_for(condition, seconds):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -216,8 +230,7 @@ def test_a_sweep_of_the_embedded_world_is_interrupted_killed_and_completed(tmp_p
     wait_for(lambda: locks.exists() and list(locks.iterdir()), 120)
     process.kill()
     process.wait()
-    assert list(locks.iterdir())  # the lock of the dead; its run goes on alone
-    wait_for(lambda: at_work(tmp_path), 120)
+    assert list(locks.iterdir())  # the lock of the dead; its run is told to stop
     wait_for(lambda: not at_work(tmp_path), 600)
 
     assert subprocess.run(command, cwd=REPOSITORY).returncode == 0

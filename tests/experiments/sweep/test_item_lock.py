@@ -67,6 +67,27 @@ def test_a_lock_about_to_be_written_holds(tmp_path):
         pass
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b"[]",
+        b'{"host": 1, "machine": 2, "pid": 1e400}',
+        b'{"host": 1, "machine": 2, "pid": -1}',
+        b'{"host": 1, "machine": 2, "pid": 99999999999999999999}',
+    ],
+)
+def test_a_lock_with_bad_content_holds_until_it_is_stale(tmp_path, content):
+    path = tmp_path / "a.1"
+    path.write_bytes(content)
+    with pytest.raises(item_lock.InUse, match="another process"), item_lock.hold(tmp_path, "a", 600):
+        pass
+    os.utime(path, (0, 0))
+    with item_lock.hold(tmp_path, "a", 600):
+        pass
+
+
 def test_who_comes_late_with_an_old_look_makes_way(tmp_path, monkeypatch):
     real, looks = item_lock._locks, []
 
