@@ -1,7 +1,8 @@
 """Job: pretrain the tiny CLIP that travels with the package, from scratch, on the embedded world.
 
-Comes in: `config.pretrain`. Goes out: `workdir/clip/`, a checkpoint in Hugging Face's layout with its
-tokenizer and `evaluation.json`. Copied to `dear_jax/clip/embedded/` it is the backbone `embedded`.
+Comes in: `config.pretrain`. Goes out: `workdir/clip/`, a CLIP in Hugging Face's layout with its
+tokenizer and `evaluation.json`; and `workdir/checkpoints/`, from which a start that was stopped goes on.
+Copied to `dear_jax/clip/embedded/` the former is the backbone `embedded`.
 
 The contrastive loss alone stays at chance on all but color and background for long, so two auxiliary losses,
 both of ground truth that the world gives for free, lead the way; neither leaves anything in the checkpoint:
@@ -37,7 +38,9 @@ from dear_jax.data.world.render import SIZE
 from dear_jax.data.world.scenes import NAMES, SIZES
 from dear_jax.data.world.tasks import TEMPLATE
 from dear_jax.files import storage
+from dear_jax.files.checkpoint import Checkpointer
 from dear_jax.files.local_copy import local_folder, upload
+from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description
 from dear_jax.setup.plans.pretrain import PretrainingPlan, make_plan
 
@@ -53,8 +56,18 @@ Step = Callable[[Params, Any, Batch], tuple[Params, Any, dict[str, Array]]]
 
 
 def run(settings: PretrainingPlan, workdir: epath.PathLike) -> None:
-    """Train, evaluate on held-out scenes, and write the checkpoint; prints progress."""
-    target = storage.to_path(workdir) / "clip"
+    """Train, or go on where an earlier start stopped, evaluate on held-out scenes, and write the CLIP.
+
+    Raises:
+        UserError: the workdir is in use, holds a run of another config, or cannot be written.
+    """
+    with Workdir(workdir) as files:
+        files.check_config(settings.config)
+        _train(settings, files)
+
+
+def _train(settings: PretrainingPlan, files: Workdir) -> None:
+    target = files.path / "clip"
     directory = local_folder(target)
     directory.mkdir(parents=True, exist_ok=True)
     token_ids = byte_pairs.save(directory, vocabulary(), settings.context_length)
@@ -64,24 +77,32 @@ def run(settings: PretrainingPlan, workdir: epath.PathLike) -> None:
     optimizer = make_optimizer(settings)
     state = optimizer.init(params)
     step = jax.jit(make_step(clip_config, optimizer, settings), donate_argnums=(0, 1))
-    stream = batches(
-        settings.seed,
-        settings.steps,
-        settings.batch_size,
-        clip_config.patch_size,
-        lambda texts: tokenizer(texts)[:, :CAPTION_LENGTH],
-    )
-    start = time.monotonic()
-    for number, batch in enumerate(stream, start=1):
-        params, state, losses = step(params, state, batch)
-        if number % settings.log_every == 0:
-            _report(number, settings, losses, start)
-        if number % settings.eval_every == 0 or number == settings.steps:
-            scenes = settings.eval_scenes if number == settings.steps else PARTIAL_SCENES
-            accuracies = evaluate(params["clip"], clip_config, tokenizer, scenes)
-            _save(directory, clip_config, params["clip"], number, accuracies)
-            if storage.is_remote(target):
-                upload(directory, target)
+    with Checkpointer(files.checkpoints) as checkpointer:
+        first = 0
+        checkpoint = checkpointer.restore((params, state), last=settings.steps)
+        if checkpoint is not None:
+            (params, state), first = checkpoint.state, checkpoint.step
+            print(f"Going on from the checkpoint of step {first} of {settings.steps}.", flush=True)
+        stream = batches(
+            settings.seed,
+            settings.steps,
+            settings.batch_size,
+            clip_config.patch_size,
+            lambda texts: tokenizer(texts)[:, :CAPTION_LENGTH],
+            first,
+        )
+        start = time.monotonic()
+        for number, batch in enumerate(stream, start=first + 1):
+            params, state, losses = step(params, state, batch)
+            if number % settings.log_every == 0:
+                _report(number, number - first, settings, losses, start)
+            if number % settings.eval_every == 0 or number == settings.steps:
+                checkpointer.save(number, (params, state))
+                if number < settings.steps:
+                    accuracies = evaluate(params["clip"], clip_config, tokenizer, PARTIAL_SCENES)
+                    _save(directory, target, clip_config, params["clip"], number, accuracies)
+    accuracies = evaluate(params["clip"], clip_config, tokenizer, settings.eval_scenes)
+    _save(directory, target, clip_config, params["clip"], settings.steps, accuracies)
     print(f"The checkpoint is {target}.", flush=True)
 
 
@@ -243,21 +264,30 @@ def evaluate(params: Params, clip_config: CLIPConfig, tokenizer: Tokenizer, scen
 
 
 def _save(
-    directory: epath.Path, clip_config: CLIPConfig, params: Params, step: int, accuracies: dict[str, float]
+    directory: epath.Path,
+    target: epath.Path,
+    clip_config: CLIPConfig,
+    params: Params,
+    step: int,
+    accuracies: dict[str, float],
 ) -> None:
+    """Write the CLIP into `directory`, and from there to its `target` in a bucket."""
     params = jax.tree.map(np.asarray, params)
     scale = np.minimum(params["logit_scale"], np.log(np.float32(MAX_SCALE)))
     weights.save(directory, clip_config, {**params, "logit_scale": scale})
     report = {"step": step, "accuracy": accuracies}
-    (directory / "evaluation.json").write_text(json.dumps(report, indent=2) + "\n")
+    storage.write(directory / "evaluation.json", json.dumps(report, indent=2) + "\n")
+    if storage.is_remote(target):
+        upload(directory, target)
     percentages = "  ".join(f"{name} {100 * accuracy:.1f}" for name, accuracy in accuracies.items())
     print(f"step {step}: {percentages}", flush=True)
 
 
-def _report(step: int, settings: PretrainingPlan, losses: dict[str, Array], start: float) -> None:
+def _report(step: int, taken: int, settings: PretrainingPlan, losses: dict[str, Array], start: float) -> None:
+    """`taken` steps since `start`."""
     seconds = time.monotonic() - start
     values = "  ".join(f"{name} {float(value):.3f}" for name, value in losses.items())
-    rate = step * settings.batch_size / seconds
+    rate = taken * settings.batch_size / seconds
     minutes = (settings.steps - step) * settings.batch_size / rate / 60
     print(f"step {step}  {values}  {rate:.0f} images/s  {minutes:.1f} min left", flush=True)
 

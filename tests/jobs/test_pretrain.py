@@ -13,6 +13,8 @@ from dear_jax.clip import text, vision
 from dear_jax.clip.checkpoints.weights import EMBEDDED, Backbone, load_backbone
 from dear_jax.data.world.pretraining import held_out
 from dear_jax.data.world.scenes import NAMES, SIZES
+from dear_jax.errors import UserError
+from dear_jax.files.workdir import Workdir
 from dear_jax.jobs import pretrain
 
 FLOORS = {"color": 0.97, "shape": 0.75, "texture": 0.65, "object": 0.93, "position": 0.97, "background": 0.97}
@@ -45,6 +47,35 @@ def test_a_run_leaves_a_checkpoint_and_its_evaluation(tmp_path: Path) -> None:
     report = json.loads((directory / "evaluation.json").read_text())
     assert report["step"] == 6
     assert set(report["accuracy"]) == set(NAMES)
+
+
+def test_a_stopped_run_goes_on_and_another_config_or_process_is_refused(tmp_path: Path, monkeypatch, capsys) -> None:
+    config = small_config()
+    config.pretrain.eval_every = 2
+    plan = pretrain.make_plan(config)
+    pretrain.run(plan, tmp_path / "whole")
+
+    real = pretrain._save
+
+    def stop(*arguments) -> None:
+        if 4 in arguments:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    monkeypatch.setattr(pretrain, "_save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.run(plan, tmp_path / "stopped")
+    monkeypatch.undo()
+    other = small_config()
+    other.pretrain.seed = 1
+    with pytest.raises(UserError, match=r"pretrain\.seed was 0, now 1"):
+        pretrain.run(pretrain.make_plan(other), tmp_path / "stopped")
+    with Workdir(tmp_path / "stopped"), pytest.raises(UserError, match="in use"):
+        pretrain.run(plan, tmp_path / "stopped")
+    pretrain.run(plan, tmp_path / "stopped")
+    assert "Going on from the checkpoint of step 4 of 6" in capsys.readouterr().out
+    for name in ("model.safetensors", "evaluation.json", "config.json"):
+        assert (tmp_path / "stopped/clip" / name).read_bytes() == (tmp_path / "whole/clip" / name).read_bytes()
 
 
 @pytest.mark.slow

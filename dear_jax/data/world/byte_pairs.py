@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from dear_jax.files import storage
+
 END_OF_WORD = "</w>"
 BEGINNING, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -49,10 +51,10 @@ def save(directory: Path, words: Sequence[str], context_length: int) -> dict[str
         "do_lower_case": True,
         "model_max_length": context_length,
     }
-    (directory / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False) + "\n", encoding="utf-8")
+    storage.write(directory / "vocab.json", json.dumps(vocabulary, ensure_ascii=False) + "\n")
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
-    (directory / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    storage.write(directory / "merges.txt", "\n".join(lines) + "\n")
+    storage.write(directory / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n")
     return vocabulary
 
 

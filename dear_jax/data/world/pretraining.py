@@ -30,8 +30,10 @@ class Batch(NamedTuple):
     also_true: np.ndarray  # bool [B, B], caption j is true of image i although it was not written for it
 
 
-def batches(seed: int, steps: int, batch_size: int, patch_size: int, tokenize: Tokenize) -> Iterator[Batch]:
-    """The batches of all steps in order, prepared ahead by a thread (NumPy releases Python's lock).
+def batches(
+    seed: int, steps: int, batch_size: int, patch_size: int, tokenize: Tokenize, first: int = 0
+) -> Iterator[Batch]:
+    """The batches of all steps after the `first`, in order, prepared ahead by a thread (NumPy releases Python's lock).
 
     Args:
         seed: of the stream of scenes and of the captions.
@@ -39,6 +41,7 @@ def batches(seed: int, steps: int, batch_size: int, patch_size: int, tokenize: T
         batch_size: pictures of a batch.
         patch_size: of the patches that `coverage` speaks of, pixels.
         tokenize: texts to ids of one fixed length, so that no step is compiled twice.
+        first: steps that are left out.
     """
     prompts = [attribute_prompts(template) for template in TEMPLATES]
     stream = stream_seed(f"pretrain/{seed}")
@@ -55,10 +58,10 @@ def batches(seed: int, steps: int, batch_size: int, patch_size: int, tokenize: T
 
     with ThreadPoolExecutor(1) as pool:
         ahead: deque[Future[Batch]] = deque()
-        for step in range(steps + PREFETCH):
+        for step in range(first, steps + PREFETCH):
             if step < steps:
                 ahead.append(pool.submit(prepare, step))
-            if step >= PREFETCH:
+            if step >= first + PREFETCH:
                 yield ahead.popleft().result()
 
 

@@ -5,13 +5,15 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from dear_jax.errors import UserError
-from dear_jax.setup import values
+from dear_jax.files.workdir import RunConfig
+from dear_jax.setup import keys, values
 
 
 @dataclasses.dataclass(frozen=True)
 class PretrainingPlan:
     """The keys of `config.pretrain`; configs/pretrain_tiny.py has their meaning."""
 
+    config: RunConfig
     seed: int
     steps: int
     batch_size: int
@@ -48,4 +50,4 @@ def make_plan(config: ConfigDict) -> PretrainingPlan:
     """
     if "pretrain" not in config:
         raise UserError("config.job=pretrain takes the keys of --config=configs/pretrain_tiny.py; give that file.")
-    return values.read(PretrainingPlan, config.pretrain)
+    return values.read(PretrainingPlan, config.pretrain, config=keys.run_config(config))
