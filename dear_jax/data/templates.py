@@ -256,12 +256,12 @@ def find(asked: str, dataset: str, own: str) -> tuple[str, ...]:
         return OPENAI.get(dataset, IMAGENET)
     if "{}" in asked or not asked:
         return (asked or own,)
-    if not Path(asked).is_file():
+    if not Path(asked).expanduser().is_file():
         raise UserError(
             f"config.data.template is {asked!r}: expected a prompt with {{}} once, where the class name goes, such as "
             f"'a photo of a {{}}.', the word {ENSEMBLE}, or a text file with a prompt per line."
         )
-    return _read(Path(asked))
+    return _read(Path(asked).expanduser())
 
 
 def _read(path: Path) -> tuple[str, ...]:

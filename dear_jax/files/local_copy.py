@@ -87,7 +87,7 @@ def local_folder(folder: epath.Path) -> epath.Path:
 def upload(folder: epath.Path, target: epath.Path) -> None:
     """Copy the files of a folder on this machine into one in a bucket."""
     for name in storage.files_below(folder):
-        storage.write_atomically(target / name, (folder / name).read_bytes())
+        storage.write(target / name, (folder / name).read_bytes())
 
 
 def cache_folder() -> epath.Path:

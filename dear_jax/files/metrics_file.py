@@ -12,7 +12,7 @@ from typing import Any
 
 from etils import epath
 
-from dear_jax.files import storage
+from dear_jax.files import json_files, storage
 
 PERIOD = 30.0  # seconds between two writes to a bucket
 AFTER_STEPS = {"fit", "evaluation"}  # columns of rows that have the last step's number
@@ -68,7 +68,7 @@ class MetricsFile:
 def _step_of(line: str) -> float:
     """The step of a row; infinity for a torn one, and for what comes after all steps."""
     try:
-        row = json.loads(line)
+        row = json_files.parse(line)
         return math.inf if AFTER_STEPS & row.keys() else float(row["step"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return math.inf

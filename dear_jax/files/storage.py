@@ -6,6 +6,7 @@ request. `pip install -e '.[gcs]'` brings what buckets need.
 """
 
 import contextlib
+import errno
 import functools
 import os
 import re
@@ -22,6 +23,7 @@ from etils import epath
 from dear_jax.errors import UserError
 
 BUCKET = "gs://"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk without space says
 TEMPORARY = re.compile(r"\..+\.\w{8}\.tmp")  # what `write_atomically` writes to first
 THREADS = 16  # that wait for a bucket's answers
 
@@ -107,7 +109,8 @@ def write_atomically(path: epath.Path, content: str | bytes) -> None:
     On a disk it is written to a new file in the same folder, which is then renamed into its place. A bucket shows an
     object once it is whole.
     """
-    data = content.encode() if isinstance(content, str) else content
+    # A file's name that is no UTF-8 may be in a text: its bytes are written as \udcNN.
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     if is_remote(path):
         path.write_bytes(data)
         return
@@ -123,6 +126,16 @@ def write_atomically(path: epath.Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def write(path: epath.PathLike, content: str | bytes) -> None:
+    """The same, for what a job writes.
+
+    Raises:
+        UserError: the disk is full, or not ours.
+    """
+    with refusals_answered(f"cannot write {path}"):
+        write_atomically(to_path(path), content)
 
 
 def remove_temporaries(folder: epath.Path, name: str = "") -> None:

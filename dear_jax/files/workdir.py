@@ -101,10 +101,8 @@ class Workdir:
         self._write(name, content)
 
     def _write(self, name: str, content: str | bytes) -> None:
-        path = self.path / name
         if self._writes:
-            with storage.refusals_answered(f"cannot write {path}"):
-                storage.write_atomically(path, content)
+            storage.write(self.path / name, content)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a row, which names its `step`, to `metrics.jsonl`."""

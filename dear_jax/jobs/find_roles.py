@@ -4,6 +4,7 @@ plan -> backbone, images -> contributions, descriptions, concepts, roles -> role
 each head -> tables, figures and roles.html. Read `run` from top to bottom.
 """
 
+import io
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def run(plan: AnalysisPlan, workdir: epath.PathLike) -> None:
             skip_bad=skip_bad,
             workers=roles.workers,
         )
-        analysis.role_map.save(files.path / "role_map.json")
+        files.write_json("role_map.json", analysis.role_map.to_dict())
         _print(analysis.role_map.to_dict())
         test = Checked(dataset.test).readable() if skip_bad else dataset.test
         effects = measure_ablation(plan, backbone, test, classes, analysis)
@@ -92,8 +93,9 @@ def report(files: Workdir, analysis: Analysis, effects: dict[str, Any] | None, i
     """Tables, figures and the page."""
     role_map = analysis.role_map.to_dict()
     thumbnails = top_images(analysis.contributions, analysis.images, min(image_size, THUMBNAIL), top)
-    with (files.path / "images.npz").open("wb") as file:
-        np.savez_compressed(file, images=thumbnails["images"], top=thumbnails["top"])
+    content = io.BytesIO()
+    np.savez_compressed(content, images=thumbnails["images"], top=thumbnails["top"])
+    files.write_bytes("images.npz", content.getvalue())
     if effects is not None:
         files.write_json("ablation.json", effects)
     files.write_text("heads.csv", role_tables.heads_csv(role_map, effects))

@@ -3,6 +3,7 @@
 `role_map` is the JSON dictionary of a role map with entropies, thresholds and heads; layers count from 1, heads from 0.
 """
 
+import io
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -172,5 +173,6 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _save(figure: Figure, path: epath.PathLike, dpi: int = DPI) -> None:
     FigureCanvasAgg(figure)
-    with storage.to_path(path).open("wb") as file:
-        figure.savefig(file, dpi=dpi, format="png")
+    content = io.BytesIO()
+    figure.savefig(content, dpi=dpi, format="png")
+    storage.write(path, content.getvalue())

@@ -45,7 +45,7 @@ def write(
         ablation: percent with parts mean-ablated: "accuracy" with none, "heads" [layers][heads] with that head, "roles"
             {role: percent} with its heads; None where it was not measured.
     """
-    storage.to_path(path).write_text(render(role_map, thumbnails, ablation))
+    storage.write(path, render(role_map, thumbnails, ablation))
 
 
 def render(

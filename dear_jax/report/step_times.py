@@ -4,10 +4,11 @@ It is not in results.json, which is the same however often a run was stopped and
 """
 
 import itertools
-import json
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
+
+from dear_jax.files import json_files
 
 
 def step_seconds(file: Path) -> float | None:
@@ -32,8 +33,8 @@ def _times(file: Path) -> Iterator[tuple[int, float]]:
         return
     for line in lines:
         try:
-            row = json.loads(line)
+            row = json_files.parse(line)
             if "evaluation" not in row:
                 yield int(row["step"]), float(row["seconds"])
-        except (ValueError, TypeError, KeyError):  # a torn row
+        except (ValueError, TypeError, KeyError, OverflowError):  # a torn row
             continue

@@ -4,7 +4,6 @@ A bank is a text file: one description per line, lines that start with # are com
 that reads English; `bank_embedded.txt` is in the words of the embedded CLIP, made by `python -m dear_jax.roles.bank`.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from etils import epath
 from dear_jax.data.world import captions
 from dear_jax.data.world.scenes import NAMES
 from dear_jax.errors import UserError
-from dear_jax.files import storage
+from dear_jax.files import json_files, storage
 
 ENGLISH = Path(__file__).parent / "bank.txt"
 EMBEDDED = Path(__file__).parent / "bank_embedded.txt"
@@ -87,7 +86,7 @@ def load(path: epath.PathLike) -> tuple[str, ...]:
 def load_anchors(path: epath.PathLike) -> Anchors:
     """Phrases per concept from a JSON file {"NAME": ["phrase", ...], ...}."""
     try:
-        values = json.loads(storage.to_path(path).read_text())
+        values = json_files.parse(storage.to_path(path).read_bytes())
         valid = (
             isinstance(values, dict)
             and values

@@ -4,9 +4,11 @@
 of and how many images are in it. Memory does not grow with the number of images.
 """
 
+import errno
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable
 
 import jax
@@ -21,9 +23,11 @@ from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data import pipeline
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError
+from dear_jax.files import json_files, storage
 from dear_jax.roles.decompose import decompose
 
 ARRAY, PROGRESS = "contributions.npy", "progress.json"
+ZEROS = 2**24  # bytes written at a time, where the operating system cannot allocate a file
 
 
 def stream(
@@ -85,16 +89,19 @@ def _identify(split: ImageSplit) -> str:
 def _open(folder: epath.Path, shape: tuple[int, ...], identity: dict) -> tuple[np.memmap, int]:
     """The file of an earlier start with its number of images, or a new one."""
     try:
-        progress = json.loads((folder / PROGRESS).read_text())
+        progress = json_files.unseal(json_files.parse((folder / PROGRESS).read_bytes()))
         array = open_memmap(folder / ARRAY, mode="r+")
-        if progress["made_of"] == identity and array.shape == shape and 0 <= progress["done"] <= shape[0]:
-            return array, progress["done"]
+        if progress["made_of"] == identity and array.shape == shape and progress["done"] in range(shape[0] + 1):
+            return array, int(progress["done"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # absent or damaged: begin anew
     (folder / PROGRESS).unlink(missing_ok=True)
     try:
-        return open_memmap(folder / ARRAY, mode="w+", dtype=np.float16, shape=shape), 0
+        array = open_memmap(folder / ARRAY, mode="w+", dtype=np.float16, shape=shape)
+        _allocate(folder / ARRAY, array.offset)
+        return array, 0
     except OSError as error:
+        (folder / ARRAY).unlink(missing_ok=True)
         size = 2 * np.prod(shape, dtype=np.int64) / 2**20
         raise UserError(
             f"{folder / ARRAY}: cannot make a file of {size:,.0f} MiB ({error.strerror}). Use another folder, or fewer "
@@ -102,10 +109,31 @@ def _open(folder: epath.Path, shape: tuple[int, ...], identity: dict) -> tuple[n
         ) from error
 
 
+def _allocate(path: epath.Path, header: int) -> None:
+    """Have the disk keep space for all of a new file, whose values after `header` bytes are all zero.
+
+    Where there is none later, a write to the mapped file ends the process by SIGBUS.
+
+    Raises:
+        OSError: there is none.
+    """
+    with open(path, "r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+            return
+        except AttributeError:  # macOS
+            pass
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+        file.seek(header)
+        for start in range(header, size, ZEROS):
+            file.write(bytes(min(ZEROS, size - start)))
+
+
 def _write_progress(folder: epath.Path, identity: dict, done: int) -> None:
-    temporary = folder / f".{PROGRESS}"
-    temporary.write_text(json.dumps({"made_of": identity, "done": done}))
-    temporary.replace(folder / PROGRESS)
+    storage.write(folder / PROGRESS, json.dumps(json_files.seal({"made_of": identity, "done": done})))
 
 
 def _check_finite(heads: np.ndarray, first: int) -> None:

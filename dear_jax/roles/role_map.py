@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 
 from dear_jax.errors import UserError
-from dear_jax.files import storage
+from dear_jax.files import json_files, storage
 
 GENERALIZATION = "generalization"
 MIXED = "mixed"
@@ -52,8 +52,8 @@ class RoleMap:
         return values
 
     def save(self, path: epath.PathLike) -> None:
-        """Write the map as JSON, whole or not at all."""
-        storage.write_atomically(storage.to_path(path), json.dumps(self.to_dict(), indent=1) + "\n")
+        """Write the map as JSON, sealed, whole or not at all."""
+        storage.write(path, json.dumps(json_files.seal(self.to_dict()), indent=1) + "\n")
 
 
 _FIELDS = ("backbone", "fingerprint", "first_layer", "attributes", "roles")
@@ -94,12 +94,12 @@ def load(path: epath.PathLike) -> RoleMap:
         UserError: the file is absent, not JSON, lacks a field, or a head has an unknown role; it says which.
     """
     try:
-        values = json.loads(storage.to_path(path).read_text())
+        values = json_files.parse(storage.to_path(path).read_bytes())
     except storage.failures() as error:
         raise UserError(
             f"Role map {path} cannot be read ({storage.reason(error)}). Give the path of a role map."
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UserError(f"Role map {path} is not valid JSON ({error}). Write it again.") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         found = values.get("format") if isinstance(values, dict) else type(values).__name__
@@ -107,19 +107,22 @@ def load(path: epath.PathLike) -> RoleMap:
     missing = [name for name in _FIELDS if name not in values]
     if missing:
         raise UserError(f"Role map {path} lacks {', '.join(missing)}. Write it again.")
-    details = {name: value for name, value in values.items() if name not in (*_FIELDS, "format")}
+    details = {name: value for name, value in values.items() if name not in (*_FIELDS, "format", json_files.SEAL)}
     attributes, first_layer = values["attributes"], values["first_layer"]
     if not isinstance(attributes, list) or not all(isinstance(name, str) for name in attributes):
         raise UserError(f"Role map {path}: attributes is {attributes!r}, expected a list of names.")
     if not isinstance(first_layer, int):
         raise UserError(f"Role map {path}: first_layer is {first_layer!r}, expected a whole number.")
+    roles = _read_roles(values["roles"], attributes, path)
+    try:
+        json_files.unseal(values)
+    except ValueError as error:
+        raise UserError(
+            f"Role map {path} has changed since it was written ({error}). Write it again; one that was changed on "
+            f"purpose is read without its key {json_files.SEAL}."
+        ) from error
     return RoleMap(
-        str(values["backbone"]),
-        str(values["fingerprint"]),
-        first_layer,
-        tuple(attributes),
-        _read_roles(values["roles"], attributes, path),
-        details,
+        str(values["backbone"]), str(values["fingerprint"]), first_layer, tuple(attributes), roles, details
     )
 
 

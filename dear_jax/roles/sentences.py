@@ -5,6 +5,7 @@ CLIP's text space it is most of each vector.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 
 import jax
@@ -101,7 +102,7 @@ def encode_by_lexicon(texts: Sequence[str]) -> Float[np.ndarray, "texts width"]:
 def _sentence_transformer(name: str) -> SentenceEncoder:
     from sentence_transformers import SentenceTransformer  # optional, and slow to import
 
-    model = SentenceTransformer(name, device="cpu")
+    model = SentenceTransformer(os.path.expanduser(name), device="cpu")
     return SentenceEncoder(
         name, lambda texts: np.asarray(model.encode(list(texts), show_progress_bar=False), np.float32)
     )

@@ -110,6 +110,7 @@ class RoleMaps:
             flush=True,
         )
         with _hold(local_folder(path.with_suffix(".partial"))) as files:
+            storage.remove_temporaries(path.parent, path.name)
             analysis = analyse(
                 backbone,
                 data.open_dataset(plan.data),

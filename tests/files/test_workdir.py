@@ -122,6 +122,36 @@ def test_what_the_disk_refuses_names_the_file_and_keeps_the_old_one(tmp_path, mo
         assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "results.json"]
 
 
+def test_what_killed_writes_left_is_removed_at_the_next_start_and_nothing_else(tmp_path):
+    code = f"""
+import os
+from dear_jax.files.workdir import Workdir
+os.replace = lambda *names: os.kill(os.getpid(), 9)
+Workdir({str(tmp_path)!r}).write_json("results.json", {{}})
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert list(tmp_path.glob(".results.json.*"))
+    others = {".hidden", ".cache.settings", "a.12345678.tmp"}
+    for name in others:
+        (tmp_path / name).touch()
+    live = tmp_path / ".results.json.abcdefgh.tmp"
+    with Workdir(tmp_path):
+        assert not list(tmp_path.glob(".results.json.*"))
+        live.touch()
+        with pytest.raises(UserError, match="in use"):
+            Workdir(tmp_path)
+        assert live.exists()
+    with Workdir(tmp_path):
+        assert not list(tmp_path.glob(".results.json.*"))
+        assert others <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_name_that_is_no_utf8_is_written(tmp_path):
+    with Workdir(tmp_path) as files:
+        files.write_text("a.csv", os.fsdecode(b"caf\xe9.jpg, caf\xc3\xa9"))
+        assert (tmp_path / "a.csv").read_text("utf-8") == "caf\\udce9.jpg, caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+
+
 def test_numbers_become_json(tmp_path):
     with Workdir(tmp_path) as files:
         files.write_json("results.json", {"a": np.float32(0.5), 1: jnp.arange(2), "b": (float("nan"), np.inf)})

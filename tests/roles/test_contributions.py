@@ -1,6 +1,8 @@
 """The stream of contributions: what is in the file, and that an interrupted run goes on with it."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -83,3 +85,34 @@ def test_contributions_that_are_not_finite_are_refused(backbone, tmp_path):
     with pytest.raises(UserError, match="Image 0 gives head contributions that are not finite"):
         run(damaged, make_split()[0], tmp_path)
     assert not (tmp_path / contributions.PROGRESS).exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_disk_without_space_for_all_of_them_is_refused_before_any_is_made(backbone, tmp_path, monkeypatch, number):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(UserError, match=rf"cannot make a file of .* MiB \({os.strerror(number)}\)"):
+        run(backbone, make_split()[0], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_has_its_space_from_the_start(backbone, tmp_path, monkeypatch):
+    """Where the operating system has no call for it, too."""
+    split, _ = make_split()
+    whole = np.array(run(backbone, split, tmp_path / "one"))
+    monkeypatch.setattr(contributions, "ZEROS", 1000)
+    monkeypatch.delattr(os, "posix_fallocate")
+    np.testing.assert_array_equal(run(backbone, split, tmp_path / "other"), whole)
+    for name in ("one", "other"):
+        about = (tmp_path / name / contributions.ARRAY).stat()
+        assert 512 * about.st_blocks >= about.st_size
+
+
+@pytest.mark.parametrize("content", [b'{"made_of": 1}', b"[" * 100_000, b"[]"])
+def test_a_progress_that_says_nothing_is_passed_over(content, backbone, tmp_path):
+    split, _ = make_split()
+    whole = np.array(run(backbone, split, tmp_path))
+    (tmp_path / contributions.PROGRESS).write_bytes(content)
+    np.testing.assert_array_equal(run(backbone, split, tmp_path), whole)

@@ -73,6 +73,27 @@ def test_absent_truncated_and_incomplete_files_are_refused(tmp_path):
         role_maps.load(path)
 
 
+@pytest.mark.parametrize("content", ["[" * 100_000, "null", "[]", '{"format": ' + "[" * 90 + "]" * 90 + "}"])
+def test_what_is_no_map_is_refused(tmp_path, content):
+    path = tmp_path / "map.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"map\.json"):
+        role_maps.load(path)
+
+
+def test_a_map_that_has_changed_is_refused_and_without_its_checksum_taken(tmp_path):
+    path = tmp_path / "map.json"
+    ROLE_MAP.save(path)
+    values = json.loads(path.read_text())
+    changed = values | {"first_layer": values["first_layer"] + 1}
+    path.write_text(json.dumps(changed))
+    with pytest.raises(UserError, match="has changed since it was written"):
+        role_maps.load(path)
+    del changed["sha256"]
+    path.write_text(json.dumps(changed))
+    assert role_maps.load(path).first_layer == changed["first_layer"]
+
+
 def test_roles_follow_the_thresholds():
     entropy = [[0.2, 1.0], [2.0, 0.5]]
     dominant = [["color", "color"], ["shape", "background"]]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
-from safetensors.numpy import save_file
+from safetensors.numpy import save as save_tensors
 
 from dear_jax.clip import tokenizer
 from dear_jax.clip.checkpoints import names, open_clip, positions
@@ -25,6 +25,7 @@ from dear_jax.clip.config import CLIPConfig
 from dear_jax.clip.layers import Params
 from dear_jax.clip.tokenizer import Tokenizer
 from dear_jax.errors import UserError
+from dear_jax.files import storage
 
 EMBEDDED = {"embedded": Path(__file__).parents[1] / "embedded"}  # backbones that travel with the package
 CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
@@ -81,10 +82,9 @@ def save(directory: str | Path, config: CLIPConfig, params: Params, dtype: Any =
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {name: np.array(_take(params, name), dtype, order="C") for name in names.shapes(config)}
-    (directory / "config.json").write_text(json.dumps(config.to_hf(), indent=2) + "\n")
-    (directory / "preprocessor_config.json").write_text(json.dumps(_preprocessor(config), indent=2) + "\n")
-    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
-    (directory / WEIGHTS).chmod(0o644)  # safetensors makes files that only their owner can read
+    storage.write(directory / "config.json", json.dumps(config.to_hf(), indent=2) + "\n")
+    storage.write(directory / "preprocessor_config.json", json.dumps(_preprocessor(config), indent=2) + "\n")
+    storage.write(directory / WEIGHTS, save_tensors(tensors, metadata={"format": "pt"}))
 
 
 def initialize(config: CLIPConfig, seed: int) -> Params:
