@@ -1,6 +1,9 @@
-"""The one exception for mistakes that a user can mend."""
+"""The one exception for mistakes that a user can mend, and how its messages show a value."""
 
 from collections.abc import Sequence
+from typing import Any
+
+SHOWN = 100  # characters of a value in a message
 
 
 class UserError(ValueError):
@@ -18,3 +21,9 @@ class UserErrors(UserError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems) + ".")
         self.problems = [f"{problem}." for problem in problems]
+
+
+def show(value: Any) -> str:
+    """A value as messages have it: of a long one the beginning."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"

@@ -23,7 +23,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from dear_jax import jobs
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, show
 from dear_jax.files import output, storage
 from dear_jax.setup import keys
 from dear_jax.setup import values as config_values
@@ -32,6 +32,7 @@ from dear_jax.training.interruption import Terminated, terminable
 if TYPE_CHECKING:
     from dear_jax.parallel.processes import Cluster
 
+LONG = 200  # characters of a flag
 USAGE = (
     "usage: python -m dear_jax.main --config=configs/base2new.py[:DATASET] [--workdir=FOLDER] [--dry_run]"
     " [--config.KEY=VALUE ...]"
@@ -100,7 +101,7 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, epath.Path | None, bool
     names = {key: [*keys.earlier_names(key), key] for key in defaults}
     for key, default in defaults.items():
         # By keyword: absl shares parsers of equal positional arguments, and 1 == 1.0 == True.
-        parser: flags.ArgumentParser[Any] = config_values.Value(default=default)
+        parser: flags.ArgumentParser[Any] = config_values.Value(default=default, item=keys.ITEMS.get(key, str))
         for name in names[key]:
             flag = flags.Flag(parser, None, f"config.{name}", None, key, boolean=isinstance(default, bool))
             flags.DEFINE_flag(flag, values)
@@ -121,7 +122,7 @@ def load_config(argument: str) -> ConfigDict:
     path, colon, text = argument.partition(":")
     path = os.path.expanduser(path)
     if not Path(path).is_file():
-        raise UserError(f"--config: no file {path!r}. Give one such as configs/base2new.py.")
+        raise UserError(f"--config: no file {show(path)}. Give one such as configs/base2new.py.")
     try:
         config = runpy.run_path(path)["get_config"](*([text] if colon else []))
     except UserError:
@@ -144,13 +145,16 @@ def _parse_flags(values: flags.FlagValues, arguments: Sequence[str], known_only:
         kind = "config key" if error.flagname.startswith("config.") else "flag"
         today = [flag for flag in values if _current(flag) == flag or _current(flag) not in values]
         nearest = _nearest(error.flagname, today)
-        raise UserError(f"unknown {kind} {error.flagname!r}.{nearest}") from error
+        raise UserError(f"unknown {kind} {show(error.flagname)}.{nearest}") from error
     except flags.IllegalFlagValueError as error:
-        raise UserError(f"wrong value: {str(error).removeprefix('flag ')}.") from error
+        what = str(error).removeprefix("flag ")
+        if len(what) > LONG:
+            what = f"{what[:LONG]}...: {error.__context__}"  # absl repeats the whole value
+        raise UserError(f"wrong value: {what}.") from error
     except flags.Error as error:
         raise UserError(f"{error}") from error
     if rest and not known_only:
-        raise UserError(f"unexpected argument {rest[0]!r}: flags look like --config.KEY=VALUE.")
+        raise UserError(f"unexpected argument {show(rest[0])}: flags look like --config.KEY=VALUE.")
 
 
 def _current(flag: str) -> str:
@@ -205,7 +209,7 @@ def _set_up(config: ConfigDict, row: jobs.Job) -> "Cluster":
     except ValueError as error:
         raise UserError(
             "config.compute.matmul_precision: expected float32, tensorfloat32 or bfloat16, found "
-            f"{compute.matmul_precision!r}."
+            f"{show(compute.matmul_precision)}."
         ) from error
     if compute.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(compute.compilation_cache))

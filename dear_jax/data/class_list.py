@@ -1,5 +1,6 @@
 """Class names as a user gives them: in one text, or in a file."""
 
+import os
 from pathlib import Path
 
 from dear_jax.errors import UserError
@@ -13,7 +14,7 @@ def parse(text: str) -> tuple[str, ...]:
     """
     if not text.strip().endswith(".txt"):
         return tuple(name.strip() for name in text.split(","))
-    path = Path(text.strip()).expanduser()
+    path = Path(os.path.expanduser(text.strip()))
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dear_jax.data.world import tasks
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, show
 
 A_PHOTO = "a photo of a {}."
 FILE_ORDER = "Few-shot draws take sorted files; CoOp's tools take them as the file system lists them."
@@ -138,7 +138,7 @@ def find_row(name: str) -> DatasetRow:
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.0)
         raise UserError(
-            f"config.data.dataset: no data set is called {name!r}; there are {', '.join(DATASETS)}. "
+            f"config.data.dataset: no data set is called {show(name)}; there are {', '.join(DATASETS)}. "
             f"The nearest name is {near[0]!r}. 'folder' stands for images of your own, in one folder per class."
         )
     return DATASETS[name]

@@ -1,8 +1,9 @@
 """Lists of templates, each with one {} for the class name, whose features plain CLIP takes the mean of."""
 
+import os
 from pathlib import Path
 
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, show
 
 A_PHOTO_OF_A = "a photo of a {}."
 
@@ -256,10 +257,10 @@ def find(asked: str, dataset: str, own: str) -> tuple[str, ...]:
         return OPENAI.get(dataset, IMAGENET)
     if "{}" in asked or not asked:
         return (asked or own,)
-    if not Path(asked).expanduser().is_file():
+    if not os.path.isfile(os.path.expanduser(asked)):
         raise UserError(
-            f"config.data.template is {asked!r}: expected a prompt with {{}} once, where the class name goes, such as "
-            f"'a photo of a {{}}.', the word {ENSEMBLE}, or a text file with a prompt per line."
+            f"config.data.template is {show(asked)}: expected a prompt with {{}} once, where the class name goes, such "
+            f"as 'a photo of a {{}}.', the word {ENSEMBLE}, or a text file with a prompt per line."
         )
     return _read(Path(asked).expanduser())
 
@@ -271,7 +272,7 @@ def _read(path: Path) -> tuple[str, ...]:
         raise UserError(f"config.data.template: {path} cannot be read as text ({error}).") from error
     wrong = next((line for line in lines if line.count("{}") != 1), None)
     if wrong is not None or not lines:
-        found = "no line" if wrong is None else repr(wrong)
+        found = "no line" if wrong is None else show(wrong)
         raise UserError(
             f"config.data.template: {path}: expected prompts with {{}} once, where the class name goes, one per line; "
             f"found {found}."

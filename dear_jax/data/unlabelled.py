@@ -5,6 +5,7 @@ In: what a user gives. Out: a split, its labels all 0, that names and loads the 
 
 import dataclasses
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 from dear_jax.data import images
 from dear_jax.data.class_folders import images_below
 from dear_jax.data.image_dataset import ImageSplit
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, show
 
 Item = str | Path | Image.Image | np.ndarray
 WANTED = "a path, a PIL image, or an array uint8 [H, W, 3]"
@@ -66,7 +67,7 @@ def find(text: str) -> tuple[str, ...]:
     Raises:
         UserError: it names nothing.
     """
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     found: list[str] = []
     if text and path.is_dir():
         found = [str(path / name) for name in images_below(path, path).images]
@@ -76,7 +77,7 @@ def find(text: str) -> tuple[str, ...]:
         found = sorted(name for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
     if not found:
         raise UserError(
-            f"No image is found by {text!r} in {Path.cwd()}. Give a folder, a text file with a path per "
+            f"No image is found by {show(text)} in {Path.cwd()}. Give a folder, a text file with a path per "
             "line, or a pattern in quotes, such as 'photos/*.jpg' or 'photos/**/*.png'."
         )
     return tuple(found)

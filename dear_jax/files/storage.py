@@ -46,7 +46,7 @@ def to_path(name: epath.PathLike) -> epath.Path:
     if not is_remote(text):
         if "://" in text:
             raise UserError(f"{text}: expected a path on this machine, or in a bucket as gs://BUCKET/FOLDER.")
-        return epath.Path(text).expanduser()
+        return epath.Path(os.path.expanduser(text))  # an unknown ~user stays as it is
     _check_bucket(text.removeprefix(BUCKET).partition("/")[0])
     return epath.Path(text)
 

@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 from types import ModuleType
 
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,5 +38,5 @@ def find(name: str) -> Job:
         UserError: there is none of that name.
     """
     if name not in JOBS:
-        raise UserError(f"config.job: expected one of {', '.join(JOBS)}, found {name!r}.")
+        raise UserError(f"config.job: expected one of {', '.join(JOBS)}, found {show(name)}.")
     return JOBS[name]

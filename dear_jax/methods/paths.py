@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from dear_jax.clip.layers import Params
 from dear_jax.clip.split import logit_scale
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, show
 
 RULES = ("learned", "class_only", "equal")
 Rule = str | float  # a number is the weight of the class path; the others share the rest equally
@@ -55,8 +55,8 @@ def parse_rule(text: str) -> Rule:
         if 0 <= float(text) <= 1:
             return float(text)
     raise UserError(
-        f"config.eval.new_classes, or another rule, is {text!r}: expected {', '.join(RULES)} or a number in [0, 1], "
-        "the weight of the class path."
+        f"config.eval.new_classes, or another rule, is {show(text)}: expected {', '.join(RULES)} or a number in [0, "
+        "1], the weight of the class path."
     )
 
 

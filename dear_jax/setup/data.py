@@ -13,14 +13,12 @@ from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data import prompts, splits, templates
 from dear_jax.data.class_set import FEW, WHOLE, ClassSet, Task
 from dear_jax.data.image_dataset import ImageDataset, ImageSplit
-from dear_jax.data.loading import SOURCES, Places, load_dataset, same_images
+from dear_jax.data.loading import Places, load_dataset, same_images
 from dear_jax.data.protocols import PROTOCOLS, Protocol
 from dear_jax.data.skipping import Checked
 from dear_jax.errors import UserError
 from dear_jax.files.workdir import DRAWN_SPLITS, Workdir
-from dear_jax.setup import values
-
-MEASURED_SPLITS = ("test", "val")
+from dear_jax.setup import ranges, values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +33,7 @@ class DataPlan:
     batch_size: int  # images per seed and step, where there are as many
     protocol: Protocol
     targets: tuple[str, ...]  # data sets that a protocol with `transfers` also measures on
-    measured_split: str = "test"  # whose images are measured on: one of MEASURED_SPLITS
+    measured_split: str = "test"  # whose images are measured on: test | val
 
 
 def read(config: ConfigDict) -> DataPlan:
@@ -60,7 +58,8 @@ def check(config: ConfigDict) -> None:
     Raises:
         UserError: what is wrong with the data.
     """
-    if config.protocol in PROTOCOLS and config.data.source in SOURCES:  # what else they are is answered elsewhere
+    read_here = ("protocol", "data.source", "data.root", "data.splits", "data.split_seed")
+    if not ranges.problems(config, read_here):  # which are answered elsewhere
         plan = read(config)
         class_prompts(plan, open_dataset(plan))
 

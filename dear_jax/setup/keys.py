@@ -1,13 +1,14 @@
 """What is to be known of config keys beside their values: earlier names, and those that a second start may change."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from dear_jax.errors import UserError
 from dear_jax.files.workdir import RunConfig
+from dear_jax.setup import values as config_values
 from dear_jax.setup.methods import METHODS
 
 # Earlier names of keys and groups. They stay valid on the command line, and in what earlier versions wrote.
@@ -21,6 +22,18 @@ RENAMED = {
 # Defaults that are spelled otherwise since methods have rules of their own: key -> what it was, what it is.
 RESPELLED = {"eval.new_classes": ("learned", "")}
 SINCE = "train.steps"  # a key that there is since then
+# Of keys with several values: the type of each, which no default says where it is empty.
+ITEMS: Mapping[str, Callable[[str], Any]] = {
+    "seeds": int,
+    "data.crop_scale": float,
+    "dear.tokens.attributes": str,
+    "eval.datasets": str,
+    "eval.rules": config_values.number_or_name,
+    "roles.attributes": str,
+    "select.rules": str,
+    "select.shares": float,
+    "compute.mesh": int,
+}
 # A second start may change these keys: they change neither the adapter nor the results.
 FREE = frozenset(
     {

@@ -10,7 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dear_jax.setup import methods, selection, values
+from dear_jax.errors import UserErrors
+from dear_jax.setup import methods, ranges, selection, values
 
 REMARK = "remark"  # no key of the config: what a user should be told of a recipe
 COMMON: Mapping[str, Any] = {
@@ -44,8 +45,10 @@ def resolve(config: ConfigDict) -> ConfigDict:
     """A locked copy of the config, with what its selection has chosen, in which no key of the recipe is open.
 
     Raises:
-        UserError: there is no method of that name; a selection that does not fit.
+        UserError: there is no method of that name; a selection that does not fit; a share that is no number.
     """
+    if broken := ranges.problems(config, ("train.share", "selection")):
+        raise UserErrors(ranges.messages(config, broken))
     config = selection.apply(config)
     recipe, given = _of(config), values.flat_values(config)
     recipe.pop(REMARK, None)

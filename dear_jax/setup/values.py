@@ -4,11 +4,13 @@ import copy
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from absl import flags
 from ml_collections import ConfigDict, FieldReference, config_dict
+
+from dear_jax.errors import show
 
 Group = TypeVar("Group")
 
@@ -86,12 +88,12 @@ def plain(value: Any) -> Any:
 
 
 class Value(flags.ArgumentParser[Any]):
-    """Reads one key's value, by the type of its default."""
+    """Reads one key's value, by the type of its default, and of a key with several values by that of their items."""
 
-    def __init__(self, default: Any) -> None:
+    def __init__(self, default: Any, item: Callable[[str], Any] = str) -> None:
         self._optional = isinstance(default, FieldReference)
         self._type = default.get_type() if self._optional else type(default)
-        self._default = default.get() if self._optional else default
+        self._item = item
 
     def parse(self, argument: Any) -> Any:
         """The value, or ValueError with what was expected."""
@@ -100,26 +102,25 @@ class Value(flags.ArgumentParser[Any]):
         if self._type is not tuple:
             return _scalar(str(argument), self._type)
         items = [item.strip().strip("'\"") for item in argument.strip().strip("()[]").split(",")]
-        kinds = {type(item) for item in self._default or ()} or ({float} if all(map(_is_number, items)) else set())
-        kind = kinds.pop() if len(kinds) == 1 else float if kinds == {int, float} else str
-        return tuple(_scalar(item, kind) for item in items if item)
+        return tuple(_scalar(item, self._item) for item in items if item)
 
 
-def _is_number(text: str) -> bool:
+def number_or_name(text: str) -> float | str:
+    """A number where it is one."""
     try:
-        return bool(float(text)) or True
+        return float(text)
     except ValueError:
-        return False
+        return text
 
 
-def _scalar(text: str, kind: type) -> Any:
+def _scalar(text: str, kind: Callable[[str], Any]) -> Any:
     if kind is bool:
         words = {"true": True, "1": True, "false": False, "0": False}
         if text.lower() in words:
             return words[text.lower()]
-    elif kind in (int, float, str):
+    else:
         try:
             return kind(text)
         except ValueError:
             pass
-    raise ValueError(f"expected {kind.__name__}, found {text!r}")
+    raise ValueError(f"expected {kind.__name__}, found {show(text)}")

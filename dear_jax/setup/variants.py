@@ -17,8 +17,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, show
 from dear_jax.setup import methods, values
+from dear_jax.setup.keys import ITEMS
 from dear_jax.setup.selection import RATES
 
 DEFAULT = "default"  # the name of the one variant of a plain run
@@ -88,13 +89,13 @@ def _parse(text: str, config: ConfigDict) -> dict[str, dict[str, Any]]:
             near = difflib.get_close_matches(part.strip(), named, n=1, cutoff=0.6)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise UserError(
-                f"config.variants: {part.strip()!r} is no preset ({', '.join(named)}) and not of the form "
+                f"config.variants: {show(part.strip())} is no preset ({', '.join(named)}) and not of the form "
                 f'"NAME: KEY=VALUE; KEY=VALUE | NAME: ...".{hint}'
             )
         if name == ZERO_SHOT:
-            raise UserError(f"config.variants: the name {name!r} is taken, by plain CLIP. Give the variant another.")
+            raise UserError(f"config.variants: the name {show(name)} is taken, by plain CLIP. Give another.")
         if name in variants:
-            raise UserError(f"config.variants: the name {name!r} stands for two variants. Give each its own.")
+            raise UserError(f"config.variants: the name {show(name)} stands for two variants. Give each its own.")
         settings_of = [setting.strip() for setting in settings.split(";") if setting.strip()]
         variants[name] = dict(_parse_setting(name, setting, config.method, defaults) for setting in settings_of)
     return variants
@@ -104,7 +105,7 @@ def _parse_setting(variant: str, setting: str, method: str, defaults: Mapping[st
     key, equals, value = (piece.strip() for piece in setting.partition("="))
     key = key.removeprefix("config.")
     if not equals:
-        raise UserError(f"config.variants: {variant}: {setting!r} is not of the form KEY=VALUE, such as loss.reg=0.")
+        raise UserError(f"config.variants: {variant}: {show(setting)} is no KEY=VALUE, such as loss.reg=0.")
     entry = methods.find(method)
     own = {short: f"{method}.{short}" for short in (*entry.ARRAYS, *entry.STRUCTURAL)}
     allowed = {**own, **{f"optimizer.{rate}": f"optimizer.{rate}" for rate in RATES}}
@@ -119,7 +120,8 @@ def _parse_setting(variant: str, setting: str, method: str, defaults: Mapping[st
             f"config.variants: {variant}: {key} {reason}; variants may set {', '.join(allowed)}. The nearest is {near}."
         )
     try:
-        parser = values.Value(default=defaults[allowed[short]])  # by its name: absl shares parsers of equal positions
-        return allowed[short], values.plain(parser.parse(value))
+        whole = allowed[short]
+        parser = values.Value(default=defaults[whole], item=ITEMS.get(whole, str))  # by its name, as in `main`
+        return whole, values.plain(parser.parse(value))
     except ValueError as error:
         raise UserError(f"config.variants: {variant}: {key}: {error}.") from error

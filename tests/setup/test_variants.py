@@ -70,7 +70,7 @@ def test_every_key_that_variants_may_set_is_one_of_the_config(name):
         ("a: loss.reg=0 | a: loss.reg=1", "the name 'a' stands for two variants"),
         ("a: data.shots=4", "a: data.shots is common to all variants of a run; .* nearest is"),
         ("a: loss.regg=4", "a: loss.regg is no key of the config; .* The nearest is loss.reg[.]"),
-        ("a: loss.reg", "'loss.reg' is not of the form KEY=VALUE"),
+        ("a: loss.reg", "'loss.reg' is no KEY=VALUE"),
         ("a: loss.reg=much", "a: loss.reg: expected float, found 'much'"),
         ("zero_shot: loss.reg=0", "'zero_shot' is taken"),
         (": loss.reg=0", "no preset"),

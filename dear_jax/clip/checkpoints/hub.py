@@ -7,11 +7,12 @@ before its weights are fetched.
 """
 
 import functools
+import os
 import re
 from pathlib import Path
 from typing import Protocol
 
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, show
 from dear_jax.files import storage
 from dear_jax.files.local_copy import LocalCopy
 
@@ -37,14 +38,14 @@ def locate(name: str) -> Files:
     """
     if storage.is_remote(name):
         return Bucket(name)
-    directory = Path(name).expanduser()
+    directory = Path(os.path.expanduser(name))
     if name and directory.is_dir():
         return Directory(directory)
     if _REPOSITORY.fullmatch(name):
         return Repository(name)
     raise UserError(
-        f"config.backbone is {name!r}: no embedded backbone and no directory has that name. Give 'embedded', the path "
-        "of a checkpoint directory, or a repository of the Hugging Face Hub such as openai/clip-vit-base-patch16."
+        f"config.backbone is {show(name)}: no embedded backbone and no directory has that name. Give 'embedded', the "
+        "path of a checkpoint directory, or a repository of the Hugging Face Hub such as openai/clip-vit-base-patch16."
     )
 
 

@@ -17,17 +17,19 @@ from dear_jax.clip.config import CLIPConfig
 from dear_jax.clip.layers import Params
 from dear_jax.errors import UserError
 
+LARGEST_SIDE = 64  # patches: attention and masks grow with the fourth power of a side
 
 def resize(config: CLIPConfig, params: Params, image_size: int) -> tuple[CLIPConfig, Params]:
     """The same CLIP for square images of `image_size` pixels. The given tree is not changed.
 
     Raises:
-        UserError: the size is not a positive multiple of the patch size.
+        UserError: the size is not a positive multiple of the patch size, or of more than `LARGEST_SIDE` patches.
     """
-    if image_size <= 0 or image_size % config.patch_size:
+    if not 0 < image_size <= LARGEST_SIDE * config.patch_size or image_size % config.patch_size:
         raise UserError(
             f"config.image_size is {image_size}, expected a multiple of this backbone's patch size, "
-            f"{config.patch_size} pixels, or None for the size it was made for, {config.image_size}."
+            f"{config.patch_size} pixels, of at most {LARGEST_SIDE} patches, or None for the size it was made for, "
+            f"{config.image_size}."
         )
     resized = dataclasses.replace(config, image_size=image_size)
     embeddings = params["vision_model"]["embeddings"]

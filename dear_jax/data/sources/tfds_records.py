@@ -57,7 +57,7 @@ def open_splits(row: DatasetRow, data_dir: str) -> dict[str, Records]:
     import tensorflow_datasets as tfds  # takes long, and only this source needs it
 
     wanted = list(dict.fromkeys(split for split in row.tfds_splits if split))
-    folder = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    folder = Path(os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR))
     if storage.is_remote(data_dir):
         folder = _copy(row, data_dir, wanted)
     builder = _open(row, folder)

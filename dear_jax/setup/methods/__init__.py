@@ -3,7 +3,7 @@
 import difflib
 from typing import Any, Protocol
 
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, show
 from dear_jax.setup.methods import (
     clip_lora,
     cocoop,
@@ -104,6 +104,6 @@ def find(name: str) -> Entry:
         UserError: there is none of that name.
     """
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.0)
-        raise UserError(f"config.method is {name!r}, expected one of {', '.join(METHODS)}. The nearest is {near[0]}.")
+        near, known = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.0), ", ".join(METHODS)
+        raise UserError(f"config.method is {show(name)}, expected one of {known}. The nearest is {near[0]}.")
     return METHODS[name]
