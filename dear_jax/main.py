@@ -13,6 +13,7 @@ import os
 import runpy
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -129,8 +130,8 @@ def load_config(argument: str) -> ConfigDict:
         raise
     except Exception as error:
         hint = ""
-        if isinstance(error, ModuleNotFoundError) and error.name == "configs":
-            hint = " Run from the folder that holds configs/."
+        if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "configs":
+            hint = " Run from the folder that holds this project's configs/, and no other package of that name."
         raise UserError(f"--config: cannot load {argument}: {type(error).__name__}: {error}.{hint}") from error
     if not isinstance(config, ConfigDict) or "job" not in config:
         raise UserError(f"--config: get_config() of {path} gives no ConfigDict with a `job`.")
@@ -212,11 +213,49 @@ def _set_up(config: ConfigDict, row: jobs.Job) -> "Cluster":
             f"{show(compute.matmul_precision)}."
         ) from error
     if compute.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(compute.compilation_cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        _use_cache(os.path.expanduser(compute.compilation_cache))
     cluster = config_values.read(Cluster, compute)
     processes.start(cluster, config.job, row.together)
+    _check_devices()
     return cluster
+
+
+def _use_cache(folder: str) -> None:
+    """Keep compiled programs in a folder; what is damaged in it is compiled anew, without a word.
+
+    Raises:
+        UserError: there can be no such folder.
+    """
+    import jax
+
+    try:
+        storage.to_path(folder).mkdir(parents=True, exist_ok=True)
+    except storage.failures() as error:
+        why = f"cannot make the folder {show(folder)}: {storage.reason(error)}"
+        raise UserError(f"config.compute.compilation_cache: {why}.") from error
+    warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _check_devices() -> None:
+    """Start the devices.
+
+    Raises:
+        UserError: there are none of the kind that is asked for.
+    """
+    import jax
+
+    try:
+        jax.devices()
+    except Exception as error:  # of any kind, also AssertionError without a word
+        said = " ".join(str(error).split()) or "no such device is here, or no JAX for it is installed"
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        asked = f"JAX_PLATFORMS is {show(wanted)}, and JAX" if wanted else "JAX"
+        raise UserError(
+            f"{asked} cannot start its devices: {said}. Leave JAX_PLATFORMS out, so that JAX takes what there is, give "
+            "JAX_PLATFORMS=cpu, or install JAX for this machine: pip install -e '.[cuda]' or '.[tpu]'."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -234,3 +234,33 @@ def test_console_script_finds_the_configs_of_the_current_folder(monkeypatch, cap
     with pytest.raises(SystemExit, match="2"):
         program.cli()
     assert "config.job: expected one of" in capsys.readouterr().err
+
+
+def test_another_package_called_configs_is_answered_by_a_hint(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").write_text("")
+    code = "import sys; from dear_jax.main import main; sys.path.insert(0, ''); sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, f"--config={REPOSITORY / 'configs' / 'base2new.py'}"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Run from the folder that holds this project's configs/" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("platform", ["cuda", "no_such_platform"])
+def test_a_platform_that_is_not_there(config_file, platform):
+    command = [sys.executable, "-m", "dear_jax.main", f"--config={config_file}"]
+    environment = os.environ | {"JAX_PLATFORMS": platform}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    if platform == "cuda" and "cannot start its devices" not in done.stderr:
+        pytest.skip("there is CUDA")
+    assert done.returncode == 2, done.stderr
+    assert f"error: JAX_PLATFORMS is '{platform}', and JAX cannot start its devices" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cache_that_cannot_be_made(config_file, tmp_path, capsys, started):
+    (tmp_path / "file").write_text("")
+    assert program.main([f"--config={config_file}", f"--config.compute.compilation_cache={tmp_path}/file/x"]) == 2
+    assert "config.compute.compilation_cache: cannot make the folder" in capsys.readouterr().err

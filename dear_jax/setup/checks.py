@@ -29,7 +29,8 @@ def check(config: ConfigDict, trains: bool) -> None:
 
 def _problems(config: ConfigDict, trains: bool) -> list[str]:
     name = config.method
-    read = [key for key in values.flat_values(config) if key.partition(".")[0] not in methods.METHODS.keys() - {name if trains else ""}]
+    unread = methods.METHODS.keys() - ({name} if trains else set())
+    read = [key for key in values.flat_values(config) if key.partition(".")[0] not in unread]
     expected = ranges.problems(config, read) | values.out_of_range(_rules(config))
     if trains:
         entry = methods.find(name)
