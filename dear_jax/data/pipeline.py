@@ -6,9 +6,11 @@ it does not depend on how many threads or processes prepare it, on the other see
 interrupted run resumed.
 """
 
+import dataclasses
 import functools
+import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import grain
@@ -23,6 +25,7 @@ Batch = dict[str, np.ndarray]
 Example = dict[str, Any]  # an image, or None where another process prepares it, and its label
 
 THREADS = min(16, os.cpu_count() or 1)  # that prepare batches where there are no workers
+UNGUARDED = 86  # exit code of a worker whose main script would start workers in turn
 CACHE_BYTES = 1 << 30  # of decoded training images held in memory, over all seeds and processes
 
 
@@ -85,7 +88,7 @@ def eval_batches(
     workers: int = 0,
     skip_bad: bool = False,
     own: np.ndarray | None = None,
-) -> grain.IterDataset[Batch]:
+) -> "Ahead":
     """Every image of the split once, in its order, in ceil(N / batch_size) batches.
 
     Args:
@@ -109,7 +112,7 @@ def eval_batches(
         .map(functools.partial(_resize_and_crop, size=image_size))
         .batch(batch_size, batch_fn=functools.partial(_pad, batch_size=batch_size, size=image_size))
     )
-    return _ahead(batches, workers)
+    return Ahead(batches, workers)
 
 
 def pass_batches(
@@ -124,7 +127,7 @@ def pass_batches(
     workers: int = 0,
     cache_bytes: int = CACHE_BYTES,
     own: np.ndarray | None = None,
-) -> grain.IterDataset[Batch]:
+) -> "Ahead":
     """Every image of the split in its order, so many times, cropped and mirrored anew as in training.
 
     Args:
@@ -150,7 +153,7 @@ def pass_batches(
         .random_map(functools.partial(_augment, size=image_size, scale=crop_scale, flip=flip))
         .batch(batch_size, batch_fn=functools.partial(_pad, batch_size=batch_size, size=image_size))
     )
-    return _ahead(batches, workers)
+    return Ahead(batches, workers)
 
 
 class TrainBatches(grain.DatasetIterator[Batch]):
@@ -166,7 +169,7 @@ class TrainBatches(grain.DatasetIterator[Batch]):
         self._batches = batches
         self._workers = workers
         self._step = 0
-        self._iterator: grain.DatasetIterator[Batch] | None = None
+        self._iterator: Generator[Batch, None, None] | None = None
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -175,8 +178,7 @@ class TrainBatches(grain.DatasetIterator[Batch]):
         if self._step >= len(self):
             raise StopIteration
         if self._iterator is None:
-            rest = _ahead(self._batches[self._step :], self._workers)
-            self._iterator = rest.__iter__()
+            self._iterator = iter(Ahead(self._batches[self._step :], self._workers))
         batch = next(self._iterator)
         self._step += 1
         return batch
@@ -203,15 +205,35 @@ class TrainBatches(grain.DatasetIterator[Batch]):
             self._iterator = None
 
 
-def _ahead(batches: grain.MapDataset[Batch], workers: int) -> grain.IterDataset[Batch]:
-    """Prepares batches ahead, by threads here or in `workers` processes; the order stays."""
-    threads = 1 if workers else THREADS
-    ahead = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
-    if workers:
-        if not flags.FLAGS.is_parsed():  # grain's workers read flags; without `app.run` none are
-            flags.FLAGS.mark_as_parsed()
-        ahead = ahead.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
-    return ahead
+@dataclasses.dataclass(frozen=True)
+class Ahead:
+    """Batches that are prepared ahead, by threads here or in `workers` processes; any number of passes, each in order.
+
+    Raises:
+        UserError: the script that asks for workers starts again in each of them.
+    """
+
+    batches: grain.MapDataset[Batch]
+    workers: int
+
+    def __iter__(self) -> Generator[Batch, None, None]:
+        threads = 1 if self.workers else THREADS
+        ahead = self.batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
+        if self.workers:
+            if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker that imports the script
+                os._exit(UNGUARDED)  # at once, and without a word: the process that started it says what is wrong
+            if not flags.FLAGS.is_parsed():  # grain's workers read flags; without `app.run` none are
+                flags.FLAGS.mark_as_parsed()
+            ahead = ahead.mp_prefetch(grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=2))
+        try:
+            yield from ahead
+        except RuntimeError as error:
+            if f"exit code {UNGUARDED}" not in str(error):
+                raise
+            raise UserError(
+                f"workers is {self.workers}, and each of these processes runs the main script again: put what it does "
+                'under if __name__ == "__main__": (the main guard), or leave workers out.'
+            ) from None
 
 
 class _Examples:

@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 
 import grain
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from dear_jax.data import pipeline, transforms
 from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.errors import UserError
+from tests.repository import REPOSITORY
 
 N, SIZE, BATCH, EPOCHS = 10, 8, 3, 3  # three batches an epoch, one image left over
 OPTIONS = dict(batch_size=BATCH, epochs=EPOCHS, image_size=SIZE, crop_scale=(0.5, 1.0))
@@ -309,3 +313,20 @@ def test_classes_kept_are_relabelled_with_their_images():
         split.subset([3, 10])
     with pytest.raises(ValueError, match="expected labels 0 to 8, got 0 to 9"):
         ImageDataset("numbers", tuple("abcdefghi"), "a {}", split, split, split)
+
+
+def test_workers_of_a_script_without_a_main_guard(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np\n"
+        "from dear_jax.data import pipeline, unlabelled\n"
+        "images = unlabelled.gather([np.zeros((8, 8, 3), np.uint8)] * 4)\n"
+        "list(pipeline.eval_batches(images, 2, 8, workers=2))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1
+    lines = done.stderr.strip().splitlines()
+    assert lines[-1].startswith("dear_jax.errors.UserError: workers is 2, and each of these processes runs the main")
+    assert 'if __name__ == "__main__":' in lines[-1]
+    assert len(lines) < 15, done.stderr
