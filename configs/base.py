@@ -136,7 +136,9 @@ def get_config() -> ConfigDict:
     config.compute.coordinator = ""  # HOST:PORT of process 0, where several processes run one job; empty: one process
     config.compute.processes = 0  # how many processes
     config.compute.process = -1  # which of them this is, from 0
-    config.compute.distributed = False  # find the three keys above from a TPU pod, Slurm or Open MPI
+    # The three keys above found by themselves: auto, where a Cloud TPU slice, Slurm or Open MPI has several processes;
+    # true: there must be some; false: this process is alone.
+    config.compute.distributed = "auto"
     config.compute.coordinator_timeout = 300  # seconds to wait for all processes at the start
 
     config.topology = ""  # of the job `compile`: a TPU chip and the shape of a slice, such as v5e:8x8

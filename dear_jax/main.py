@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import flags, logging
 from etils import epath
@@ -29,9 +29,6 @@ from dear_jax.files import output, storage
 from dear_jax.setup import keys
 from dear_jax.setup import values as config_values
 from dear_jax.training.interruption import Terminated, terminable
-
-if TYPE_CHECKING:
-    from dear_jax.parallel.processes import Cluster
 
 LONG = 200  # characters of a flag
 USAGE = (
@@ -61,14 +58,14 @@ def main(arguments: Sequence[str]) -> int:
             return 0 if arguments else 2
         config, workdir, dry_run = parse(arguments)
         row = jobs.find(config.job)
-        cluster = _set_up(config, row)
+        _set_up(config, row)
         job = row.load()
         with _one_voice():
             if dry_run:
                 _dry_run(job, config)
                 return 0
             plan = job.make_plan(config)
-            workdir = workdir or _fresh(plan.label, cluster)
+            workdir = workdir or _fresh(plan.label)
             print(f"workdir: {workdir}", flush=True)
             with terminable():
                 job.run(plan, workdir)
@@ -176,16 +173,18 @@ def _nearest(name: str, valid: Sequence[str]) -> str:
     return f" Did you mean {max(valid, key=likeness)}?"
 
 
-def _fresh(label: str, cluster: "Cluster") -> epath.Path:
+def _fresh(label: str) -> epath.Path:
     """A folder under `runs/` that is not there yet, named after the run and the time."""
-    if cluster.several:
+    import jax
+
+    if jax.process_count() > 1:
         raise UserError("Several processes of one job need the same --workdir: give one that all of them can write to.")
     name = f"{label}-{datetime.datetime.now().strftime('%Y%m%d-%H%M%S')}"
     folders = (epath.Path("runs") / (name + suffix) for suffix in ["", *(f"-{n}" for n in range(2, 100))])
     return next(folder for folder in folders if not folder.exists())
 
 
-def _set_up(config: ConfigDict, row: jobs.Job) -> "Cluster":
+def _set_up(config: ConfigDict, row: jobs.Job) -> None:
     """Quiet the libraries' logs, set JAX's precision and cache, and join the other processes of the job."""
     # Orbax and Grain log the traceback of an error in their threads, and raise it as well: it is answered once.
     logging.set_verbosity(logging.FATAL)
@@ -214,10 +213,8 @@ def _set_up(config: ConfigDict, row: jobs.Job) -> "Cluster":
         ) from error
     if compute.compilation_cache:
         _use_cache(os.path.expanduser(compute.compilation_cache))
-    cluster = config_values.read(Cluster, compute)
-    processes.start(cluster, config.job, row.together)
+    processes.start(config_values.read(Cluster, compute), config.job, row.together)
     _check_devices()
-    return cluster
 
 
 def _use_cache(folder: str) -> None:

@@ -23,7 +23,7 @@ def get_config(dataset="flowers"):
         mask=dict(set="", layer=config_dict.placeholder(int)),
         compute=dict(
             matmul_precision="float32", compilation_cache="", coordinator="", processes=0, process=-1,
-            distributed=False, coordinator_timeout=300,
+            distributed="auto", coordinator_timeout=300,
         ),
     ))
     return config

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +22,8 @@ from dear_jax.files.workdir import RunConfig, Workdir
 from dear_jax.parallel import agreement
 
 LOST = 75  # exit code after another process was lost: the same command may be tried again
+DETECTION_SECONDS = 20  # for the answer of a Cloud TPU's metadata server
+SCHEDULERS = {"gketpu": "a Cloud TPU slice", "gcetpu": "a Cloud TPU slice", "slurm": "Slurm", "ompi": "Open MPI"}
 HEARTBEAT_SECONDS = 30  # after which a process that is not heard of counts as dead, and the others stop
 
 
@@ -32,7 +34,7 @@ class Cluster:
     coordinator: str = ""  # HOST:PORT of process 0
     processes: int = 0
     process: int = -1  # which of them this is
-    distributed: bool = False  # find the three above from a TPU pod, Slurm or Open MPI
+    distributed: str = "false"  # find the three above from a TPU slice, Slurm or Open MPI: auto (if any) | true | false
     coordinator_timeout: int = 300  # seconds
 
     @property
@@ -40,10 +42,42 @@ class Cluster:
         """Which of the first three are given."""
         return bool(self.coordinator), self.processes > 0, self.process >= 0
 
-    @property
-    def several(self) -> bool:
-        """Whether several processes are asked for."""
-        return any(self.given) or self.distributed
+
+class Found(NamedTuple):
+    """Processes of one job that JAX's own detection sees."""
+
+    where: str  # one of SCHEDULERS' titles; empty: this process is alone
+    processes: int
+
+
+def detect() -> Found:
+    """The processes around this one: of a Cloud TPU slice of several hosts, of Slurm or of Open MPI.
+
+    Nothing is joined. The environment answers at once, a Cloud TPU's metadata server within `DETECTION_SECONDS`.
+    """
+    answer = [Found("", 1)]
+
+    def ask() -> None:
+        # What `jax.distributed.initialize()` looks at; JAX has no public way to ask without joining.
+        from jax._src.clusters import ClusterEnv
+
+        for kind in ClusterEnv._cluster_types:
+            if kind.name not in SCHEDULERS or not kind.is_env_present():
+                continue
+            # A shell within an allocation has the allocation's number of tasks, and is one step of a single task.
+            alone = kind.name == "slurm" and os.environ.get("SLURM_STEP_NUM_TASKS") == "1"
+            several = 1 if alone else kind.get_process_count()
+            answer[0] = Found(SCHEDULERS[kind.name] if several > 1 else "", several)
+            return
+
+    def answered() -> None:
+        with contextlib.suppress(Exception):  # no metadata server, or one that says otherwise: no slice
+            ask()
+
+    thread = threading.Thread(target=answered, daemon=True)
+    thread.start()
+    thread.join(DETECTION_SECONDS)
+    return answer[0]
 
 
 def start(cluster: Cluster, job: str, together: bool) -> None:
@@ -58,19 +92,23 @@ def start(cluster: Cluster, job: str, together: bool) -> None:
         UserError: keys that contradict each other; a coordinator that cannot be reached in time.
     """
     given = cluster.given
-    if not cluster.several:
+    found = detect() if cluster.distributed == "auto" and not any(given) else Found("", 1)
+    if not (any(given) or cluster.distributed == "true" or found.processes > 1):
         return
     if not together:
-        raise UserError(
-            f"config.job={job} runs in one process: leave config.compute.coordinator, .processes, .process and "
-            ".distributed alone. Several processes run train and evaluate."
+        reason = (
+            f"it finds itself among {found.processes} of {found.where}. Start it once, or give "
+            "config.compute.distributed=false"
+            if found.where
+            else "leave config.compute.coordinator, .processes, .process and .distributed alone"
         )
+        raise UserError(f"config.job={job} runs in one process: {reason}.")
     if any(given) and not all(given):
         raise UserError(
             "config.compute.coordinator (HOST:PORT of process 0), config.compute.processes (how many) and "
             "config.compute.process (which of them this is, from 0) go together, found "
             f"{cluster.coordinator!r}, {cluster.processes} and {cluster.process}. Give all three, or none and "
-            "config.compute.distributed=true on a TPU pod or under Slurm."
+            "config.compute.distributed=auto on a TPU pod or under Slurm."
         )
     _check(cluster)
     arguments: dict[str, Any] = (
@@ -79,7 +117,8 @@ def start(cluster: Cluster, job: str, together: bool) -> None:
         else {}
     )
     # JAX ends the process itself, with a stack trace, when its own time is up: so ours comes first.
-    limit = threading.Timer(cluster.coordinator_timeout, _give_up, [_describe_failure(cluster, "the time is up")])
+    message = _describe_failure(cluster, found, "the time is up")
+    limit = threading.Timer(cluster.coordinator_timeout, _give_up, [message])
     limit.daemon = True
     limit.start()
     try:
@@ -91,7 +130,7 @@ def start(cluster: Cluster, job: str, together: bool) -> None:
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
-        raise UserError(_describe_failure(cluster, reason)) from error
+        raise UserError(_describe_failure(cluster, found, reason)) from error
     finally:
         limit.cancel()
 
@@ -120,7 +159,13 @@ def _check(cluster: Cluster) -> None:
         )
 
 
-def _describe_failure(cluster: Cluster, reason: str) -> str:
+def _describe_failure(cluster: Cluster, found: Found, reason: str) -> str:
+    if found.where:
+        return (
+            f"this process is one of {found.processes} of {found.where}, and they were not all joined within "
+            f"{cluster.coordinator_timeout} seconds ({reason}). Start the same command for each of them, or give "
+            "config.compute.distributed=false, to run this one alone; config.compute.coordinator_timeout is the limit."
+        )
     if not cluster.coordinator:
         return (
             f"config.compute.distributed: the processes of this job could not be found or joined ({reason}). It works "

@@ -95,6 +95,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "eval.split": ("test", "val"),
     "compute.dtype": tuple(DTYPES),
     "compute.matmul_precision": PRECISIONS,
+    "compute.distributed": ("auto", "true", "false"),
 }
 PATHS = (
     *("run", "run_backbone", "backbone", "images", "selection", "data.root", "data.splits", "roles.bank"),
