@@ -1,38 +1,76 @@
 """CLIP's byte-pair tokenizer: strings to the ids of one text tower.
 
-Text is first cleaned as OpenAI's CLIP and open_clip clean it: repaired by ftfy, HTML entities decoded (twice), white
-space joined, lower case. transformers' tokenizer leaves entities and typographic variants as they are. Where the two
-differ, published results come from OpenAI's cleaning, so that is what is done here.
+The ids are those of OpenAI's CLIP and open_clip for any text: it is repaired by ftfy, HTML entities are decoded
+(twice), white space is joined, and what is lower case by then is cut into words by their very pattern. transformers'
+tokenizer differs: it leaves entities and typographic variants as they are, and takes a character that its files name as
+the padding token (OpenAI's and open_clip's pad with id 0, which is "!") for that token wherever it stands.
 """
 
+import gzip
+import hashlib
 import html
-from collections.abc import Sequence
+import json
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ftfy
 import numpy as np
+import regex  # knows \p{L}, as `re` does not
 from jaxtyping import Int
 
-from dear_jax.clip.checkpoints.hub import Files
+from dear_jax.clip import byte_pairs
+from dear_jax.clip.byte_pairs import Pair
+from dear_jax.clip.checkpoints.hub import Files, read_json
 from dear_jax.clip.config import LEGACY_EOS, CLIPConfig
 from dear_jax.errors import UserError
 
-FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+MERGES, OPENAI = "merges.txt", "bpe_simple_vocab_16e6.txt.gz"
+FORMS = (("tokenizer.json",), ("vocab.json", MERGES), (OPENAI,))  # the first that is whole counts
+OPENAI_MERGES = 49152 - 256 - 2  # OpenAI's file lists more than its CLIPs use
+MARKS = (("<start_of_text>", byte_pairs.BEGINNING), ("<end_of_text>", byte_pairs.END))  # open_clip's and OpenAI's names
+SHOWN = 10  # prompts in a message
+LONGEST_SHOWN = 100  # characters of a prompt in a message
+_LARGEST = 1 << 24  # bytes of OpenAI's file, which has 3 million
+
+_WORDS = regex.compile(
+    "|".join(name for name, _ in MARKS) + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+    regex.IGNORECASE,
+)
 
 
 class Tokenizer:
-    """The tokenizer files of a checkpoint directory, read by transformers' `CLIPTokenizer`."""
+    """The tokenizer files of a folder: `tokenizer.json`, or `vocab.json` and `merges.txt`, or OpenAI's own."""
 
     def __init__(self, directory: str | Path, context_length: int):
-        from transformers import CLIPTokenizer  # slow to import, and only needed here
+        """Read them.
 
+        Raises:
+            UserError: they cannot be read, or do not belong together.
+        """
+        folder = Path(directory)
+        form = next((form for form in FORMS if all((folder / file).is_file() for file in form)), FORMS[0])
+        source = " and ".join(str(folder / file) for file in form)
         try:
-            self._tokenizer = CLIPTokenizer.from_pretrained(str(directory), local_files_only=True)
-        except Exception as error:  # the library raises whatever its parser raises
-            raise UserError(f"{directory}: the tokenizer files cannot be read ({error}). Copy them again.") from error
+            ids, merges = _read(folder, form[0])
+            begin, end = (ids[names[0] if names[0] in ids else names[1]] for names in MARKS)
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{source}: the tokenizer files cannot be read as CLIP's byte pairs ({type(error).__name__}: "
+                f"{error}). Copy them again."
+            ) from error
+        _check(ids, merges, source)
         self.context_length = context_length
-        self.largest_id = max(self._tokenizer.get_vocab().values())
-        self.end_id = int(self._tokenizer.eos_token_id)
+        self.largest_id = max(ids.values())
+        self.begin_id, self.end_id = begin, end
+        self.digest = hashlib.sha256(json.dumps([sorted(ids.items()), merges]).encode()).hexdigest()
+        self._ids = ids
+        self._ranks = {pair: rank for rank, pair in enumerate(merges)}
+        self._words = {name: [mark] for (name, _), mark in zip(MARKS, (begin, end), strict=True)}
+        # Beyond that a text has more tokens than the context, which need not be counted: no token is longer, and a
+        # blank of the cleaned text stands between two.
+        self._longest = (max(map(len, ids)) + 1) * (context_length + 1)
 
     def __call__(self, texts: Sequence[str]) -> Int[np.ndarray, "texts T"]:
         """Ids of each text between the beginning and end marks, zero-padded to the context length.
@@ -40,23 +78,35 @@ class Tokenizer:
         Raises:
             UserError: texts are longer than the context; each is named. CLIP would silently cut them.
         """
-        cleaned = [clean(text) for text in texts]
-        rows = self._tokenizer(cleaned, padding=False, truncation=False)["input_ids"] if cleaned else []
+        rows = [self._row(text) for text in texts]
         self._refuse_overlong(texts, rows)
         ids = np.zeros((len(rows), self.context_length), np.int32)
         for row, target in zip(rows, ids, strict=True):
             target[: len(row)] = row
         return ids
 
+    def _row(self, text: str) -> list[int]:
+        words = _WORDS.findall(clean(text)[: self._longest])
+        return [self.begin_id, *(id for word in words for id in self._word(word)), self.end_id]
+
+    def _word(self, word: str) -> list[int]:
+        if word not in self._words:
+            self._words[word] = [self._ids[token] for token in byte_pairs.split(word, self._ranks)]
+        return self._words[word]
+
     def _refuse_overlong(self, texts: Sequence[str], rows: Sequence[Sequence[int]]) -> None:
         limit = self.context_length
-        long = [f"{text!r} ({len(row)})" for text, row in zip(texts, rows, strict=True) if len(row) > limit]
+        long = [
+            f"{text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + '...'!r} ({len(row)})"
+            for text, row in zip(texts, rows, strict=True)
+            if len(row) > limit
+        ]
         if long:
-            more = f" and {len(long) - 10} more" if len(long) > 10 else ""
+            more = f" and {len(long) - SHOWN} more" if len(long) > SHOWN else ""
             raise UserError(
                 f"{len(long)} prompts have more tokens than the {limit} of the text tower: "
-                f"{', '.join(long[:10])}{more}. Shorten the class name in them or the template (config.data.template); "
-                "or, where they describe heads, these lines of the bank (config.roles.bank)."
+                f"{', '.join(long[:SHOWN])}{more}. Shorten the class name in them or the template "
+                "(config.data.template); or, where they describe heads, these lines of the bank (config.roles.bank)."
             )
 
 
@@ -66,13 +116,13 @@ def load(files: Files, config: CLIPConfig) -> Tokenizer:
     Raises:
         UserError: no tokenizer files, unreadable ones, or those of another text tower.
     """
-    found = {file: path for file in FILES if (path := files.find(file))}
-    if "tokenizer.json" not in found and not {"vocab.json", "merges.txt"} <= set(found):
+    found = next((paths for form in FORMS if all(paths := [files.find(file) for file in form])), None)
+    if found is None or found[0] is None:
         raise files.missing(
-            "a tokenizer: tokenizer.json, or vocab.json and merges.txt (OpenAI's and open_clip's CLIPs share those of "
-            "openai/clip-vit-base-patch32)"
+            f"a tokenizer: tokenizer.json, or vocab.json and {MERGES}, or OpenAI's {OPENAI} (OpenAI's and open_clip's "
+            "CLIPs share those of openai/clip-vit-base-patch32)"
         )
-    directory = next(iter(found.values())).parent
+    directory = found[0].parent
     tokenizer = Tokenizer(directory, config.context_length)
     end = tokenizer.largest_id if config.eos_token_id == LEGACY_EOS else config.eos_token_id
     if tokenizer.end_id != end or tokenizer.largest_id >= config.vocab_size:
@@ -95,3 +145,49 @@ def shorten(token_ids: Int[np.ndarray, "texts T"], multiple: int = 8) -> Int[np.
     used = int(np.flatnonzero(token_ids.any(axis=0)).max()) + 1
     length = min(-(-used // multiple) * multiple, token_ids.shape[1])
     return token_ids[:, :length]
+
+
+def _read(folder: Path, file: str) -> tuple[dict[str, int], list[Pair]]:
+    """The id of each token, and the merges."""
+    if file == OPENAI:
+        with gzip.open(folder / file) as stream:
+            lines = stream.read(_LARGEST).decode().split("\n")[1 : OPENAI_MERGES + 1]
+        merges = _pairs(lines)
+        tokens = [*byte_pairs.SINGLE, *map("".join, merges), byte_pairs.BEGINNING, byte_pairs.END]
+        return {token: index for index, token in enumerate(tokens)}, merges
+    content = read_json(folder / file)
+    if file == "tokenizer.json":
+        model = content["model"]
+        added = {token["content"]: token["id"] for token in content.get("added_tokens") or ()}
+        return _ids({**model["vocab"], **added}), _pairs(model["merges"])
+    lines = (folder / MERGES).read_text(encoding="utf-8").split("\n")
+    return _ids(content), _pairs([line for line in lines if line.strip() and not line.startswith("#version")])
+
+
+def _ids(vocabulary: Mapping[str, Any]) -> dict[str, int]:
+    if not all(isinstance(value, int) and value >= 0 for value in vocabulary.values()):
+        raise ValueError("its ids are no whole numbers")
+    return dict(vocabulary)
+
+
+def _pairs(merges: Sequence[str | Sequence[str]]) -> list[Pair]:
+    """Merges as texts with a blank between, or as newer files have them, as lists."""
+    pairs = [tuple(merge.split() if isinstance(merge, str) else merge) for merge in merges]
+    if wrong := next((pair for pair in pairs if len(pair) != 2), None):
+        raise ValueError(f"a merge of {len(wrong)} parts, {' '.join(wrong)[:80]!r}")
+    return [(first, second) for first, second in pairs]
+
+
+def _check(ids: Mapping[str, int], merges: Sequence[Pair], source: str) -> None:
+    """A vocabulary is the bytes, what merges make of them, and marks: where a merge is lost, texts fall to pieces."""
+    made = {*byte_pairs.SINGLE, *map("".join, merges)}
+    lost = [token for token in ids if token not in made and not (token.startswith("<") and token.endswith(">"))]
+    unknown = [token for token in made if token not in ids]
+    if lost or unknown:
+        what = [f"{len(lost)} tokens that no merge makes, such as {lost[0]!r}"] if lost else []
+        what += [f"no id for {len(unknown)} tokens, such as {unknown[0]!r}"] if unknown else []
+        raise UserError(
+            f"{source}: a vocabulary of {len(ids)} tokens and {len(merges)} merges do not belong together (expected "
+            f"{len(byte_pairs.SINGLE)} bytes, a token for each merge, and marks): there are {' and '.join(what)}. Copy "
+            "the tokenizer files of one checkpoint again."
+        )

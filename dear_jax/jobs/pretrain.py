@@ -26,12 +26,11 @@ import optax
 from etils import epath
 from jaxtyping import Array, Float
 
-from dear_jax.clip import layers, text, vision
+from dear_jax.clip import byte_pairs, layers, text, vision
 from dear_jax.clip.checkpoints import weights
 from dear_jax.clip.config import CLIPConfig, TowerConfig
 from dear_jax.clip.layers import Params
 from dear_jax.clip.tokenizer import Tokenizer
-from dear_jax.data.world import byte_pairs
 from dear_jax.data.world.captions import vocabulary
 from dear_jax.data.world.pretraining import Batch, attribute_prompts, batches, held_out
 from dear_jax.data.world.render import SIZE

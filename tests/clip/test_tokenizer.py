@@ -1,8 +1,10 @@
 """Strings to ids: those of OpenAI's CLIP (open_clip's SimpleTokenizer) and of transformers, on the real vocabulary."""
 
 import gzip
+import html
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,30 @@ def random_texts(count: int) -> list[str]:
     return texts
 
 
+BLANKS = list(" \t\n\r\x0b\x85\u00a0\u2003\u2028\u200b\u3000\ufeff")
+MARKS = ["!", "!!", "?!", "'s", "'S", "'re", "'\u017f", "<|endoftext|>", "<end_of_text>", "<START_OF_TEXT>", "</w>"]
+MARKS += ["\u0301", "\u200d", "\ufe0f", "\u212a", "\u0130"]
+WORDS = ["a", "photo", "dog's", "Mercedes-Benz", "naïve", "schÃ¶n", "ﬁne", "ΌΔΟΣ", "👩\u200d👩\u200d👧"]
+ENTITIES = list(html.entities.html5)
+
+
+def random_piece(generator: random.Random) -> str:
+    """A word, a mark, a blank, an entity, Latin characters, or any characters of Unicode."""
+
+    def character(limit: int) -> str:
+        code = generator.randrange(limit)
+        return chr(code if not 0xD800 <= code < 0xE000 else code - 0x800)  # no surrogate
+
+    kind = generator.randrange(6)
+    if kind < 3:
+        return generator.choice((WORDS, MARKS, BLANKS)[kind])
+    if kind == 3:
+        number = generator.choice((f"#{generator.randrange(0x110000)};", f"#x{generator.randrange(999):x};"))
+        return "&" + generator.choice((generator.choice(ENTITIES), number))
+    limits = (0x250,) if kind == 4 else (0x3000, 0x10000, 0x20000, 0x110000)
+    return "".join(character(generator.choice(limits)) for _ in range(generator.randint(1, 4)))
+
+
 @pytest.fixture(scope="module")
 def openai():
     return SimpleTokenizer()
@@ -82,6 +108,26 @@ def test_ids_are_those_of_openai_and_open_clip(ours, openai):
     np.testing.assert_array_equal(ours(texts), openai(texts).numpy())
 
 
+@pytest.mark.parametrize(("seed", "count"), [(0, 1000), pytest.param(1, 10_000, marks=pytest.mark.slow)])
+def test_ids_are_open_clips_for_any_text(seed, count, ours, openai):
+    generator = random.Random(seed)
+    for _ in range(count):
+        pieces = [random_piece(generator) for _ in range(generator.randint(1, 6))]
+        text = "".join(piece + generator.choice(("", "", " ")) for piece in pieces)
+        (row,) = ours([text])
+        expected = openai.encode(text)
+        assert row[1 : len(expected) + 2].tolist() == [*expected, 49407], ascii(text)
+
+
+def test_a_padding_token_that_is_a_character_stays_one(ours, openai, directory, tmp_path):
+    """As in the files made for open_clip's towers, which pad with id 0, "!"."""
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    marks = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "!"}
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(marks))
+    texts = ["a photo of a cat!", "wow! a dog!!", "!"]
+    np.testing.assert_array_equal(Tokenizer(tmp_path, 77)(texts), openai(texts).numpy())
+
+
 def test_ids_are_those_of_transformers_wherever_both_libraries_agree(ours, openai, directory):
     reference = CLIPTokenizer.from_pretrained(directory)
     agreeing = [text for text in random_texts(400) if reference(text)["input_ids"][1:-1] == openai.encode(text)]
@@ -100,6 +146,17 @@ def test_one_file_in_place_of_two(ours, directory, tmp_path):
     for name in ("vocab.json", "merges.txt"):
         (tmp_path / name).unlink(missing_ok=True)
     np.testing.assert_array_equal(Tokenizer(tmp_path, 77)(PLAIN), ours(PLAIN))
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["model"]["merges"] = [" ".join(pair) for pair in content["model"]["merges"]]  # as older files have them
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    np.testing.assert_array_equal(Tokenizer(tmp_path, 77)(PLAIN), ours(PLAIN))
+
+
+def test_openais_own_file(ours, tmp_path):
+    shutil.copy(default_bpe(), tmp_path / tokenizer.OPENAI)
+    found = Tokenizer(tmp_path, 77)
+    np.testing.assert_array_equal(found(PLAIN), ours(PLAIN))
+    assert found.digest == ours.digest
 
 
 def test_empty_text_and_no_text(ours):
@@ -115,8 +172,9 @@ def test_overlong_prompts_are_named_all_at_once(ours):
         ours(["short", long, "blue " * 76])
     for hint in (
         "2 prompts have more tokens than the 77 of",
-        "giraffe ' (106)",
-        "blue ' (78)",
+        "a photo of a giraffe giraffe ",
+        "...' (106), 'blue ",
+        "...' (78)",
         "config.data.template",
         "config.roles.bank",
     ):
@@ -133,11 +191,40 @@ def test_shorten_keeps_the_longest_text(ours):
 
 
 def test_missing_and_broken_files_are_named(tmp_path, clip_config):
-    with pytest.raises(UserError, match=r"expected a tokenizer: tokenizer.json, or vocab.json and merges.txt"):
+    with pytest.raises(UserError, match=r"expected a tokenizer: tokenizer.json, or vocab.json and merges.txt, or"):
         tokenizer.load(Directory(tmp_path), clip_config)
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(UserError, match="the tokenizer files cannot be read"):
+    with pytest.raises(UserError, match=r"tokenizer.json is not valid JSON"):
         tokenizer.load(Directory(tmp_path), clip_config)
+
+
+def test_a_text_of_millions_of_characters_is_answered_at_once(ours):
+    with pytest.raises(UserError) as caught:
+        ours(["a" * 5_000_000, "ab " * 1_000_000])
+    assert len(str(caught.value)) < 1000
+
+
+def change(path, edit) -> None:
+    path.write_text(edit(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "edit", "message"),
+    [
+        ("merges.txt", lambda text: text[: text.index("\n", 99)], r"together .* tokens that no merge makes"),
+        ("merges.txt", lambda text: "", r"\d+ tokens and 0 merges do not belong together"),
+        ("merges.txt", lambda text: "#version: 0.2\na b c\n", "a merge of 3 parts, 'a b c'"),
+        ("vocab.json", lambda text: json.dumps({"<|startoftext|>": 0, "<|endoftext|>": 1}), r"no id for \d+ tokens"),
+        ("vocab.json", lambda text: text.replace(": 5,", ": -5,"), "its ids are no whole numbers"),
+        ("vocab.json", lambda text: "{}", "cannot be read as CLIP's byte pairs"),
+        ("vocab.json", lambda text: "[" * 100_000, "vocab.json is not valid JSON"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_refused(file, edit, message, tmp_path):
+    shutil.copytree(weights.EMBEDDED["embedded"], tmp_path, dirs_exist_ok=True)
+    change(tmp_path / file, edit)
+    with pytest.raises(UserError, match=message):
+        Tokenizer(tmp_path, 77)
 
 
 def test_the_tokenizer_of_another_text_tower_is_refused(clip_config):

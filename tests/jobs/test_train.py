@@ -332,7 +332,7 @@ def damage_tokenizer(directory: Path) -> None:
         (change_architecture, "missing text_model.encoder.layers.3.self_attn.q_proj.weight"),
         (change_architecture, "the config says (999, 128)"),
         (remove_activation, "vision_config does not say hidden_act"),
-        (damage_tokenizer, "the tokenizer files cannot be read"),
+        (damage_tokenizer, "tokenizer.json is not valid JSON"),
     ],
 )
 def test_damaged_backbones_are_refused(damage, message, tmp_path):

@@ -2,9 +2,9 @@
 
 import pytest
 
+from dear_jax.clip import byte_pairs
 from dear_jax.clip.checkpoints import weights
 from dear_jax.clip.config import CLIPConfig, TowerConfig
-from dear_jax.data.world import byte_pairs
 from dear_jax.data.world.captions import vocabulary
 
 CONTEXT = 20

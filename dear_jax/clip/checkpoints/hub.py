@@ -7,10 +7,11 @@ before its weights are fetched.
 """
 
 import functools
+import json
 import os
 import re
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from dear_jax.errors import UserError, show
 from dear_jax.files import storage
@@ -47,6 +48,21 @@ def locate(name: str) -> Files:
         f"config.backbone is {show(name)}: no embedded backbone and no directory has that name. Give 'embedded', the "
         "path of a checkpoint directory, or a repository of the Hugging Face Hub such as openai/clip-vit-base-patch16."
     )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in one of a checkpoint's JSON files.
+
+    Raises:
+        UserError: it cannot be read, or is another thing.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # the last of brackets nested thousands deep
+        raise UserError(f"{path} is not valid JSON ({error}). Copy the file again.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}. Copy the file again.")
+    return value
 
 
 class Directory:

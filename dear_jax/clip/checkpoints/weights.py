@@ -19,7 +19,7 @@ from safetensors.numpy import save as save_tensors
 
 from dear_jax.clip import tokenizer
 from dear_jax.clip.checkpoints import names, open_clip, positions
-from dear_jax.clip.checkpoints.hub import Directory, Files, locate
+from dear_jax.clip.checkpoints.hub import Directory, Files, locate, read_json
 from dear_jax.clip.checkpoints.tensors import Tensors, open_tensors
 from dear_jax.clip.config import CLIPConfig
 from dear_jax.clip.layers import Params
@@ -200,25 +200,15 @@ def _preprocessor(config: CLIPConfig) -> dict[str, Any]:
     }
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}). Copy the file again.") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}. Copy the file again.")
-    return value
-
-
 def _read_config(files: Files) -> tuple[CLIPConfig, bool]:
     """The architecture, and whether the checkpoint is in open_clip's layout: where both are, transformers' counts."""
     path, other = files.find(CONFIG), files.find(OPEN_CLIP_CONFIG)
-    values = _read_json(path) if path else {}
+    values = read_json(path) if path else {}
     if path and (values.get("model_type") == "clip" or not other):
         preprocessor = files.find("preprocessor_config.json")
-        return CLIPConfig.from_hf(values, _read_json(preprocessor) if preprocessor else None, str(path)), False
+        return CLIPConfig.from_hf(values, read_json(preprocessor) if preprocessor else None, str(path)), False
     if other:
-        return open_clip.read_config(_read_json(other), str(other)), True
+        return open_clip.read_config(read_json(other), str(other)), True
     raise files.missing(f"{CONFIG} (transformers' CLIPModel) or {OPEN_CLIP_CONFIG}")
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from transformers import CLIPTokenizer
 
-from dear_jax.data.world import byte_pairs, captions
+from dear_jax.clip import byte_pairs
+from dear_jax.data.world import captions
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,12 @@
-"""A byte-pair vocabulary in CLIP's format for a small list of words (Sennrich et al., arXiv 1508.07909).
+"""Byte pairs in CLIP's form (Sennrich et al., arXiv 1508.07909): words to tokens, and a vocabulary for a list of words.
 
-Comes in: words. Goes out: the vocabulary and the merges, and with `save` the files that
-`transformers.CLIPTokenizer` reads. Every word of the list becomes one token; any other text falls back to
-shorter pieces, down to single bytes.
+A word is a sequence of bytes, each a printable character, the last one with `END_OF_WORD`; merges join neighbours, the
+earliest merge first. So any text has tokens, down to single bytes.
 """
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +15,27 @@ from dear_jax.files import storage
 END_OF_WORD = "</w>"
 BEGINNING, END = "<|startoftext|>", "<|endoftext|>"
 
+_PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+_OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
+# GPT-2's printable character for each byte, printable bytes first.
+SYMBOLS = {byte: chr(byte) for byte in _PRINTABLE} | {byte: chr(256 + i) for i, byte in enumerate(_OTHERS)}
+SINGLE = [*SYMBOLS.values(), *(symbol + END_OF_WORD for symbol in SYMBOLS.values())]  # the tokens without a merge
+
 Pair = tuple[str, str]
+
+
+def split(word: str, ranks: Mapping[Pair, int]) -> list[str]:
+    """The tokens of a word that is not empty.
+
+    Args:
+        word: any text; its UTF-8 bytes count.
+        ranks: merges and their order.
+    """
+    *before, last = (SYMBOLS[byte] for byte in word.encode())
+    pieces = [*before, last + END_OF_WORD]
+    while known := [pair for pair in pairwise(pieces) if pair in ranks]:
+        pieces = _merge(pieces, min(known, key=ranks.__getitem__))
+    return pieces
 
 
 def train_byte_pairs(words: Sequence[str]) -> tuple[dict[str, int], list[Pair]]:
@@ -34,13 +53,12 @@ def train_byte_pairs(words: Sequence[str]) -> tuple[dict[str, int], list[Pair]]:
     while pairs := Counter(pair for word in pieces for pair in pairwise(word)):
         merges.append(min(pairs, key=lambda pair: (-pairs[pair], pair)))
         pieces = [_merge(word, merges[-1]) for word in pieces]
-    symbols = _byte_symbols()
-    tokens = [*symbols, *(symbol + END_OF_WORD for symbol in symbols), *map("".join, merges), BEGINNING, END]
+    tokens = [*SINGLE, *map("".join, merges), BEGINNING, END]
     return {token: index for index, token in enumerate(tokens)}, merges
 
 
 def save(directory: Path, words: Sequence[str], context_length: int) -> dict[str, int]:
-    """Write the tokenizer's files into an existing directory; returns the vocabulary."""
+    """Write a tokenizer's files, as transformers reads them, into an existing directory; returns the vocabulary."""
     vocabulary, merges = train_byte_pairs(words)
     settings = {
         "tokenizer_class": "CLIPTokenizer",
@@ -66,9 +84,3 @@ def _merge(word: list[str], pair: Pair) -> list[str]:
         else:
             merged.append(piece)
     return merged
-
-
-def _byte_symbols() -> list[str]:
-    """GPT-2's printable character for each byte, printable bytes first."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(256 - len(printable))]
