@@ -99,10 +99,10 @@ def _read(
 
 
 def problems(dataset: ImageDataset) -> list[str]:
-    """What makes a data set unfit, beside files missing: names that collide, classes without images."""
+    """What makes a data set unfit, beside files missing: names that are empty, classes without images."""
     found = []
     try:
-        prompts(dataset.class_names, dataset.template, dataset.distinct_names)
+        prompts(dataset.class_names, dataset.template)
     except UserError as error:
         found.append(str(error))
     for split, counts in dataset.counts().items():

@@ -2,13 +2,19 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from jaxtyping import Int
+
 from dear_jax.errors import UserError
 
+SHOWN = 10  # pairs in a message
 
-def prompts(class_names: Sequence[str], template: str, distinct: bool = True) -> list[str]:
+
+def prompts(class_names: Sequence[str], template: str) -> list[str]:
     """One prompt per class: the name, '_' replaced by a blank, at the {} of `template`.
 
-    Names that give the same prompt are refused, unless `distinct` is False: ImageNet's list has such pairs.
+    Raises:
+        UserError: the template has no place for a name, or a name is empty.
     """
     if template.count("{}") != 1:
         raise UserError(
@@ -16,23 +22,27 @@ def prompts(class_names: Sequence[str], template: str, distinct: bool = True) ->
             f"'a photo of a {{}}.'; found {template!r}."
         )
     names = [" ".join(name.replace("_", " ").split()) for name in class_names]
-    _check_names(class_names, names, distinct)
-    return [template.replace("{}", name) for name in names]
-
-
-def _check_names(class_names: Sequence[str], names: Sequence[str], distinct: bool) -> None:
-    """CLIP's tokenizer ignores case, so names must differ by more than that to be told apart."""
-    first: dict[str, int] = {}
-    pairs = []
     for label, name in enumerate(names):
         if not name:
             raise UserError(f"Class {label} has an empty name, {class_names[label]!r}; give it one.")
-        other = first.setdefault(name.casefold(), label)
+    return [template.replace("{}", name) for name in names]
+
+
+def check_distinct(class_names: Sequence[str], token_ids: Int[np.ndarray, "C T"]) -> None:
+    """Refuse classes whose prompts are one to the text tower, whatever their names look like.
+
+    Raises:
+        UserError: the pairs.
+    """
+    first: dict[bytes, int] = {}
+    pairs = []
+    for label, row in enumerate(token_ids):
+        other = first.setdefault(row.tobytes(), label)
         if other != label:
             pairs.append(f"{other} ({class_names[other]!r}) and {label} ({class_names[label]!r})")
-    if pairs and distinct:
-        more = f"; and {len(pairs) - 10} more pairs" if len(pairs) > 10 else ""
+    if pairs:
+        more = f"; and {len(pairs) - SHOWN} more pairs" if len(pairs) > SHOWN else ""
         raise UserError(
-            f"Classes {'; '.join(pairs[:10])}{more} give the same prompt, so no text tells them apart; rename one, or "
-            "merge them."
+            f"Classes {'; '.join(pairs[:SHOWN])}{more} give the same prompt, so no text tells them apart; rename one, "
+            "or merge them."
         )

@@ -157,7 +157,7 @@ class Classifier:
 
     @classes.setter
     def classes(self, names: Sequence[str]) -> None:
-        tokenize(names, self.template, self.backbone)
+        tokenize(names, self.template, self.backbone, self.trained.class_names)
         check_classes(self._encoder.method, self.trained.class_names, {"the list of classes": names})
         names = tuple(names)
         with jax.default_matmul_precision(self._precision):
@@ -209,8 +209,12 @@ class Classifier:
                 yield Prediction(names, self.classes, whole, by_path, zero_shot), valid[: len(names)]
 
 
-def tokenize(names: Sequence[str], template: str, backbone: Backbone) -> tuple[list[str], Int[np.ndarray, "C T"]]:
+def tokenize(
+    names: Sequence[str], template: str, backbone: Backbone, trained: Sequence[str]
+) -> tuple[list[str], Int[np.ndarray, "C T"]]:
     """The prompts of the classes, and their token ids.
+
+    Classes of one name are no mistake where the run was `trained` on these very classes: its data set has them.
 
     Raises:
         UserError: there is no class, two give the same prompt, or one is too long for the text tower.
@@ -220,7 +224,10 @@ def tokenize(names: Sequence[str], template: str, backbone: Backbone) -> tuple[l
     if not len(names):
         raise UserError("The list of classes is empty. Give the names to tell apart, such as cat,dog.")
     texts = prompts.prompts(names, template)
-    return texts, tokenizers.shorten(backbone.tokenizer(texts))
+    token_ids = backbone.tokenizer(texts)
+    if tuple(names) != tuple(trained):
+        prompts.check_distinct(names, token_ids)
+    return texts, tokenizers.shorten(token_ids)
 
 
 def _probabilities(

@@ -42,6 +42,7 @@ def run(plan: AnalysisPlan, workdir: epath.PathLike) -> None:
         backbone = backbones.load(plan.backbone)
         first = first_layer(backbone, plan.first_layer)
         dataset = data.open_dataset(roles.data, files)
+        data.check_names(roles.data, dataset, backbone)
         texts = data.class_prompts(roles.data, dataset)
         classes = sentences.encode_texts(backbone, texts)  # before the long part: a wrong prompt is told at once
         analysis = analyse(
@@ -148,6 +149,7 @@ def describe(plan: AnalysisPlan, description: Description) -> None:
     prompts = description.attempt(data.class_prompts, plan.roles.data, dataset)
     if prompts is not None:
         description.section("Data", describe_dataset(dataset, prompts))
+        description.attempt(data.check_names, plan.roles.data, dataset, backbone)
     if first is not None:
         rows = description.attempt(describe_analysis, plan.roles, backbone, dataset, first, plan.attributes)
         description.section("Work", rows)

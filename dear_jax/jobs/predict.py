@@ -139,7 +139,7 @@ def _describe_images(plan: PredictionPlan) -> dict[str, Any]:
 def _describe_classes(plan: PredictionPlan, trained: Trained, backbone: Backbone) -> dict[str, Any]:
     """The classes that they are told apart into."""
     names = class_names(plan) or trained.class_names
-    texts, token_ids = tokenize(names, plan.template or trained.template, backbone)
+    texts, token_ids = tokenize(names, plan.template or trained.template, backbone, trained.class_names)
     return {
         "classes": len(names),
         "prompts": "; ".join(map(repr, texts[:3])),

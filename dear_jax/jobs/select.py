@@ -230,6 +230,8 @@ def describe(plan: SelectionPlan, description: Description) -> None:
     if backbone is not None:
         description.section("Backbone", describe_backbone(backbone))
     if dataset is not None:
+        if backbone is not None:
+            description.attempt(data.check_names, plan.data, dataset, backbone)
         description.section("Data", describe_dataset(dataset, data.class_prompts(plan.data, dataset)))
         arguments = (plan.data.protocol, plan.data.shots, plan.folds, plan.images, plan.seed)
         folds = description.attempt(make_folds, dataset, *arguments)

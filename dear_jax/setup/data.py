@@ -108,6 +108,7 @@ def _class_sets(
     plan: DataPlan, backbone: Backbone, dataset: ImageDataset, skipped: Mapping[str, Any]
 ) -> tuple[dict[str, ClassSet], dict[str, Any]]:
     """What is classified, and on which images: of the data set, and of those that the protocol transfers to."""
+    check_names(plan, dataset, backbone)
     classes = {
         name: _class_set(dataset.keep_classes(labels), *_templates(plan.template, dataset), backbone)
         for name, labels in plan.protocol.class_sets(dataset).items()
@@ -122,6 +123,7 @@ def _class_sets(
                 target, _, data["targets"][name]["skipped"] = _skip_bad(target, [])
             # A prompt that was asked for is the trained data set's; an ensemble is each data set's own.
             asked = plan.template if plan.template == templates.ENSEMBLE else ""
+            check_names(dataclasses.replace(plan, template=asked), target, backbone)
             classes[name] = _class_set(target, *_templates(asked, target), backbone)
     return classes, data
 
@@ -165,7 +167,17 @@ def open_dataset(plan: DataPlan, files: Workdir | None = None) -> ImageDataset:
 def class_prompts(plan: DataPlan, dataset: ImageDataset) -> list[str]:
     """The prompts of all classes of a data set, under the plan's template or its own."""
     template, _ = _templates(plan.template, dataset)
-    return prompts.prompts(dataset.class_names, template, dataset.distinct_names)
+    return prompts.prompts(dataset.class_names, template)
+
+
+def check_names(plan: DataPlan, dataset: ImageDataset, backbone: Backbone) -> None:
+    """Refuse classes that no text tells apart, unless the data set is known to have them, as ImageNet.
+
+    Raises:
+        UserError: the pairs; or a prompt that cannot be read.
+    """
+    if dataset.distinct_names:
+        prompts.check_distinct(dataset.class_names, backbone.tokenizer(class_prompts(plan, dataset)))
 
 
 def _draw(dataset: ImageDataset, shots: int, seed: int, kept: Sequence[int]) -> np.ndarray:
@@ -215,7 +227,7 @@ def _skip_bad(
 
 def _class_set(dataset: ImageDataset, template: str, ensemble: tuple[str, ...], backbone: Backbone) -> ClassSet:
     def texts(template: str) -> list[str]:
-        return prompts.prompts(dataset.class_names, template, dataset.distinct_names)
+        return prompts.prompts(dataset.class_names, template)
 
     def tokenize(template: str) -> np.ndarray:
         return tokenizers.shorten(backbone.tokenizer(texts(template)))

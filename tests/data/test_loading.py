@@ -70,11 +70,11 @@ def dataset(train, test, names=("a", "b", "c")) -> ImageDataset:
         (dataset([0, 1, 2], [2]), ["mine: 2 classes have no test image: a, b. Add images, or"]),
         (dataset([0, 1, 2], []), ["mine: there is no test image."]),
         (
-            dataset([0, 1], [0, 2], ("a", "A", "b")),
+            dataset([0, 1], [0, 2], ("a", "_", "b")),
             [
-                "Classes 0 ('a') and 1 ('A') give the same prompt",
+                "Class 1 has an empty name, '_'",
                 "mine: 1 classes have no train image: b",
-                "mine: 1 classes have no test image: A",
+                "mine: 1 classes have no test image: _",
             ],
         ),
     ],

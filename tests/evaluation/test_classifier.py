@@ -1,5 +1,6 @@
 """Classify images from Python: the numbers are those of the method, in any batch, chunk and form of input."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,17 @@ def test_bad_classes_leave_the_old_ones(classifier, images, classes, message):
         classifier.classes = classes
     assert classifier.classes == tuple(CLASSES)
     np.testing.assert_array_equal(classifier(images[:1]).probabilities, before)
+
+
+def test_classes_of_one_name_are_no_mistake_where_the_run_was_trained_on_them(embedded_run, images):
+    """As in ImageNet's list, which training accepts."""
+    twins = ("red heart", "red heart", "green circle")
+    trained = dataclasses.replace(adapters.load(embedded_run).select(), class_names=twins)
+    classifier = Classifier(trained, weights.load_backbone("embedded"))
+    probabilities = classifier(images[:1]).probabilities
+    np.testing.assert_array_equal(probabilities[:, 0], probabilities[:, 1])
+    with pytest.raises(UserError, match=r"Classes 0 \('red heart'\) and 1 \('red heart'\) give the same prompt"):
+        classifier.classes = twins[:2]
 
 
 def test_another_backbone_is_refused(embedded_run, tmp_path):

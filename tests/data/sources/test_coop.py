@@ -51,7 +51,7 @@ def test_every_layout(name, tmp_path, write_layout):
     assert dataset.notes["class_names"] == list(dataset.class_names)
     assert not dataset.notes["comparable"]  # these are not the published splits
     assert f"{row.images[2]} test images" in dataset.notes["remark"]
-    assert len(prompts(dataset.class_names, dataset.template, dataset.distinct_names)) == row.classes
+    assert len(prompts(dataset.class_names, dataset.template)) == row.classes
     assert folder.exists()
 
 
@@ -156,14 +156,14 @@ def test_everything_that_is_wrong_comes_out_at_once(tmp_path, write_layout):
     listing = json.loads(path.read_text())
     listing["train"] = [entry for entry in listing["train"] if entry[1] != 7]
     for entry in (entry for entries in listing.values() for entry in entries if entry[1] == 5):
-        entry[2] = "NAME 4"
+        entry[2] = "_"
     path.write_text(json.dumps(listing))
     (folder / "images" / "class_1" / "test_0.jpg").unlink()
     with pytest.raises(UserError) as caught:
         load("dtd", tmp_path)
     for problem in (
         "1 of the images that dtd (split_zhou_DescribableTextures.json) lists are not there",
-        "Classes 4 ('name_4') and 5 ('NAME 4') give the same prompt",
+        "Class 5 has an empty name, '_'",
         "1 classes have no train image: name_7",
     ):
         assert problem in str(caught.value)

@@ -127,12 +127,6 @@ def test_names_in_other_encodings(root):
         load(root)
 
 
-def test_names_that_collide_are_refused(root):
-    (root / "classnames.txt").write_text("ant\tCAT\n")
-    with pytest.raises(UserError, match=r"Classes 0 \('CAT'\) and 2 \('cat'\) give the same prompt"):
-        load(root)
-
-
 def test_what_cannot_be_split_or_told_apart_is_refused(root, tmp_path):
     (root / "ant" / "a.webp").unlink()
     with pytest.raises(UserError, match=r"1 classes have a single image, which cannot be split.*: ant"):
