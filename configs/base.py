@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
     config.variants = ""  # settings trained side by side: a preset (rates, masks, ...) or "NAME: KEY=VALUE; ... | ..."
     config.selection = ""  # workdir of a finished job `select`, whose chosen settings the run takes
     config.seeds = (1, 2, 3)  # trained together in one program; each gives what a run of its own gives
-    config.backbone = "embedded"  # the packaged tiny CLIP, a checkpoint's directory, or a hub name (openai/clip-...)
+    config.backbone = "embedded"  # the packaged tiny CLIP, a checkpoint's directory or file, a hub name, or ViT-B/16
     config.image_size = config_dict.placeholder(int)  # pixels; position embeddings are resized; None: the backbone's
 
     config.data = ConfigDict()

@@ -110,19 +110,24 @@ class Tokenizer:
             )
 
 
+def find(files: Files) -> Path | None:
+    """The folder with a checkpoint's tokenizer files, or None where it has none."""
+    found = (paths for form in FORMS if all(paths := [files.find(file) for file in form]))
+    return next((path.parent for paths in found for path in paths if path), None)
+
+
 def load(files: Files, config: CLIPConfig) -> Tokenizer:
     """The tokenizer of a checkpoint, checked against its text tower.
 
     Raises:
         UserError: no tokenizer files, unreadable ones, or those of another text tower.
     """
-    found = next((paths for form in FORMS if all(paths := [files.find(file) for file in form])), None)
-    if found is None or found[0] is None:
+    directory = find(files)
+    if directory is None:
         raise files.missing(
             f"a tokenizer: tokenizer.json, or vocab.json and {MERGES}, or OpenAI's {OPENAI} (OpenAI's and open_clip's "
             "CLIPs share those of openai/clip-vit-base-patch32)"
         )
-    directory = found[0].parent
     tokenizer = Tokenizer(directory, config.context_length)
     end = tokenizer.largest_id if config.eos_token_id == LEGACY_EOS else config.eos_token_id
     if tokenizer.end_id != end or tokenizer.largest_id >= config.vocab_size:

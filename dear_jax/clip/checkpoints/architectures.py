@@ -3,6 +3,9 @@
 OpenAI's CLIPs are in a table; others are read from the `config.json` of a directory, of the hub's cache or of the hub.
 """
 
+from pathlib import Path
+
+from dear_jax.clip.checkpoints import openai
 from dear_jax.clip.checkpoints.hub import Directory, locate
 from dear_jax.clip.checkpoints.weights import EMBEDDED, read_config
 from dear_jax.clip.config import CLIPConfig, TowerConfig
@@ -43,4 +46,5 @@ def find(name: str) -> CLIPConfig:
     """
     if name in EMBEDDED:
         return read_config(Directory(EMBEDDED[name]))
-    return OPENAI[name] if name in OPENAI else read_config(locate(name))
+    known = name if Path(name).expanduser().exists() else openai.repository(name)
+    return OPENAI[known] if known in OPENAI else read_config(locate(name))

@@ -13,16 +13,22 @@ import re
 from pathlib import Path
 from typing import Any, Protocol
 
+from dear_jax.clip.checkpoints import openai
 from dear_jax.errors import UserError, show
 from dear_jax.files import storage
 from dear_jax.files.local_copy import LocalCopy
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+WEIGHT_SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
+SHOWN = 8  # files in a message
 _TIMEOUT = 10.0  # seconds until a silent hub counts as unreachable
 
 
 class Files(Protocol):
     """The files of one checkpoint."""
+
+    weights: str  # the file of weights, where its own name was given; else empty
 
     def find(self, file: str) -> Path | None:
         """The file's path, or None where the checkpoint has no such file."""
@@ -32,21 +38,28 @@ class Files(Protocol):
 
 
 def locate(name: str) -> Files:
-    """A directory by its path, one in a bucket by gs://..., or a repository of the hub by `owner/name`.
+    """A directory or a file of weights by its path, one in a bucket by gs://..., or a repository by `owner/name`.
+
+    OpenAI's and open_clip's names of OpenAI's CLIPs are their repositories.
 
     Raises:
         UserError: none of them.
     """
     if storage.is_remote(name):
-        return Bucket(name)
-    directory = Path(os.path.expanduser(name))
-    if name and directory.is_dir():
-        return Directory(directory)
+        folder, _, file = name.rpartition("/")
+        return Bucket(folder, file) if Path(file).suffix in WEIGHT_SUFFIXES else Bucket(name)
+    path = Path(os.path.expanduser(name))
+    if name and os.path.isdir(path):
+        return Directory(path)
+    if name and os.path.isfile(path):
+        return Directory(path.parent, path.name)
+    name = openai.repository(name)
     if _REPOSITORY.fullmatch(name):
         return Repository(name)
     raise UserError(
         f"config.backbone is {show(name)}: no embedded backbone and no directory has that name. Give 'embedded', the "
-        "path of a checkpoint directory, or a repository of the Hugging Face Hub such as openai/clip-vit-base-patch16."
+        "path of a checkpoint directory or of a file of weights, or a repository of the Hugging Face Hub such as "
+        "openai/clip-vit-base-patch16."
     )
 
 
@@ -68,8 +81,8 @@ def read_json(path: Path) -> dict[str, Any]:
 class Directory:
     """A checkpoint that lies in a directory."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, weights: str = ""):
+        self.path, self.weights = path, weights
 
     def find(self, file: str) -> Path | None:
         """The file's path, or None where there is none."""
@@ -77,14 +90,18 @@ class Directory:
         return path if path.is_file() else None
 
     def missing(self, expected: str) -> UserError:
-        """The error of a directory that lacks something."""
-        return UserError(f"{self.path}: expected {expected}, found no such file. Copy it there.")
+        """The error of a directory that lacks something; names files that could be meant."""
+        others = sorted(path.name for path in self.path.glob("*") if path.suffix in TORCH_SUFFIXES and not self.weights)
+        found = f"found {', '.join(others[:SHOWN])}" if others else "found no such file"
+        advice = ", or set config.backbone to the path of one of these files" if others else ""
+        return UserError(f"{self.path}: expected {expected}, {found}. Copy it there{advice}.")
 
 
 class Bucket:
     """A checkpoint that lies in a folder of a bucket."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, weights: str = ""):
+        self.weights = weights
         self._copy = LocalCopy(storage.to_path(name))
 
     def find(self, file: str) -> Path | None:
@@ -105,6 +122,8 @@ class Repository:
     Huggingface_hub's own settings hold: HF_HOME and HF_HUB_CACHE (the cache folder), HF_TOKEN, HF_ENDPOINT,
     HF_HUB_OFFLINE.
     """
+
+    weights = ""
 
     def __init__(self, name: str):
         self.name = name

@@ -18,9 +18,9 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import save as save_tensors
 
 from dear_jax.clip import tokenizer
-from dear_jax.clip.checkpoints import names, open_clip, positions
-from dear_jax.clip.checkpoints.hub import Directory, Files, locate, read_json
-from dear_jax.clip.checkpoints.tensors import Tensors, open_tensors
+from dear_jax.clip.checkpoints import names, open_clip, openai, positions
+from dear_jax.clip.checkpoints.hub import Directory, Files, Repository, locate, read_json
+from dear_jax.clip.checkpoints.tensors import Tensors, open_tensors, unsupported
 from dear_jax.clip.config import CLIPConfig
 from dear_jax.clip.layers import Params
 from dear_jax.clip.tokenizer import Tokenizer
@@ -30,9 +30,13 @@ from dear_jax.files import storage
 EMBEDDED = {"embedded": Path(__file__).parents[1] / "embedded"}  # backbones that travel with the package
 CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 WEIGHTS = "model.safetensors"
-CANDIDATES = (WEIGHTS, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+TRANSFORMERS, OPEN_CLIP, OPENAI = "transformers", "open_clip", "openai"  # layouts; the last two have the same names
+CANDIDATES = {
+    TRANSFORMERS: (WEIGHTS, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
+    OPEN_CLIP: ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+}
+FLOATS = (np.float64, np.float32, np.float16, jnp.bfloat16)
 MAX_LOGIT_SCALE = 12.0  # a scale of 160,000, beyond which float32 cosines have no meaning as logits
-OPEN_CLIP_CANDIDATES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,20 +54,21 @@ def load_backbone(name: str, image_size: int | None = None) -> Backbone:
     """Load a CLIP: embedded, from a directory or from the Hugging Face Hub, in transformers' or open_clip's layout.
 
     Args:
-        name: an embedded backbone, the path of a directory, or a repository such as openai/clip-vit-base-patch16.
+        name: an embedded backbone, the path of a directory or of a file of weights, a repository such as
+            openai/clip-vit-base-patch16, or OpenAI's name, ViT-B/16.
         image_size: pixels; the position embeddings are resized to it. None: the checkpoint's own.
 
     Raises:
         UserError: nothing of that name; a file that is missing, truncated or for another architecture.
     """
     files: Files = Directory(EMBEDDED[name]) if name in EMBEDDED else locate(name)
-    words = tokenizer.load(files, read_config(files))  # before the weights, which may be a long download
+    words = _load_tokenizer(files)  # before the weights, which may be a long download
     config, params = load_params(files)
     mark = fingerprint(params)
     if image_size is not None and image_size != config.image_size:
         config, params = positions.resize(config, params, image_size)
         mark = f"{mark}@{image_size}"
-    return Backbone(name, config, params, words, mark)
+    return Backbone(files.name if isinstance(files, Repository) else name, config, params, words, mark)
 
 
 def read_config(files: Files) -> CLIPConfig:
@@ -73,8 +78,8 @@ def read_config(files: Files) -> CLIPConfig:
 
 def load_params(files: Files) -> tuple[CLIPConfig, Params]:
     """The architecture and the parameters of a checkpoint, without its tokenizer."""
-    config, from_open_clip = _read_config(files)
-    return config, _read_params(files, config, from_open_clip)
+    config, layout = _read_config(files)
+    return config, _read_params(files, config, layout)
 
 
 def save(directory: str | Path, config: CLIPConfig, params: Params, dtype: Any = np.float16) -> None:
@@ -200,21 +205,37 @@ def _preprocessor(config: CLIPConfig) -> dict[str, Any]:
     }
 
 
-def _read_config(files: Files) -> tuple[CLIPConfig, bool]:
-    """The architecture, and whether the checkpoint is in open_clip's layout: where both are, transformers' counts."""
+def _read_config(files: Files) -> tuple[CLIPConfig, str]:
+    """The architecture, and the checkpoint's layout: where two are, transformers' counts."""
+    if files.weights and (archive := open_tensors(files, [files.weights])).scripted:
+        return openai.infer_config(archive.shapes, archive.source), OPENAI
     path, other = files.find(CONFIG), files.find(OPEN_CLIP_CONFIG)
     values = read_json(path) if path else {}
     if path and (values.get("model_type") == "clip" or not other):
         preprocessor = files.find("preprocessor_config.json")
-        return CLIPConfig.from_hf(values, read_json(preprocessor) if preprocessor else None, str(path)), False
+        return CLIPConfig.from_hf(values, read_json(preprocessor) if preprocessor else None, str(path)), TRANSFORMERS
     if other:
-        return open_clip.read_config(read_json(other), str(other)), True
+        return open_clip.read_config(read_json(other), str(other)), OPEN_CLIP
     raise files.missing(f"{CONFIG} (transformers' CLIPModel) or {OPEN_CLIP_CONFIG}")
 
 
-def _read_params(files: Files, config: CLIPConfig, from_open_clip: bool) -> Params:
-    tensors = open_tensors(files, OPEN_CLIP_CANDIDATES if from_open_clip else CANDIDATES)
-    table = open_clip.entries(config, tensors.shapes) if from_open_clip else names.entries(config)
+def _load_tokenizer(files: Files) -> Tokenizer:
+    """The checkpoint's own. OpenAI's archives have none: all share one, found beside them or on the hub."""
+    config, layout = _read_config(files)
+    if layout != OPENAI or tokenizer.find(files):
+        return tokenizer.load(files, config)
+    try:
+        return tokenizer.load(Repository(openai.TOKENIZER), config)
+    except UserError as error:
+        raise UserError(
+            f"{files.weights} holds no tokenizer, as all of OpenAI's archives. Copy {tokenizer.OPENAI}, which lies in "
+            f"the folder clip/ of OpenAI's code and of CoOp's, beside it. ({openai.TOKENIZER} has it too: {error})"
+        ) from error
+
+
+def _read_params(files: Files, config: CLIPConfig, layout: str) -> Params:
+    tensors = open_tensors(files, [files.weights] if files.weights else CANDIDATES[layout])
+    table = names.entries(config) if layout == TRANSFORMERS else open_clip.entries(config, tensors.shapes)
     names.check(tensors.shapes, config, table, tensors.source)
 
     def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -231,11 +252,8 @@ def _read_params(files: Files, config: CLIPConfig, from_open_clip: bool) -> Para
 
 def _read_float(tensors: Tensors, name: str) -> np.ndarray:
     value = tensors.read(name)
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        raise UserError(
-            f"{tensors.source}: {name} holds {value.dtype} numbers, expected float16, bfloat16 or float32. Quantised "
-            "checkpoints are not supported: use the original."
-        )
+    if value.dtype not in FLOATS:
+        raise unsupported(tensors.source, name, str(value.dtype))
     bad = value.size - np.count_nonzero(np.isfinite(value.astype(np.float32)))
     if bad:
         raise UserError(
