@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
     config.data.splits = ""  # tfds: a folder with CoOp's split files (or ImageNet's classnames.txt), to use them there
     config.data.split_seed = 0  # of train, val and test where a data set has no splits (one's own images)
     config.data.skip_bad = False  # leave absent and unreadable images out and list them, instead of refusing them
-    config.data.exif = True  # turn images as their EXIF tag says; the tools of the CoOp family do not
+    config.data.exif = True  # turn images as their EXIF tag says; False: the very pixels of the CoOp family's tools
     config.data.cache_gb = 1.0  # GiB of memory for decoded training images; 0: decode them anew each epoch
     config.data.shots = 16  # training images per class
     # Prompt with one {} for the class name; empty: the data set's own. `ensemble`, or a text file with a prompt per

@@ -1,6 +1,7 @@
 """Folders of images, one per class: what is in them, in an order that depends on no file system."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from etils import epath
@@ -53,7 +54,13 @@ def is_image(name: str) -> bool:
 
 
 def images_below(root: epath.Path, folder: epath.Path) -> Found:
-    """What is anywhere below a folder, as sorted paths relative to `root`; nothing of hidden folders."""
+    """What is anywhere below a folder, as sorted paths relative to `root`; nothing of hidden folders.
+
+    Raises:
+        UserError: `root` is that of the file system, whose files are the machine's.
+    """
+    if not storage.is_remote(root) and Path(root).resolve() == Path("/"):
+        raise UserError(f"{root} is the root of the file system: give the folder that holds the images.")
     above, found = folder.relative_to(root), Found([], [])
     for file in storage.files_below(folder):
         *folders, name = file.split("/")

@@ -2,15 +2,19 @@
 
 In: a file or its bytes, and how messages call it. Out: RGB. What is transparent becomes white, what is
 rotated by its EXIF tag is turned, 16 bits become 8, CMYK and palettes become RGB, of an animation the
-first picture counts. An image that cannot be read whole is a `UserError` that names it.
+first picture counts. Or, with `exif=False`, exactly what `Image.open(path).convert("RGB")` gives, which is how the
+CoOp family's tools read: the colors under what is transparent, 16 bits clipped at 255, nothing turned, nothing shrunk.
+An image that cannot be read whole is a `UserError` that names it.
 """
 
+import contextlib
 import dataclasses
 import io
+from collections.abc import Iterator
 
 import numpy as np
 from etils import epath
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from dear_jax.errors import UserError
 from dear_jax.files import storage
@@ -19,11 +23,16 @@ MAX_PIXELS = 2**28  # 268 megapixels: 800 MB as RGB; more is refused
 LARGE_PIXELS = 2**24  # 17 megapixels: what is larger is shrunk by a whole number right away, to spare memory
 SKIP_HINT = "Replace it, or leave such images out by --config.data.skip_bad=true."
 
-# Pillow's decoders answer damaged files with these; MemoryError and bugs of ours are not among them.
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, ZeroDivisionError)
+# What results say of how images were read, by `exif`.
+READ_AS = {
+    True: "upright by their EXIF tags, what is transparent on white, 16 bits scaled to 8",
+    False: 'Image.open(path).convert("RGB"), as the tools of the CoOp family read them',
+}
 
 # Pillow warns from 89 and refuses from 179 megapixels, whatever the format; `_check_size` stands in its place.
 Image.MAX_IMAGE_PIXELS = None
+# Editors leave megabytes of text and profiles in a PNG, where Pillow reads one of each by default.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 2**26
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +42,7 @@ class FileLoader:
     Attributes:
         folder: what the paths are relative to.
         paths: one per image.
-        exif: whether to turn images as their EXIF tag says.
+        exif: whether to turn images as their EXIF tag says; False: the pixels of `convert("RGB")`.
     """
 
     folder: epath.Path
@@ -65,32 +74,44 @@ def decode(data: bytes, name: str, exif: bool = True) -> np.ndarray:
     Args:
         data: the file's content.
         name: its path, or what else leads a user to it.
-        exif: whether to turn it as its EXIF tag says; the older tools of this field do not.
+        exif: whether to turn it as its EXIF tag says; False: exactly the pixels of `convert("RGB")`, as the older tools
+            of this field have them.
+
+    Raises:
+        UserError: it is empty, no image, too large, or cannot be read whole.
     """
     if not data:
         raise UserError(f"The image {name} is empty: 0 bytes. {SKIP_HINT}")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return to_array(image, name, exif)
-    except UserError:
-        raise
+        with _damage_named(name), Image.open(io.BytesIO(data)) as image:
+            return _to_array(image, name, exif)
     except UnidentifiedImageError as error:
         raise UserError(f"The file {name} ({len(data)} bytes) is no image that Pillow knows. {SKIP_HINT}") from error
-    except DAMAGE as error:
-        raise UserError(f"The image {name} cannot be read whole: {error}. {SKIP_HINT}") from error
 
 
 def to_array(image: Image.Image, name: str, exif: bool = True) -> np.ndarray:
-    """An image that Pillow has opened, uint8 [H, W, 3]; `name` and `exif` as in `decode`."""
+    """An image that a program has opened, uint8 [H, W, 3], itself left as it is; otherwise as `decode`."""
+    with _damage_named(name):
+        return _to_array(image.copy(), name, exif)  # large JPEGs are shrunk in place
+
+
+@contextlib.contextmanager
+def _damage_named(name: str) -> Iterator[None]:
+    """Whatever a decoder raises is the image's damage: fuzzed files bring out thirty types of exception."""
     try:
-        _check_size(image, name)
-        shrunk = _shrink(image)
-        turned = ImageOps.exif_transpose(shrunk) if exif else shrunk
-        return np.asarray(_to_rgb(turned))
-    except UserError:
+        yield
+    except (UserError, UnidentifiedImageError):
         raise
-    except DAMAGE as error:
-        raise UserError(f"The image {name} cannot be read whole: {error}. {SKIP_HINT}") from error
+    except Exception as error:
+        why = str(error) or type(error).__name__
+        raise UserError(f"The image {name} cannot be read whole: {why}. {SKIP_HINT}") from error
+
+
+def _to_array(image: Image.Image, name: str, exif: bool) -> np.ndarray:
+    _check_size(image, name)
+    if not exif:
+        return np.asarray(image.convert("RGB"))
+    return np.asarray(_to_rgb(ImageOps.exif_transpose(_shrink(image))))
 
 
 def _check_size(image: Image.Image, name: str) -> None:

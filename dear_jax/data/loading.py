@@ -11,7 +11,7 @@ from typing import Any
 from dear_jax.data import listing
 from dear_jax.data.datasets import DatasetRow, find_row
 from dear_jax.data.image_dataset import ImageDataset, ImageSplit, Load
-from dear_jax.data.images import FileLoader
+from dear_jax.data.images import READ_AS, FileLoader
 from dear_jax.data.prompts import prompts
 from dear_jax.data.sources import coop, folder
 from dear_jax.data.sources import tfds as tfds_source
@@ -31,7 +31,7 @@ class Places:
         splits: tfds: a folder with CoOp's split files, to find these splits there.
         split_seed: of splits that have to be drawn.
         skip_bad: whether images that are absent or unreadable are left out later, not refused.
-        exif: whether to turn images as their EXIF tag says.
+        exif: whether to turn images as their EXIF tag says; False: the pixels of `convert("RGB")`.
     """
 
     source: str = "auto"
@@ -56,6 +56,8 @@ def load_dataset(
     """
     places = places or Places()
     dataset = _read(name, places, drawn_splits)
+    if dataset.notes["source"] != "world":
+        dataset = dataclasses.replace(dataset, notes={**dataset.notes, "read_as": READ_AS[places.exif]})
     found = problems(dataset)
     if dataset.missing and not places.skip_bad:
         found.insert(0, listing.describe_missing(dataset.missing, f"{dataset.name} ({dataset.notes['splits']})"))
@@ -141,7 +143,7 @@ def listing_digest(dataset: ImageDataset) -> str:
     digest = hashlib.sha256(repr((dataset.name, dataset.class_names)).encode())
     for split in (dataset.train, dataset.val, dataset.test):
         digest.update(split.labels.tobytes())
-        digest.update("\n".join(_image_names(split.load)).encode())
+        digest.update("\n".join(_image_names(split.load)).encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -14,7 +14,8 @@ def prompts(class_names: Sequence[str], template: str) -> list[str]:
     """One prompt per class: the name, '_' replaced by a blank, at the {} of `template`.
 
     Raises:
-        UserError: the template has no place for a name, or a name is empty.
+        UserError: the template has no place for a name, or a name is empty, or has bytes of a folder's name that are no
+            UTF-8, which no tokenizer reads.
     """
     if template.count("{}") != 1:
         raise UserError(
@@ -25,6 +26,8 @@ def prompts(class_names: Sequence[str], template: str) -> list[str]:
     for label, name in enumerate(names):
         if not name:
             raise UserError(f"Class {label} has an empty name, {class_names[label]!r}; give it one.")
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UserError(f"The name of class {label}, {name!r}, is not UTF-8; rename the folder.")
     return [template.replace("{}", name) for name in names]
 
 

@@ -14,7 +14,9 @@ from PIL import Image
 
 RATIO = (3 / 4, 4 / 3)  # width / height of a random crop
 TRIES = 10  # at a random crop that fits, before the central one is taken
-LONGEST = 32  # long side / short side of what is resized whole; a longer strip is cut to it first
+STRIP = 32  # long side / short side from where on an image is resized in parts
+AT_ONCE = 2**24  # pixels of such a part
+LONGEST = 2000  # long side / short side of what is resized whole; a longer strip is cut to it first
 
 
 class Box(NamedTuple):
@@ -58,16 +60,33 @@ def resize_and_crop(image: np.ndarray, size: int) -> np.ndarray:
 
     An image of exactly this size comes back unchanged. The crop's offset is rounded half to even,
     as torchvision does; transformers rounds it down, one pixel away where 4n + 3 lines are to be
-    cut. Of a strip one pixel wide and thousands long, only the middle is resized.
+    cut. The same pixels as torchvision's, in memory for `size` lines of the image, not for all of a strip resized.
     """
     _check(image)
     image = _cut_strip(image)
     height, width = image.shape[:2]
     short = min(height, width)
-    image = _resize(image, int(size * height / short), int(size * width / short))
+    resized = (int(size * height / short), int(size * width / short))
+    if height > STRIP * width:
+        columns = _resize(image, height, size).swapaxes(0, 1)
+        return _middle(columns, resized[0], size).swapaxes(0, 1)
+    if width > STRIP * height:
+        return _resize(_middle(image, resized[1], size), size, size)
+    image = _resize(image, *resized)
     top = round((image.shape[0] - size) / 2)
     left = round((image.shape[1] - size) / 2)
     return image[top : top + size, left : left + size]
+
+
+def _middle(lines: np.ndarray, length: int, size: int) -> np.ndarray:
+    """The middle [N, size, 3] of lines of pixels [N, M, 3], resized to `length`, some at a time.
+
+    Pillow resizes along the lines first and across them after, with 8 bits between: in parts it is the same.
+    """
+    left = round((length - size) / 2)
+    some = max(1, AT_ONCE // length)
+    parts = (lines[first : first + some] for first in range(0, len(lines), some))
+    return np.concatenate([_resize(part, len(part), length)[:, left : left + size] for part in parts])
 
 
 def random_box(height: int, width: int, generator: np.random.Generator, scale: tuple[float, float]) -> Box:

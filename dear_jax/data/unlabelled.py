@@ -42,19 +42,10 @@ class ItemLoader:
         try:
             if isinstance(item, str | Path):
                 return images.read(Path(item), self.exif)
-            return images.to_array(_own_copy(item, self.names[index]), self.names[index], self.exif)
+            picture = item if isinstance(item, Image.Image) else Image.fromarray(item)
+            return images.to_array(picture, self.names[index], self.exif)
         except UserError as error:  # its advice is for data sets
             raise UserError(str(error).removesuffix(images.SKIP_HINT).strip()) from error
-
-
-def _own_copy(item: Image.Image | np.ndarray, name: str) -> Image.Image:
-    """A picture that may be changed: large JPEGs are shrunk in place."""
-    if not isinstance(item, Image.Image):
-        return Image.fromarray(item)
-    try:
-        return item.copy()
-    except images.DAMAGE as error:
-        raise UserError(f"The image {name} cannot be read whole: {error}.") from error
 
 
 def find(text: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import errno
 import functools
 import os
 import re
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -96,10 +97,16 @@ def files_below(folder: epath.PathLike) -> list[str]:
 
 
 def read_bytes(path: epath.Path) -> bytes:
-    """The content of a file; from a bucket in one request, where opening it would take another."""
+    """The content of a file; from a bucket in one request, where opening it would take another.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe or a device, which might never end.
+    """
     if is_remote(path):
         system, name = fsspec.url_to_fs(os.fspath(path))
         return system.cat_file(name)
+    if not stat.S_ISREG(os.stat(path).st_mode) and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is a pipe or a device, no file", os.fspath(path))
     return path.read_bytes()
 
 

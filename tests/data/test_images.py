@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import BmpImagePlugin, Image, PngImagePlugin
 
 from dear_jax.data import images, transforms
 from dear_jax.errors import UserError
@@ -167,6 +169,76 @@ def test_files(tmp_path):
     assert load(0).shape == (3, 2, 3)
     with pytest.raises(UserError, match=r"absent\.png cannot be read: No such file"):
         load(1)
+
+
+def every_mode() -> dict[str, tuple[Image.Image, str, dict]]:
+    """What people have: name -> image, format, options of its encoder."""
+    generator = np.random.default_rng(0)
+    rgba = Image.fromarray(generator.integers(0, 256, (30, 41, 4), dtype=np.uint8), "RGBA")
+    rgb, palette = rgba.convert("RGB"), rgba.convert("RGB").convert("P")
+    wide = generator.integers(0, 65536, (30, 41)).astype(np.uint16)
+    turned = Image.Exif()
+    turned[ORIENTATION] = 6
+    return {
+        "RGB": (rgb, "PNG", {}),
+        "RGBA": (rgba, "PNG", {}),
+        "RGBA WebP": (rgba, "WEBP", {"lossless": True}),
+        "RGBA TIFF": (rgba, "TIFF", {}),
+        "LA": (rgba.convert("LA"), "PNG", {}),
+        "L": (rgba.convert("L"), "JPEG", {}),
+        "1": (rgba.convert("1"), "PNG", {}),
+        "P": (palette, "PNG", {}),
+        "P with a transparent color": (palette, "PNG", {"transparency": 3}),
+        "P with transparencies": (palette, "PNG", {"transparency": bytes(range(256))}),
+        "RGB with a transparent color": (rgb, "PNG", {"transparency": (1, 2, 3)}),
+        "P GIF": (palette, "GIF", {"transparency": 3}),
+        "CMYK": (rgb.convert("CMYK"), "JPEG", {}),
+        "YCbCr": (rgb.convert("YCbCr"), "JPEG", {}),
+        "LAB": (rgb, "TIFF", {}),
+        "16 bits PNG": (Image.fromarray(wide), "PNG", {}),
+        "16 bits TIFF": (Image.fromarray(wide), "TIFF", {}),
+        "32 bits": (Image.fromarray(wide.astype(np.int32) * 3 - 9000), "TIFF", {}),
+        "float": (Image.fromarray((wide / 300 - 5).astype(np.float32)), "TIFF", {}),
+        "turned": (rgb, "JPEG", {"exif": turned}),
+        "17 megapixels": (rgb.resize((6000, 3000)), "JPEG", {}),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")
+@pytest.mark.parametrize("name", every_mode())
+def test_without_exif_the_pixels_are_those_of_the_older_tools(name):
+    """Dassl reads by `Image.open(path).convert("RGB")`; so do CoOp, CoCoOp, MaPLe, PromptSRC and MMRL."""
+    image, kind, options = every_mode()[name]
+    data = encoded(image, kind, **options)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(images.decode(data, "x", exif=False), expected)
+    np.testing.assert_array_equal(images.to_array(Image.open(io.BytesIO(data)), "x", exif=False), expected)
+
+
+def test_large_texts_and_profiles_of_a_png():
+    text = PngImagePlugin.PngInfo()
+    text.add_text("XML", "layer " * 2_000_000, zip=True)
+    data = encoded(halves(), pnginfo=text, icc_profile=bytes(3_000_000))
+    np.testing.assert_array_equal(images.decode(data, "x"), np.asarray(halves()))
+
+
+@pytest.mark.parametrize("error", [AttributeError("name"), RuntimeError(), OverflowError("too large"), MemoryError()])
+def test_whatever_a_decoder_raises_is_the_image_s_damage(monkeypatch, error):
+    def fail(self):
+        raise error
+
+    data = encoded(halves(), "BMP")
+    monkeypatch.setattr(BmpImagePlugin.BmpImageFile, "load", fail)
+    with pytest.raises(UserError, match=rf"image x cannot be read whole: {str(error) or type(error).__name__}\. "):
+        images.decode(data, "x")
+
+
+@pytest.mark.parametrize("special", ["pipe", "device"])
+def test_a_file_that_never_ends_is_refused(tmp_path, special):
+    os.mkfifo(tmp_path / "pipe.png")
+    path = tmp_path / "pipe.png" if special == "pipe" else Path("/dev/zero")
+    with pytest.raises(UserError, match="cannot be read: it is a pipe or a device, no file"):
+        images.read(path)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of what it can do without

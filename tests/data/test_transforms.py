@@ -36,6 +36,24 @@ def test_evaluation_equals_transformers(shape, upright):
     assert difference.mean() < 1.0  # of 255
 
 
+def torchvision_pixels(image: np.ndarray, size: int) -> np.ndarray:
+    """`Resize(size, BICUBIC)` and `CenterCrop(size)` of torchvision on Pillow images, as their source has it."""
+    height, width = image.shape[:2]
+    short, long = min(height, width), max(height, width)
+    new_long = int(size * long / short)
+    new_height, new_width = (new_long, size) if width == short else (size, new_long)
+    resized = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BICUBIC)
+    top, left = round((new_height - size) / 2.0), round((new_width - size) / 2.0)
+    return np.asarray(resized)[top : top + size, left : left + size]
+
+
+@pytest.mark.parametrize("shape", [(300, 224), (101, 67), (9, 288), (9, 289), (3, 1000), (1, 2000), (37, 3011)])
+@pytest.mark.parametrize("upright", [True, False])
+def test_evaluation_has_the_pixels_of_torchvision(shape, upright):
+    image = noise(*(shape if upright else shape[::-1]))
+    np.testing.assert_array_equal(transforms.resize_and_crop(image, 48), torchvision_pixels(image, 48))
+
+
 @pytest.mark.parametrize(("height", "offset"), [(8, 0), (9, 0), (10, 1), (11, 2), (12, 2), (13, 2), (15, 4)])
 def test_center_crop_rounds_as_torchvision(height, offset):
     image = noise(height, 8)  # the short side fits: no resampling

@@ -55,6 +55,11 @@ def test_a_text_that_finds_nothing(photos, text):
         unlabelled.gather(text)
 
 
+def test_the_root_of_the_file_system_is_no_folder_of_images():
+    with pytest.raises(UserError, match="/ is the root of the file system: give the folder that holds the images"):
+        unlabelled.gather("/")
+
+
 def test_items_of_every_kind_are_the_same_image(photos):
     lazy = Image.open(photos / "a.png")
     split = unlabelled.gather([str(photos / "a.png"), photos / "a.png", lazy, Image.fromarray(PIXELS), PIXELS])

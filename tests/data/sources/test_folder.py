@@ -1,10 +1,14 @@
 """Images of one's own: class folders, given or drawn splits, names, and what is refused."""
 
+import os
+
 import pytest
 
 from dear_jax.data.loading import Places, load_dataset
+from dear_jax.data.prompts import prompts
 from dear_jax.data.sources import folder
 from dear_jax.errors import UserError
+from dear_jax.files import storage
 
 ROWS = ("train", "val", "test")
 
@@ -125,6 +129,23 @@ def test_names_in_other_encodings(root):
     (root / "classnames.txt").write_bytes("cat\tch\u00e2t\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"classnames\.txt cannot be read .*Save it as UTF-8 text"):
         load(root)
+
+
+def test_file_names_that_are_no_utf8_are_read_and_class_folders_of_such_names_refused(root):
+    (root / "cat" / "0.png").rename(root / "cat" / os.fsdecode(b"caf\xe9.png"))
+    dataset = load(root)
+    assert "cat/caf\udce9.png" in [path for found in paths(dataset).values() for path in found]
+    assert all(getattr(dataset, row).load(0).size for row in ROWS)
+    storage.write_atomically(root / "written.csv", "cat/caf\udce9.png,1")
+    assert (root / "written.csv").read_text() == "cat/caf\\udce9.png,1"
+    (root / "cat").rename(root / os.fsdecode(b"ch\xe4t"))
+    with pytest.raises(UserError, match=r"The name of class 2, 'ch\\udce4t', is not UTF-8; rename the folder"):
+        prompts(load(root).class_names, "a {}")
+
+
+def test_results_say_how_images_are_read(root):
+    assert load(root).notes["read_as"].startswith("upright by their EXIF tags")
+    assert load(root, exif=False).notes["read_as"].startswith('Image.open(path).convert("RGB")')
 
 
 def test_what_cannot_be_split_or_told_apart_is_refused(root, tmp_path):
