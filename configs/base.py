@@ -81,9 +81,9 @@ def get_config() -> ConfigDict:
     config.optimizer = ConfigDict()
     config.optimizer.name = config_dict.placeholder(str)  # adamw | adam | sgd, as PyTorch has them
     config.optimizer.learning_rate = config_dict.placeholder(float)  # peak
-    config.optimizer.weight_decay = config_dict.placeholder(float)
+    config.optimizer.weight_decay = config_dict.placeholder(float)  # adamw's apart from the gradient, else added to it
     config.optimizer.warmup_epochs = config_dict.placeholder(int)  # epochs at the constant warm-up rate
-    config.optimizer.warmup_learning_rate = config_dict.placeholder(float)
+    config.optimizer.warmup_learning_rate = config_dict.placeholder(float)  # of the warm-up
     config.optimizer.schedule = config_dict.placeholder(str)  # epoch_cosine | step_cosine | constant
     config.optimizer.final_learning_rate = config_dict.placeholder(float)  # where step_cosine ends
     config.optimizer.epsilon = config_dict.placeholder(float)  # of adam and adamw
@@ -96,7 +96,7 @@ def get_config() -> ConfigDict:
     config.train.batch_size = config_dict.placeholder(int)  # images per seed and step; all where there are fewer
     config.train.log_every = 10  # steps between rows of metrics.jsonl
     config.train.checkpoint_every = 0  # steps between checkpoints; 0: once an epoch, at most 20 in a run
-    config.train.keep_checkpoints = 2
+    config.train.keep_checkpoints = 2  # of the latest steps
 
     config.eval = ConfigDict()
     config.eval.batch_size = 100  # images

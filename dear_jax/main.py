@@ -9,13 +9,13 @@ JAX is imported once the flags are known to be right, so that mistakes are answe
 import contextlib
 import datetime
 import difflib
+import importlib.metadata
 import os
-import runpy
+import platform
 import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -23,20 +23,14 @@ from absl import flags, logging
 from etils import epath
 from ml_collections import ConfigDict
 
-from dear_jax import jobs
+from dear_jax import __version__, jobs
 from dear_jax.errors import UserError, show
 from dear_jax.files import output, storage
-from dear_jax.setup import keys
+from dear_jax.setup import config_files, key_help, keys
 from dear_jax.setup import values as config_values
 from dear_jax.training.interruption import Terminated, terminable
 
 LONG = 200  # characters of a flag
-USAGE = (
-    "usage: python -m dear_jax.main --config=configs/base2new.py[:DATASET] [--workdir=FOLDER] [--dry_run]"
-    " [--config.KEY=VALUE ...]"
-)
-
-
 def cli() -> None:
     """The console script; configs of the current folder import one another, as with `python -m`."""
     if os.getcwd() not in sys.path:
@@ -53,8 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     """
     workdir = None
     try:
-        if not arguments or {"--help", "-help", "-h"} & set(arguments):
-            print(USAGE)
+        if answer := _asked(arguments):
+            print(answer)
             return 0 if arguments else 2
         config, workdir, dry_run = parse(arguments)
         row = jobs.find(config.job)
@@ -85,6 +79,29 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _asked(arguments: Sequence[str]) -> str:
+    """The answer to --help, --help=GROUP and --version, and to no flag at all; else nothing.
+
+    Raises:
+        UserError: there is no such group.
+    """
+    for argument in arguments or ("--help",):
+        name, _, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and name in ("help", "h"):
+            return key_help.of_keys(value) if value else key_help.overview(list(jobs.JOBS))
+        if argument == "--version":
+            return ", ".join(f"{package} {version}" for package, version in _versions())
+    return ""
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    yield "dear_jax", __version__
+    yield "Python", platform.python_version()
+    for package in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "libtpu", "jax-cuda13-plugin"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            yield package, importlib.metadata.version(package)
+
+
 def parse(arguments: Sequence[str]) -> tuple[ConfigDict, epath.Path | None, bool]:
     """The locked config with the overrides of the command line, the workdir if one was given, and --dry_run."""
     values = flags.FlagValues()
@@ -93,8 +110,8 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, epath.Path | None, bool
     flags.DEFINE_bool("dry_run", False, "describe the run and find what is wrong, without training", values)
     _parse_flags(values, arguments, known_only=True)
     if values.config is None:
-        raise UserError(f"--config is missing. {USAGE}")
-    config = load_config(values.config)
+        raise UserError(f"--config is missing. {key_help.USAGE}")
+    config = config_files.load(values.config)
     defaults = config_values.flatten(config)
     names = {key: [*keys.earlier_names(key), key] for key in defaults}
     for key, default in defaults.items():
@@ -113,26 +130,6 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, epath.Path | None, bool
     config.update_from_flattened_dict({key: config_values.plain(value) for key, value in given.items()})
     keys.check_group(given, config.get("method", ""))
     return config.lock(), storage.to_path(values.workdir) if values.workdir else None, values.dry_run
-
-
-def load_config(argument: str) -> ConfigDict:
-    """What `get_config` of a file returns; the text after a colon is its argument."""
-    path, colon, text = argument.partition(":")
-    path = os.path.expanduser(path)
-    if not Path(path).is_file():
-        raise UserError(f"--config: no file {show(path)}. Give one such as configs/base2new.py.")
-    try:
-        config = runpy.run_path(path)["get_config"](*([text] if colon else []))
-    except UserError:
-        raise
-    except Exception as error:
-        hint = ""
-        if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "configs":
-            hint = " Run from the folder that holds this project's configs/, and no other package of that name."
-        raise UserError(f"--config: cannot load {argument}: {type(error).__name__}: {error}.{hint}") from error
-    if not isinstance(config, ConfigDict) or "job" not in config:
-        raise UserError(f"--config: get_config() of {path} gives no ConfigDict with a `job`.")
-    return config
 
 
 def _parse_flags(values: flags.FlagValues, arguments: Sequence[str], known_only: bool = False) -> None:

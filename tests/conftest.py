@@ -30,7 +30,6 @@ from tests import shapes
 
 shapes.install()  # before anything of the package is imported
 
-from dear_jax import main
 from dear_jax.clip.checkpoints import weights
 from dear_jax.clip.config import CLIPConfig, TowerConfig
 from dear_jax.data.world import tasks
@@ -38,7 +37,7 @@ from dear_jax.methods import adapter_file as adapters
 from dear_jax.methods.adapter_file import Part, Trained
 from dear_jax.methods.dear import mask, patterns
 from dear_jax.methods.dear.model import Start
-from dear_jax.setup import recipes, values
+from dear_jax.setup import config_files, recipes, values
 from dear_jax.setup.methods import METHODS, dear
 
 pytest_plugins = ["tests.emulated_bucket"]
@@ -135,7 +134,7 @@ def write_run(tmp_path) -> Callable[..., Path]:
         data: Mapping[str, Any] | None = None,
         **results: Any,
     ) -> Path:
-        config = main.load_config(f"configs/{protocol}.py:{dataset}")
+        config = config_files.load(f"configs/{protocol}.py:{dataset}")
         changed = values.set_all(config, dict(changes or {}))
         if changed.method in METHODS:
             config = recipes.resolve(changed)

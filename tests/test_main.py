@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -143,7 +144,18 @@ def test_config_missing(capsys):
     assert program.main(["--workdir=a"]) == 2
     assert "--config is missing" in capsys.readouterr().err
     assert program.main([]) == 2
+    assert "usage: python -m dear_jax.main" in capsys.readouterr().out
+
+
+def test_help_and_version(capsys):
     assert program.main(["--help"]) == 0
+    assert "jobs (--config.job): train, " in capsys.readouterr().out
+    assert program.main(["--help=mask"]) == 0
+    assert "--config.dear.mask.pattern='roles'" in capsys.readouterr().out
+    assert program.main(["--help=maks"]) == 2
+    assert "no key or group of that name" in capsys.readouterr().err
+    assert program.main(["--version"]) == 0
+    assert re.match(r"dear_jax \d+\.\d+\.\d+, Python 3\.\d+\.\d+, jax \d", capsys.readouterr().out)
 
 
 def test_unknown_job(config_file, capsys):
@@ -234,18 +246,6 @@ def test_console_script_finds_the_configs_of_the_current_folder(monkeypatch, cap
     with pytest.raises(SystemExit, match="2"):
         program.cli()
     assert "config.job: expected one of" in capsys.readouterr().err
-
-
-def test_another_package_called_configs_is_answered_by_a_hint(tmp_path):
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "__init__.py").write_text("")
-    code = "import sys; from dear_jax.main import main; sys.path.insert(0, ''); sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, f"--config={REPOSITORY / 'configs' / 'base2new.py'}"]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "Run from the folder that holds this project's configs/" in done.stderr
-    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("platform", ["cuda", "no_such_platform"])

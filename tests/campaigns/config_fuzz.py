@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from dear_jax import main
-from dear_jax.setup import values
+from dear_jax.setup import config_files, values
 from tests.repository import REPOSITORY
 
 # Before JAX and the hub's library are imported, which a job does: no setting may depend on a network.
@@ -149,7 +149,7 @@ def campaign(seed: int, count: int, only: int | None = None) -> int:
         for number in range(count) if only is None else [only]:
             draw = random.Random(f"{seed} {number}")
             flags = draw.choice(starts)
-            defaults = values.flat_values(main.load_config(flags[0].partition("=")[2]))
+            defaults = values.flat_values(config_files.load(flags[0].partition("=")[2]))
             key = draw.choice(list(defaults))
             setting = f"--config.{key}={random_value(draw, defaults[key], paths)}"
             given_flags = [flag for flag in flags if not flag.startswith(f"--config.{key}=")]

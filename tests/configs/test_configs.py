@@ -3,19 +3,19 @@
 import pytest
 
 from configs import base, cross_dataset, domain_generalization
-from dear_jax import jobs, main
+from dear_jax import jobs
 from dear_jax.data.datasets import DATASETS, find_row
 from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
-from dear_jax.setup import recipes, values
+from dear_jax.setup import config_files, recipes, values
 from tests.repository import REPOSITORY
 
 TRAINED = [name for name, row in DATASETS.items() if name in tasks.TASKS or name == "folder" or row.images[0]]
 
 
 def load(name: str, *argument: str):
-    return main.load_config(":".join([str(REPOSITORY / "configs" / f"{name}.py"), *argument]))
+    return config_files.load(":".join([str(REPOSITORY / "configs" / f"{name}.py"), *argument]))
 
 
 def differences(config) -> dict:
@@ -32,7 +32,7 @@ def test_each_protocol_has_a_config_file_and_each_file_a_job():
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.py")), ids=lambda path: path.stem)
 def test_without_an_argument_a_file_is_of_the_embedded_world_and_gives_a_plan(path):
-    config = main.load_config(str(path))
+    config = config_files.load(str(path))
     assert config.is_locked
     assert config.data.dataset in tasks.TASKS
     assert config.backbone == "embedded"

@@ -18,12 +18,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from dear_jax import main
 from dear_jax.clip import vision
 from dear_jax.clip.checkpoints import architectures, hub, weights
 from dear_jax.clip.layers import unit
 from dear_jax.clip.split import Frozen, Seen
-from dear_jax.setup import methods, recipes, values
+from dear_jax.setup import config_files, methods, recipes, values
 from tests.repository import REPOSITORY, SHARED
 
 GOLDEN = SHARED / "data" / "golden"
@@ -172,7 +171,7 @@ def check_gradient(found, expected, what: str = "") -> None:
 
 def count_parameters(name: str, dataset: str, protocol: str = "base2new", classes: int = 50, shots: int = 16, **keys):
     """Learned numbers of a method of the table on ViT-B/16, by its recipe, with other values for some of its keys."""
-    config = main.load_config(f"{REPOSITORY}/configs/{protocol}.py:{dataset}")
+    config = config_files.load(f"{REPOSITORY}/configs/{protocol}.py:{dataset}")
     changes = {f"{name}.{key}": value for key, value in keys.items()}
     config = recipes.resolve(values.set_all(config, {"method": name, "data.shots": shots} | changes))
     clip = architectures.find("openai/clip-vit-base-patch16")

@@ -7,12 +7,12 @@ from ml_collections import FieldReference
 
 from dear_jax import main
 from dear_jax.errors import UserError
-from dear_jax.setup import keys, ranges, values
+from dear_jax.setup import config_files, keys, ranges, values
 from dear_jax.setup.plans import train
 from tests.repository import REPOSITORY
 
 CONFIG = f"--config={REPOSITORY / 'configs' / 'base2new.py'}"
-DEFAULTS = values.flatten(main.load_config(CONFIG.partition("=")[2]))
+DEFAULTS = values.flatten(config_files.load(CONFIG.partition("=")[2]))
 
 
 def parse(*flags):
