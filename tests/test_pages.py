@@ -122,7 +122,8 @@ def broken_links(line: Line) -> Iterator[str]:
 
 def unknown_configs(line: Line) -> Iterator[str]:
     for name in CONFIG.findall(line.text):
-        if not PLACEHOLDER.search(name) and not (REPOSITORY / name).is_file():
+        by_name = REPOSITORY / "configs" / f"{name}.py"
+        if not PLACEHOLDER.search(name) and not (REPOSITORY / name).is_file() and not by_name.is_file():
             yield f"--config={name}: there is no such file"
 
 
