@@ -76,7 +76,7 @@ class Workdir:
                 )
             if differences:  # the first start ended with a refusal: nothing of it counts
                 (self.path / DRAWN_SPLITS).unlink(missing_ok=True)
-        self.write_text("config.json", _to_text(new))
+        self.write_json("config.json", new)
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def _begun(self) -> bool:
@@ -90,7 +90,7 @@ class Workdir:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write or replace a file, sealed; arrays become numbers or lists, what is not finite null."""
-        self.write_text(name, _to_text(json_files.seal(_plain(value))))
+        self.write_text(name, json.dumps(json_files.seal(_plain(value)), indent=2, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
         """Write or replace a file: whoever reads it sees the old or the new one, never a part."""
@@ -149,10 +149,6 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, st
                 yield from _differences(old[key], new[key], path)
     elif old != new:
         yield prefix, repr(old), repr(new)
-
-
-def _to_text(value: Mapping[str, Any]) -> str:
-    return json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> Any:
