@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -220,6 +221,23 @@ def test_sigterm_is_answered_wherever_the_job_is(config_file, with_job, capsys):
     assert program.main([f"--config={config_file}", "--workdir=here"]) == 128 + signal.SIGTERM
     assert "interrupted. Give --workdir=here to go on" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_not_lost_in_a_finalizer(config_file, with_job, capsys, number):
+    class Finalized:
+        def __del__(self):
+            os.kill(os.getpid(), number)
+
+    def run(plan, workdir):
+        Finalized()
+        time.sleep(20)
+
+    with_job(run)
+    before = sys.unraisablehook
+    assert program.main([f"--config={config_file}", "--workdir=here"]) == 128 + number
+    assert "interrupted" in capsys.readouterr().err
+    assert sys.unraisablehook is before
 
 
 def test_a_bug_keeps_its_traceback(config_file, with_job):

@@ -1,11 +1,16 @@
 """SIGTERM and Ctrl-C, answered between two steps: preempted machines and impatient people lose nothing."""
 
 import contextlib
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
+
+RESEND_SECONDS = 0.1  # after which a signal whose exception was lost comes again
 
 
 class Terminated(KeyboardInterrupt):
@@ -14,15 +19,34 @@ class Terminated(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated`, as Ctrl-C raises KeyboardInterrupt."""
+    """Let SIGTERM raise `Terminated`, as Ctrl-C raises KeyboardInterrupt; neither is lost.
+
+    Python drops what is raised in a finalizer, or in a callback of the garbage collector such as JAX has: then the
+    signal is sent again.
+    """
+    timers: list[threading.Timer] = []
 
     def terminate(number: int, frame: object) -> None:
         raise Terminated
 
+    def resend(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            hook(unraisable)
+            return
+        number = signal.SIGTERM if issubclass(unraisable.exc_type, Terminated) else signal.SIGINT
+        timers.append(threading.Timer(RESEND_SECONDS, os.kill, (os.getpid(), number)))
+        timers[-1].daemon = True
+        timers[-1].start()
+
     previous = signal.signal(signal.SIGTERM, terminate)
+    hook, sys.unraisablehook = sys.unraisablehook, resend
     try:
         yield
     finally:
+        for timer in timers:
+            timer.cancel()
+        if sys.unraisablehook is resend:
+            sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, previous)
 
 
