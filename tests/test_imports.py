@@ -20,7 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "clip": {"errors", "files"},
     "data": {"errors", "files"},
     "report": {"errors", "files", "data"},
-    "roles": {"errors", "files", "clip", "data"},
+    "roles": {"errors", "files", "clip", "data", "parallel"},
     "methods": BELOW_METHODS,
     "parallel": {"errors", "files"},
     "training": {"errors", "files", "clip", "data", "methods", "parallel"},

@@ -110,7 +110,9 @@ class Classifier:
         self._exif, self._precision = exif, matmul_precision
         self._encoder = Encoder(trained, backbone, DTYPES[dtype], batch_size, workers)
         self._probabilities = jax.jit(
-            functools.partial(_probabilities, self._encoder.method), static_argnames="rule"
+            functools.partial(_probabilities, self._encoder.method),
+            static_argnames="rule",
+            out_shardings=self._encoder.everywhere,
         )
         self.classes = trained.class_names if classes is None else classes
 

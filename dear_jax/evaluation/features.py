@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from dear_jax.clip import tokenizer as tokenizers
@@ -64,7 +65,10 @@ class Encoder:
             (program.adapter, program.settings), self.mesh, sharding.REPLICATED
         )
         self.params: Params = sharding.place(cast(backbone.params, dtype), self.mesh, sharding.REPLICATED)
-        self._images = jax.jit(functools.partial(_encode_images, self.method))
+        self._own = sharding.own_entries((self.batch_size,), self.mesh, sharding.DATA)
+        self.everywhere = NamedSharding(self.mesh, sharding.REPLICATED)
+        self._images = jax.jit(functools.partial(_encode_images, self.method), out_shardings=self.everywhere)
+        self._valid = jax.jit(lambda valid: valid, out_shardings=self.everywhere)
         self._classes = jax.jit(functools.partial(_encode_classes, self.method))
 
     @property
@@ -112,8 +116,9 @@ class Encoder:
     def batches(self, split: ImageSplit, skip_bad: bool = False) -> Iterator[tuple[Array, Bool[np.ndarray, "B"]]]:
         """The same as pixels on the devices, for a program of the caller's own."""
         size = self.method.split.config.image_size
-        for batch in pipeline.eval_batches(split, self.batch_size, size, self.workers, skip_bad):
-            yield sharding.place(batch["image"], self.mesh, sharding.DATA), batch["valid"]
+        for batch in pipeline.eval_batches(split, self.batch_size, size, self.workers, skip_bad, own=self._own):
+            images, valid = sharding.place((batch["image"], batch["valid"]), self.mesh, sharding.DATA)
+            yield images, np.asarray(self._valid(valid))  # each process knows of its own images alone
 
 
 def check_images(trained: Trained, backbone: Backbone, dtype: Any) -> None:

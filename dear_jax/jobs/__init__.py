@@ -23,10 +23,10 @@ JOBS = {
     "train": Job("dear_jax.jobs.train", together=True),
     "select": Job("dear_jax.jobs.select"),
     "evaluate": Job("dear_jax.jobs.evaluate", together=True),
-    "predict": Job("dear_jax.jobs.predict"),
-    "retrieve": Job("dear_jax.jobs.retrieve"),
+    "predict": Job("dear_jax.jobs.predict", together=True),
+    "retrieve": Job("dear_jax.jobs.retrieve", together=True),
     "pretrain": Job("dear_jax.jobs.pretrain"),
-    "find_roles": Job("dear_jax.jobs.find_roles"),
+    "find_roles": Job("dear_jax.jobs.find_roles", together=True),
     "compile": Job("dear_jax.jobs.compile"),
 }
 

@@ -17,9 +17,10 @@ from dear_jax.data.skipping import Checked
 from dear_jax.files.local_copy import local_folder
 from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description, describe_analysis, describe_backbone, describe_dataset
+from dear_jax.parallel import agreement, processes
 from dear_jax.report import figures, role_tables, roles_html
 from dear_jax.roles import ablation, sentences
-from dear_jax.roles.analysis import Analysis, analyse
+from dear_jax.roles.analysis import Analysis, analyse, prepare
 from dear_jax.roles.role_map import Roles
 from dear_jax.setup import backbones, data
 from dear_jax.setup.plans.find_roles import AnalysisPlan, make_plan
@@ -37,14 +38,16 @@ def run(plan: AnalysisPlan, workdir: epath.PathLike) -> None:
         UserError: a bad input file, bank or image; a layer that the backbone does not have.
     """
     roles, skip_bad = plan.roles, plan.roles.data.places.skip_bad
-    with Workdir(workdir) as files:
-        files.check_config(plan.config)
-        backbone = backbones.load(plan.backbone)
-        first = first_layer(backbone, plan.first_layer)
-        dataset = data.open_dataset(roles.data, files)
-        data.check_names(roles.data, dataset, backbone)
-        texts = data.class_prompts(roles.data, dataset)
-        classes = sentences.encode_texts(backbone, texts)  # before the long part: a wrong prompt is told at once
+    with processes.open_workdir(plan.config, workdir) as (files, _):
+        with processes.together():
+            backbone = backbones.load(plan.backbone)
+            first = first_layer(backbone, plan.first_layer)
+            dataset = data.open_dataset(roles.data, files)
+            data.check_names(roles.data, dataset, backbone)
+            texts = data.class_prompts(roles.data, dataset)
+            classes = sentences.encode_texts(backbone, texts)  # before the long part: a wrong prompt is told at once
+            prepare(backbone, dataset.train, plan.attributes, roles.options)
+        agreement.check_alike(plan.config.values, dataset.notes, backbone.fingerprint)
         analysis = analyse(
             backbone,
             dataset,
@@ -54,12 +57,16 @@ def run(plan: AnalysisPlan, workdir: epath.PathLike) -> None:
             folder=local_folder(files.path),
             skip_bad=skip_bad,
             workers=roles.workers,
+            shared=True,
         )
-        files.write_json("role_map.json", analysis.role_map.to_dict())
+        with processes.together():
+            files.write_json("role_map.json", analysis.role_map.to_dict())
         _print(analysis.role_map.to_dict())
         test = Checked(dataset.test).readable() if skip_bad else dataset.test
         effects = measure_ablation(plan, backbone, test, classes, analysis)
-        report(files, analysis, effects, backbone.config.image_size, plan.top_images)
+        with processes.together():
+            if processes.is_first():
+                report(files, analysis, effects, backbone.config.image_size, plan.top_images)
         print(f"All files of this run are in {files.path}; roles.html opens in a browser.", flush=True)
 
 
@@ -71,13 +78,14 @@ def measure_ablation(
         return None
     roles = analysis.role_map.roles
     kinds = sorted({role for row in roles for role in row})
+    means = ablation.means(analysis.contributions).tolist() if processes.is_first() else None
     sets = np.concatenate([ablation.each_head(roles), ablation.each_role(roles, kinds)])
     accuracies = ablation.accuracies(
         backbone,
         test,
         classes,
         first_layer=analysis.role_map.first_layer,
-        means=ablation.means(analysis.contributions),
+        means=np.array(agreement.from_first(means), np.float32),
         ablated=sets,
         batch_size=plan.roles.options.batch_size,
         workers=plan.roles.workers,

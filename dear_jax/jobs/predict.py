@@ -7,6 +7,7 @@ run, images, class names -> probabilities -> predictions.csv, probabilities.csv 
 read are named in predictions.csv and at the end, with exit code 2; the others are classified all the same.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from dear_jax.evaluation.classifier import Classifier, tokenize
 from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description, describe_backbone, describe_run
 from dear_jax.methods.adapter_file import Trained
+from dear_jax.parallel import agreement, processes
 from dear_jax.report import predictions
 from dear_jax.report.predictions import WHOLE, ZERO_SHOT
 from dear_jax.report.text_tables import to_csv
@@ -36,11 +38,14 @@ def run(plan: PredictionPlan, workdir: epath.Path) -> None:
     Raises:
         UserError: a bad run, class list or pattern; at the end, images that could not be read.
     """
-    images = open_images(plan)
-    names = class_names(plan)
-    with Workdir(workdir) as files:
-        files.check_config(plan.config)
-        trained, backbone = runs.load_chosen(plan.run, "predict")
+    with processes.together():
+        images = open_images(plan)
+        names = class_names(plan)
+    with processes.open_workdir(plan.config, workdir) as (files, _):
+        with processes.together():
+            trained, backbone = runs.load_chosen(plan.run, "predict")
+        seen = {"images": len(images), "listing_sha256": hashlib.sha256("\n".join(images.names).encode()).hexdigest()}
+        agreement.check_alike(plan.config.values, seen, backbone.fingerprint)
         classifier = Classifier(
             trained,
             backbone,

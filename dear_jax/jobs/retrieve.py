@@ -7,6 +7,7 @@ retrieval.md, retrieval.json, rankings.csv, contact_sheet.png and contact_sheet.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description, describe_backbone, describe_run
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.methods.contract import CLASS_PATH
+from dear_jax.parallel import agreement, processes
 from dear_jax.report import contact_sheet, retrieval_tables
 from dear_jax.report.contact_sheet import Hit, Query, Ranking, Sheet
 from dear_jax.report.predictions import ZERO_SHOT
@@ -51,10 +53,13 @@ def run(plan: RetrievalPlan, workdir: epath.Path) -> None:
     Raises:
         UserError: a bad run or data set; at the end, images of one's own that could not be read.
     """
-    with Workdir(workdir) as files:
-        files.check_config(plan.config)
-        trained, backbone = runs.load_chosen(plan.run, "retrieve")
-        splits, source = open_splits(plan, files)
+    with processes.open_workdir(plan.config, workdir) as (files, _):
+        with processes.together():
+            trained, backbone = runs.load_chosen(plan.run, "retrieve")
+            splits, source = open_splits(plan, files)
+        names = "\n".join(name for split in splits for name in split.names)
+        seen = {**source, "images": [*map(len, splits)], "names_sha256": hashlib.sha256(names.encode()).hexdigest()}
+        agreement.check_alike(plan.config.values, seen, backbone.fingerprint)
         print(f"{len(splits[0])} queries, {len(splits[1])} gallery images of {source['name']}.", flush=True)
         encoder = Encoder(trained, backbone, plan.backbone.compute_dtype, plan.batch_size, plan.workers)
         skip_bad = bool(plan.images) or plan.data.places.skip_bad
@@ -70,9 +75,11 @@ def run(plan: RetrievalPlan, workdir: epath.Path) -> None:
         files.write_text("rankings.csv", to_csv(ranking_rows(queries, gallery, plan.top)))
         title = f"Retrieval by attribute: {source['name']}"
         size = min(backbone.config.image_size, THUMBNAIL)
-        sheet = make_sheet(title, queries, gallery, shown=plan.shown, top=plan.top, size=size)
-        files.write_bytes("contact_sheet.png", contact_sheet.to_png(sheet))
-        files.write_text("contact_sheet.html", contact_sheet.to_html(sheet))
+        with processes.together():
+            if processes.is_first():
+                sheet = make_sheet(title, queries, gallery, shown=plan.shown, top=plan.top, size=size)
+                files.write_bytes("contact_sheet.png", contact_sheet.to_png(sheet))
+                files.write_text("contact_sheet.html", contact_sheet.to_html(sheet))
         print(
             f"\n{table}\nAll files of this run are in {files.path}; contact_sheet.html opens in a browser.", flush=True
         )

@@ -66,6 +66,11 @@ def least(number: int) -> int:
     return min(gather(number)) if jax.process_count() > 1 else number
 
 
+def from_first(value: Any) -> Any:
+    """The first process's value, of JSON's types, in all of them."""
+    return gather(value)[0] if jax.process_count() > 1 else value
+
+
 def differences(facts: Sequence[Any]) -> list[str]:
     """One text for each value that is not the same everywhere: its dotted key, the values and who has them."""
     flat = [dict(_flatten(fact)) for fact in facts]

@@ -1,16 +1,19 @@
 """Zero-shot accuracy when the direct contributions of some heads are replaced by their means (`decompose.ablate`)."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float
 
 from dear_jax.clip import vision
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data import pipeline
 from dear_jax.data.image_dataset import ImageSplit
+from dear_jax.parallel import sharding
 from dear_jax.roles.decompose import ablate, decompose
 from dear_jax.roles.role_map import Roles
 
@@ -45,6 +48,8 @@ def accuracies(
 ) -> list[float]:
     """Top-1 in percent under the ablation of each of the sets of heads; each image is decomposed once.
 
+    All processes of a job call this, and share the images out.
+
     Args:
         backbone: the CLIP.
         split: labelled images.
@@ -55,10 +60,12 @@ def accuracies(
         batch_size: images at a time.
         workers: processes that prepare images.
     """
-    config = backbone.config
-    params = jax.device_put(backbone.params)
+    config, mesh = backbone.config, sharding.data_mesh()
+    params = sharding.place(backbone.params, mesh, sharding.REPLICATED)
+    (batch_size,) = sharding.filled((batch_size,), mesh, sharding.DATA)
+    own = sharding.own_entries((batch_size,), mesh, sharding.DATA)
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, sharding.REPLICATED))
     def count(params: dict, batch: dict[str, Array]) -> Array:
         parts = decompose(params, config, vision.normalize(batch["image"], config), first_layer)
         changed = ablate(parts.total(), parts.heads, jnp.asarray(means), jnp.asarray(ablated))
@@ -66,7 +73,7 @@ def accuracies(
         return ((predicted == batch["label"][:, None]) & batch["valid"][:, None]).sum(0)
 
     correct = sum(
-        np.asarray(count(params, batch))
-        for batch in pipeline.eval_batches(split, batch_size, config.image_size, workers)
+        np.asarray(count(params, sharding.place(batch, mesh, sharding.DATA)))
+        for batch in pipeline.eval_batches(split, batch_size, config.image_size, workers, own=own)
     )
     return [100.0 * float(value) / len(split) for value in np.asarray(correct)]

@@ -4,6 +4,7 @@ images -> contributions of each head -> TEXTSPAN's descriptions -> concepts -> C
 """
 
 import dataclasses
+import functools
 import hashlib
 from typing import Any
 
@@ -15,6 +16,7 @@ from dear_jax import __version__
 from dear_jax.clip.checkpoints.weights import EMBEDDED, Backbone
 from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.data.skipping import Checked
+from dear_jax.parallel import agreement, processes
 from dear_jax.roles import bank as banks
 from dear_jax.roles import concepts, contributions, role_map, sentences, textspan
 from dear_jax.roles.options import Options
@@ -38,7 +40,7 @@ class Analysis:
     """A role map, and what it was read from."""
 
     role_map: RoleMap
-    contributions: Float[np.ndarray, "images n H d"]  # memory-mapped
+    contributions: Float[np.ndarray, "images n H d"]  # memory-mapped; empty where another process has it
     images: ImageSplit
 
 
@@ -52,6 +54,7 @@ def analyse(
     folder: epath.Path,
     skip_bad: bool = False,
     workers: int = 0,
+    shared: bool = False,
 ) -> Analysis:
     """Decompose training images and find the role of each head of layers first_layer..L.
 
@@ -64,6 +67,8 @@ def analyse(
         folder: of the contributions, from which an interrupted run goes on.
         skip_bad: whether images that cannot be read are left out, and listed in the map, or refused.
         workers: processes that prepare images.
+        shared: whether all processes of the job call this, and share the images out; the first alone then has the
+            contributions.
     """
     inputs = prepare(backbone, dataset.train, attributes, options)
     picked = sizes(backbone, options)["descriptions"]
@@ -71,11 +76,34 @@ def analyse(
         print(f"A head of {backbone.name} spans {picked} directions: {picked} descriptions are picked for each.")
     images, skipped = _leave_out_bad(inputs.images) if skip_bad else (inputs.images, {})
     array = contributions.stream(
-        backbone, images, first_layer, folder=folder, batch_size=options.batch_size, workers=workers
+        backbone, images, first_layer, folder=folder, batch_size=options.batch_size, workers=workers, shared=shared
     )
+    assign = functools.partial(
+        _assign, backbone, dataset, first_layer, attributes, options, inputs, array, skipped
+    )
+    if not shared:
+        return Analysis(assign(), array, images)
+    values = None
+    with processes.together():
+        if processes.is_first():
+            values = assign().to_dict()
+    return Analysis(role_map.read(agreement.from_first(values), "of this job"), array, images)
+
+
+def _assign(
+    backbone: Backbone,
+    dataset: ImageDataset,
+    first_layer: int,
+    attributes: tuple[str, ...],
+    options: Options,
+    inputs: Inputs,
+    array: Float[np.ndarray, "images n H d"],
+    skipped: dict[str, list[str]],
+) -> RoleMap:
+    """The role map of all contributions."""
     details = explain(backbone, array, inputs.texts, inputs.anchors, inputs.encoder, options)
     origin = {key: dataset.notes[key] for key in ORIGIN if key in dataset.notes}
-    details["data"] = {"dataset": dataset.name, "images": len(images), "of": len(dataset.train)} | origin | skipped
+    details["data"] = {"dataset": dataset.name, "images": len(array), "of": len(dataset.train)} | origin | skipped
     details["settings"] |= {
         "bank_sha256": _digest("\n".join(inputs.texts)),
         "anchors_sha256": _digest(repr(inputs.anchors)),
@@ -84,8 +112,7 @@ def analyse(
     thresholds = details["thresholds"]
     names = [[details["clusters"][head["cluster"]]["name"] for head in row] for row in details["heads"]]
     roles = role_map.assign(details["entropy"], names, thresholds["low"], thresholds["high"], attributes)
-    found = RoleMap(backbone.name, backbone.fingerprint, first_layer, tuple(attributes), roles, details)
-    return Analysis(found, array, images)
+    return RoleMap(backbone.name, backbone.fingerprint, first_layer, tuple(attributes), roles, details)
 
 
 def prepare(backbone: Backbone, split: ImageSplit, attributes: tuple[str, ...], options: Options) -> Inputs:

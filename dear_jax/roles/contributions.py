@@ -10,10 +10,12 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Float
 from numpy.lib.format import open_memmap
 from tqdm import tqdm
@@ -24,6 +26,7 @@ from dear_jax.data import pipeline
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError
 from dear_jax.files import json_files, storage
+from dear_jax.parallel import agreement, processes, sharding
 from dear_jax.roles.decompose import decompose
 
 ARRAY, PROGRESS = "contributions.npy", "progress.json"
@@ -31,9 +34,26 @@ ZEROS = 2**24  # bytes written at a time, where the operating system cannot allo
 
 
 def stream(
-    backbone: Backbone, split: ImageSplit, first_layer: int, *, folder: epath.Path, batch_size: int, workers: int = 0
+    backbone: Backbone,
+    split: ImageSplit,
+    first_layer: int,
+    *,
+    folder: epath.Path,
+    batch_size: int,
+    workers: int = 0,
+    shared: bool = False,
 ) -> Float[np.ndarray, "images n H d"]:
     """Decompose every image of the split, or those that an earlier start has left to do; float16, memory-mapped.
+
+    Args:
+        backbone: the CLIP.
+        split: the images.
+        first_layer: J, counted from 1.
+        folder: of the file, which is not read by other processes.
+        batch_size: images at a time.
+        workers: processes that prepare images.
+        shared: whether all processes of the job call this, and share the images out. The first alone then writes, and
+            has what was made; the others get an empty array.
 
     Raises:
         UserError: no space, or an image whose contributions are not finite.
@@ -41,16 +61,27 @@ def stream(
     tower = backbone.config.vision
     shape = (len(split), tower.layers - first_layer + 1, tower.heads, backbone.config.embed_dim)
     identity = {"fingerprint": backbone.fingerprint, "first_layer": first_layer, "images": _identify(split)}
-    folder.mkdir(parents=True, exist_ok=True)
-    array, done = _open(folder, shape, identity)
+    first = processes.is_first() or not shared
+    array: Any = np.empty((0, *shape[1:]), np.float16)
+    done = 0
+    if not shared:
+        array, done = _open(folder, shape, identity)
+    else:
+        with processes.together():
+            if first:
+                array, done = _open(folder, shape, identity)
+        done = agreement.from_first(done)
     if done == len(split):
         return array
     if done:
         print(f"Going on after the first {done} of {len(split)} images in {folder}.", flush=True)
-    compute = compile_heads(backbone, first_layer)
+    mesh = sharding.data_mesh(jax.devices() if shared else jax.local_devices())
+    compute = compile_heads(backbone, first_layer, mesh)
+    own = sharding.own_entries((batch_size,), mesh, sharding.DATA)
     rest = split.subset(range(done, len(split)))
     for batch in tqdm(
-        pipeline.eval_batches(rest, batch_size, backbone.config.image_size, workers),
+        pipeline.eval_batches(rest, batch_size, backbone.config.image_size, workers, own=own),
+        disable=not first,
         desc="Decomposing",
         total=-(-len(rest) // batch_size),
         unit="batch",
@@ -58,24 +89,27 @@ def stream(
     ):
         heads = compute(batch["image"])[batch["valid"]]
         _check_finite(heads, done)
-        array[done : done + len(heads)] = heads
+        if first:
+            array[done : done + len(heads)] = heads
+            array.flush()
+            _write_progress(folder, identity, done + len(heads))
         done += len(heads)
-        array.flush()
-        _write_progress(folder, identity, done)
     return array
 
 
-def compile_heads(backbone: Backbone, first_layer: int) -> Callable[[np.ndarray], Float[np.ndarray, "B n H d"]]:
-    """Images uint8 to the contributions of the heads of layers first_layer..L, float32."""
-    params = jax.device_put(backbone.params)
+def compile_heads(
+    backbone: Backbone, first_layer: int, mesh: Mesh | None = None
+) -> Callable[[np.ndarray], Float[np.ndarray, "B n H d"]]:
+    """Images uint8 to the contributions of the heads of layers first_layer..L, float32, on all devices of a mesh."""
+    mesh = mesh or sharding.data_mesh(jax.local_devices())
+    params = sharding.place(backbone.params, mesh, sharding.REPLICATED)
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, sharding.REPLICATED))
     def heads(params: dict, images: jax.Array) -> jax.Array:
         pixels = vision.normalize(images, backbone.config)
         return decompose(params, backbone.config, pixels, first_layer).heads
 
-    one = functools.partial(heads, params)
-    return lambda images: np.asarray(one(images))
+    return lambda images: np.asarray(heads(params, sharding.place(images, mesh, sharding.DATA)))[: len(images)]
 
 
 def _identify(split: ImageSplit) -> str:
@@ -88,6 +122,7 @@ def _identify(split: ImageSplit) -> str:
 
 def _open(folder: epath.Path, shape: tuple[int, ...], identity: dict) -> tuple[np.memmap, int]:
     """The file of an earlier start with its number of images, or a new one."""
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         progress = json_files.unseal(json_files.parse((folder / PROGRESS).read_bytes()))
         array = open_memmap(folder / ARRAY, mode="r+")

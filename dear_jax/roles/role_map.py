@@ -101,6 +101,15 @@ def load(path: epath.PathLike) -> RoleMap:
         ) from error
     except ValueError as error:
         raise UserError(f"Role map {path} is not valid JSON ({error}). Write it again.") from error
+    return read(values, path)
+
+
+def read(values: Any, path: epath.PathLike) -> RoleMap:
+    """A role map from the content of its file.
+
+    Raises:
+        UserError: it lacks a field, or a head has an unknown role.
+    """
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         found = values.get("format") if isinstance(values, dict) else type(values).__name__
         raise UserError(f"{path} is not a role map: expected format {FORMAT!r}, found {found!r}.")

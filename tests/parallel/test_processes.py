@@ -176,11 +176,13 @@ def test_jobs_of_one_process_say_so(job):
 
 
 def test_jobs_that_several_processes_run_together():
-    assert [name for name, row in jobs.JOBS.items() if row.together] == ["train", "evaluate"]
+    assert [name for name, row in jobs.JOBS.items() if row.together] == [
+        *("train", "evaluate", "predict", "retrieve", "find_roles")
+    ]
 
 
 def test_a_plain_run_joins_nothing():
-    processes.start(Cluster(), "find_roles", together=False)
+    processes.start(Cluster(), "pretrain", together=False)
 
 
 @pytest.mark.parametrize("mesh", [(2, 2), (3, 1), (4,), (0, 4), (-2, -2)])
