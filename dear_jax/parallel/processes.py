@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -19,12 +19,18 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dear_jax.errors import UserError
 from dear_jax.files.workdir import RunConfig, Workdir
-from dear_jax.parallel import agreement
+from dear_jax.parallel import agreement, connection
+from dear_jax.parallel.connection import Relay
 
 LOST = 75  # exit code after another process was lost: the same command may be tried again
 DETECTION_SECONDS = 20  # for the answer of a Cloud TPU's metadata server
 SCHEDULERS = {"gketpu": "a Cloud TPU slice", "gcetpu": "a Cloud TPU slice", "slurm": "Slurm", "ompi": "Open MPI"}
-HEARTBEAT_SECONDS = 30  # after which a process that is not heard of counts as dead, and the others stop
+HEARTBEAT_SECONDS = 150  # after which JAX aborts, heard every half of it: more than `connection.SILENCE_SECONDS`
+SHUTDOWN_SECONDS = 30  # that a process waits for the others at its end
+
+
+_relays: list[Relay] = []  # of this process's connections
+_leaving = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +52,10 @@ class Cluster:
 class Found(NamedTuple):
     """Processes of one job that JAX's own detection sees."""
 
-    where: str  # one of SCHEDULERS' titles; empty: this process is alone
-    processes: int
+    where: str = ""  # one of SCHEDULERS' titles; empty: this process is alone
+    processes: int = 1
+    process: int = 0  # which of them this is
+    coordinator: str = ""  # HOST:PORT of process 0
 
 
 def detect() -> Found:
@@ -55,7 +63,7 @@ def detect() -> Found:
 
     Nothing is joined. The environment answers at once, a Cloud TPU's metadata server within `DETECTION_SECONDS`.
     """
-    answer = [Found("", 1)]
+    answer = [Found()]
 
     def ask() -> None:
         # What `jax.distributed.initialize()` looks at; JAX has no public way to ask without joining.
@@ -67,7 +75,11 @@ def detect() -> Found:
             # A shell within an allocation has the allocation's number of tasks, and is one step of a single task.
             alone = kind.name == "slurm" and os.environ.get("SLURM_STEP_NUM_TASKS") == "1"
             several = 1 if alone else kind.get_process_count()
-            answer[0] = Found(SCHEDULERS[kind.name] if several > 1 else "", several)
+            if several > 1:
+                answer[0] = Found(SCHEDULERS[kind.name], several)  # whatever is still to be found out about them
+                port = os.environ.get("JAX_COORDINATOR_PORT")
+                address = kind.get_coordinator_address(timeout_secs=DETECTION_SECONDS, override_coordinator_port=port)
+                answer[0] = Found(SCHEDULERS[kind.name], several, kind.get_process_id(), address)
             return
 
     def answered() -> None:
@@ -92,7 +104,7 @@ def start(cluster: Cluster, job: str, together: bool) -> None:
         UserError: keys that contradict each other; a coordinator that cannot be reached in time.
     """
     given = cluster.given
-    found = detect() if cluster.distributed == "auto" and not any(given) else Found("", 1)
+    found = detect() if cluster.distributed != "false" and not any(given) else Found()
     if not (any(given) or cluster.distributed == "true" or found.processes > 1):
         return
     if not together:
@@ -111,11 +123,8 @@ def start(cluster: Cluster, job: str, together: bool) -> None:
             "config.compute.distributed=auto on a TPU pod or under Slurm."
         )
     _check(cluster)
-    arguments: dict[str, Any] = (
-        dict(coordinator_address=cluster.coordinator, num_processes=cluster.processes, process_id=cluster.process)
-        if all(given)
-        else {}
-    )
+    if all(given):
+        found = Found("", cluster.processes, cluster.process, cluster.coordinator)
     # JAX ends the process itself, with a stack trace, when its own time is up: so ours comes first.
     message = _describe_failure(cluster, found, "the time is up")
     limit = threading.Timer(cluster.coordinator_timeout, _give_up, [message])
@@ -123,16 +132,29 @@ def start(cluster: Cluster, job: str, together: bool) -> None:
     limit.start()
     try:
         jax.distributed.initialize(
-            **arguments,
-            initialization_timeout=cluster.coordinator_timeout + HEARTBEAT_SECONDS,
+            **(_watched(found) if found.coordinator else {}),  # what we do not find JAX may, in Kubernetes
+            initialization_timeout=cluster.coordinator_timeout + SHUTDOWN_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=SHUTDOWN_SECONDS,
         )
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
         raise UserError(_describe_failure(cluster, found, reason)) from error
     finally:
         limit.cancel()
+
+
+def _watched(found: Found) -> dict[str, Any]:
+    """What JAX is to join with, so that the end of a process is noticed by a relay, and answered here."""
+    host, _, port = found.coordinator.rpartition(":")
+    if found.process == 0:
+        service = f"{connection.HERE}:{connection.free_port()}"
+        _relays.append(Relay((connection.HERE, int(service.rpartition(":")[2])), leave, int(port)))
+        addresses = dict(coordinator_address=service, coordinator_bind_address=service)
+    else:
+        _relays.append(Relay((host.strip("[]"), int(port)), leave))
+        addresses = dict(coordinator_address=_relays[-1].address)
+    return {**addresses, "num_processes": found.processes, "process_id": found.process}
 
 
 def _give_up(message: str) -> None:
@@ -223,23 +245,32 @@ def open_workdir(config: RunConfig, path: epath.Path) -> Iterator[tuple[Workdir,
 
 @contextlib.contextmanager
 def losses_answered() -> Iterator[None]:
-    """Say in one paragraph that another process of the job is lost, and leave at once.
-
-    JAX would otherwise wait for the lost one at exit.
-    """
+    """Answer what a computation raises when another process of the job is lost; after it, processes may end."""
     try:
         yield
+        agreement.from_first(None)  # nobody ends before all are done
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise
-        print(
-            f"error: process {jax.process_index()}: another process of this job is lost, or the network between them "
-            f"({str(error).splitlines()[0]}). Start all processes again with the same --workdir: they go on from the "
-            "last checkpoint.",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(LOST)
+        leave(str(error).splitlines()[0])
+    finally:
+        for relay in _relays:
+            relay.close()
+
+
+def leave(why: str) -> NoReturn:
+    """Say in one paragraph that another process of the job is lost, and end this one at once, from any thread.
+
+    JAX would otherwise wait for the lost one at exit.
+    """
+    _leaving.acquire()  # for good: whoever notices first says so
+    print(
+        f"error: another process of this job is lost, or the network between them ({why}). Start all processes again "
+        "with the same --workdir: they go on from the last checkpoint.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(LOST)
 
 
 class SharedRequest:

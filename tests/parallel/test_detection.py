@@ -11,7 +11,7 @@ import pytest
 from jax._src.clusters import cloud_tpu_cluster
 
 from dear_jax.errors import UserError
-from dear_jax.parallel import processes
+from dear_jax.parallel import connection, processes
 from dear_jax.parallel.processes import Cluster, Found
 from tests.repository import REPOSITORY
 
@@ -73,21 +73,24 @@ def joined(monkeypatch):
 
 
 def test_alone(environment, joined):
-    assert processes.detect() == Found("", 1)
+    assert processes.detect() == Found()
     processes.start(AUTO, "train", together=True)
     processes.start(AUTO, "pretrain", together=False)
     assert not joined
 
 
 @pytest.mark.parametrize(("variables", "where"), [(slurm, "Slurm"), (open_mpi, "Open MPI")])
-def test_tasks_of_a_scheduler(environment, joined, variables, where):
+def test_tasks_of_a_scheduler(environment, joined, monkeypatch, variables, where):
     environment(variables(0))
-    assert processes.detect() == Found(where, 2)
+    found = processes.detect()
+    assert found[:3] == (where, 2, 0)
+    assert found.coordinator.startswith("127.0.0.1:")
+    monkeypatch.setenv("JAX_COORDINATOR_PORT", str(connection.free_port()))
     processes.start(Cluster(distributed="false"), "train", together=True)
     assert not joined
     processes.start(AUTO, "train", together=True)
     (arguments,) = joined
-    assert "coordinator_address" not in arguments  # JAX finds it
+    assert (arguments["num_processes"], arguments["process_id"]) == (2, 0)
     with pytest.raises(UserError, match=rf"runs in one process: it finds itself among 2 of {where}"):
         processes.start(AUTO, "pretrain", together=False)
 
@@ -104,7 +107,7 @@ def test_a_single_task_is_alone(environment, joined, variables):
 
 def test_a_tpu_slice_of_several_hosts(metadata, joined):
     metadata |= {"agent-worker-number": "1", "worker-network-endpoints": "a:1:10.0.0.1,b:2:10.0.0.2", "tpu-env": ""}
-    assert processes.detect() == Found("a Cloud TPU slice", 2)
+    assert processes.detect() == Found("a Cloud TPU slice", 2, 1, "10.0.0.1:8482")
     metadata["tpu-env"] = "MEGASCALE_NUM_SLICES: '2'\n"
     assert processes.detect().processes == 4
     processes.start(AUTO, "train", together=True)
@@ -112,8 +115,15 @@ def test_a_tpu_slice_of_several_hosts(metadata, joined):
 
 
 def test_a_tpu_slice_of_kubernetes(environment, metadata):
-    environment({"TPU_WORKER_HOSTNAMES": "a,b,c,d", "TPU_WORKER_ID": "3", "MEGASCALE_NUM_SLICES": "1"})
-    assert processes.detect() == Found("a Cloud TPU slice", 4)
+    hosts = "10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4"
+    environment({"TPU_WORKER_HOSTNAMES": hosts, "TPU_WORKER_ID": "3", "MEGASCALE_NUM_SLICES": "1"})
+    assert processes.detect() == Found("a Cloud TPU slice", 4, 3, "10.0.0.1:8482")
+
+
+def test_a_slice_whose_first_host_has_no_address_yet_is_no_machine_alone(environment, metadata, monkeypatch):
+    monkeypatch.setattr(processes, "DETECTION_SECONDS", 0.1)
+    environment({"TPU_WORKER_HOSTNAMES": "not-yet.invalid,b", "TPU_WORKER_ID": "0", "MEGASCALE_NUM_SLICES": "1"})
+    assert processes.detect() == Found("a Cloud TPU slice", 2)
 
 
 def test_a_single_tpu_host_is_alone(metadata, joined):
@@ -132,7 +142,7 @@ def test_a_tpu_host_whose_metadata_server_does_not_answer_is_alone(metadata, mon
     hang = threading.Event()
     monkeypatch.setattr(processes, "DETECTION_SECONDS", 0.1)
     monkeypatch.setattr(cloud_tpu_cluster, "get_metadata", get_metadata)
-    assert processes.detect() == Found("", 1)
+    assert processes.detect() == Found()
     hang.set()
 
 
