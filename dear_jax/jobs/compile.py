@@ -51,7 +51,7 @@ def run(plan: CompilePlan, workdir: epath.Path) -> None:
             account = compile_fitting(planned, chip, len(devices))
             print_rows(planned.name.capitalize(), describe_account(account, topology, len(devices)))
             accounts.append(account)
-        totals = total(accounts, len(devices))
+        totals = total(accounts, len(devices) // chip.devices)
         files.write_json(RESULT, {"topology": topology, "programs": accounts, "run": totals})
         print_rows("Whole run", describe_total(totals, topology))
     refused = [f"The {account['name']} {account['refused']}" for account in accounts if account["refused"]]

@@ -9,6 +9,7 @@ import dataclasses
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
@@ -26,6 +27,7 @@ LOST = 75  # exit code after another process was lost: the same command may be t
 DETECTION_SECONDS = 20  # for the answer of a Cloud TPU's metadata server
 SCHEDULERS = {"gketpu": "a Cloud TPU slice", "gcetpu": "a Cloud TPU slice", "slurm": "Slurm", "ompi": "Open MPI"}
 HEARTBEAT_SECONDS = 150  # after which JAX aborts, heard every half of it: more than `connection.SILENCE_SECONDS`
+NOTICE_SECONDS = 5  # within which a relay sees that another process has ended
 SHUTDOWN_SECONDS = 30  # that a process waits for the others at its end
 
 
@@ -249,10 +251,15 @@ def losses_answered() -> Iterator[None]:
     try:
         yield
         agreement.from_first(None)  # nobody ends before all are done
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
-            raise
-        leave(str(error).splitlines()[0])
+    except UserError:
+        raise
+    except Exception as error:
+        # Communication fails in words of many kinds, and before the relay has seen why: it ends this process meanwhile.
+        if jax.process_count() > 1:
+            time.sleep(NOTICE_SECONDS)
+            if isinstance(error, jax.errors.JaxRuntimeError):
+                leave(str(error).splitlines()[0])
+        raise
     finally:
         for relay in _relays:
             relay.close()

@@ -1,7 +1,9 @@
 """TPU chips: published peaks, the shapes in which they come, and devices of them to compile for, without a TPU.
 
-The peaks are those of Google's documentation (cloud.google.com/tpu/docs/v5e, /v5p and /v6e, read in 2026). The last
-column is measured: `python -m pytest -m slow tests/jobs/test_compile.py -k large_product`.
+The peaks are those of Google's documentation (cloud.google.com/tpu/docs/v4, /v5e, /v5p, /v6e and /tpu7x, read in 2026),
+but for the links of v4, six of 50 GB/s each way (arXiv 2304.01433, table 4). The column before the last is measured:
+`python -m pytest -m slow tests/jobs/test_compile.py -k large_product`. TPU v2 and v3, which libtpu knows too, are not
+to be had any more.
 """
 
 import dataclasses
@@ -34,7 +36,7 @@ _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8"
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One TPU chip. JAX sees it as one device.
+    """What JAX sees as one device: a TPU chip, or one of a chip's `devices` with its share of all else.
 
     Attributes:
         flops: products of bfloat16 with sums in float32, at their peak, per second.
@@ -44,6 +46,8 @@ class Chip:
         shapes: slices that can be had.
         cycle_flops: what the compiler's own estimate (libtpu 0.0.42) of a large bfloat16 product (8192^3) comes to,
             FLOPs per cycle: the yardstick for its estimates of other programs.
+        devices: that JAX sees in a chip.
+        config: libtpu's name of the way in which a chip's cores work together; empty: its default.
     """
 
     flops: float
@@ -52,12 +56,16 @@ class Chip:
     links: float
     shapes: tuple[str, ...]
     cycle_flops: float
+    devices: int = 1
+    config: str = ""
 
 
 CHIPS = {
+    "v4": Chip(275e12, 32 * 2**30, 1200e9, 600e9, _CUBES, 243_057, config="megacore"),
     "v5e": Chip(197e12, 16 * 2**30, 819e9, 400e9, _TORUS, 115_044),
     "v5p": Chip(459e12, 95 * 2**30, 2765e9, 1200e9, _CUBES, 236_349),
     "v6e": Chip(918e12, 32 * 2**30, 1638e9, 800e9, _TORUS, 369_231),
+    "tpu7x": Chip(2307e12 / 2, 96 * 2**30, 7380e9 / 2, 1200e9 / 2, _CUBES, 422_142, devices=2),
 }
 
 
@@ -98,7 +106,7 @@ def devices(topology: str) -> list[jax.Device]:
     Raises:
         UserError: an unknown topology; libtpu is not installed.
     """
-    find(topology)
+    chip = find(topology)
     if importlib.util.find_spec("libtpu") is None and not os.environ.get("TPU_LIBRARY_PATH"):
         raise UserError(
             "config.job=compile needs libtpu, the compiler of TPUs, which is not installed. It needs no TPU: "
@@ -106,6 +114,8 @@ def devices(topology: str) -> list[jax.Device]:
         )
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
-    one_chip: dict[str, Any] = {"chips_per_host_bounds": (1, 1, 1)} if topology.endswith(":1x1") else {}
-    description = topologies.get_topology_desc(platform="tpu", topology_name=topology, **one_chip)
+    options: dict[str, Any] = {"chips_per_host_bounds": (1, 1, 1)} if topology.endswith(":1x1") else {}
+    if chip.config:
+        options["chip_config_name"] = chip.config
+    description = topologies.get_topology_desc(platform="tpu", topology_name=topology, **options)
     return list(description.devices)

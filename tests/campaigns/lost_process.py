@@ -103,7 +103,8 @@ def campaign(seed: int, count: int) -> int:
             outcome = "late" if late else "not joined yet" if right and not_joined else "right" if right else "fault"
             outcomes[outcome] += 1
             took = time.monotonic() - begin
-            print(f"{number}: process {victim} killed in {moment}: {outcome}, exit code {code}, {took:.1f} s", flush=True)
+            what = f"process {victim} killed in {moment}: {outcome}, exit code {code}, {took:.1f} s"
+            print(f"{number}: {what}", flush=True)
             if outcome == "fault":
                 print(errors[-3000:], flush=True)
     print(
