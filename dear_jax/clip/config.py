@@ -1,15 +1,19 @@
 """The architecture of a CLIP checkpoint, read from the `config.json` of transformers' layout."""
 
 import dataclasses
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from dear_jax.errors import UserError
 
 ACTIVATIONS = ("quick_gelu", "gelu")
+Channels = tuple[float, float, float]  # red, green, blue
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+# Beyond any CLIP, so that a damaged config is answered before anything is made of it.
+MOST, MOST_LAYERS = 1_000_000, 1000
 
 # Before transformers 4.31 every CLIP config said `eos_token_id: 2`, whatever the vocabulary; it then means
 # "the largest id of the sequence is the end of the text".
@@ -46,8 +50,8 @@ class CLIPConfig:
     context_length: int
     bos_token_id: int
     eos_token_id: int
-    pixel_mean: tuple[float, float, float] = OPENAI_MEAN  # of RGB in [0, 1]
-    pixel_std: tuple[float, float, float] = OPENAI_STD
+    pixel_mean: Channels = OPENAI_MEAN  # of RGB in [0, 1]
+    pixel_std: Channels = OPENAI_STD
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
@@ -65,10 +69,9 @@ class CLIPConfig:
     def from_hf(
         cls,
         config: Mapping[str, Any],
-        preprocessor: Mapping[str, Any] | None = None,
         source: str = "config.json",
     ) -> "CLIPConfig":
-        """Read the dictionaries of `config.json` and `preprocessor_config.json`.
+        """Read the dictionary of `config.json`.
 
         Raises:
             UserError: not a CLIP config, or a key that the weights cannot confirm (activation, number of
@@ -83,7 +86,6 @@ class CLIPConfig:
                 "transformers.CLIPModel, such as openai/clip-vit-base-patch16."
             )
         vision, text = (_merge(config, name) for name in ("vision_config", "text_config"))
-        preprocessor = preprocessor or {}
         in_vision, in_text = f"{source}: vision_config", f"{source}: text_config"
         written = "transformers_version" in config
         return cls(
@@ -96,8 +98,6 @@ class CLIPConfig:
             context_length=count(text.get("max_position_embeddings", 77), f"{in_text}.max_position_embeddings"),
             bos_token_id=count(text.get("bos_token_id", 49406), f"{in_text}.bos_token_id", least=0),
             eos_token_id=count(text.get("eos_token_id", 49407), f"{in_text}.eos_token_id", least=0),
-            pixel_mean=channels(preprocessor.get("image_mean", OPENAI_MEAN), "preprocessor_config.json: image_mean"),
-            pixel_std=channels(preprocessor.get("image_std", OPENAI_STD), "preprocessor_config.json: image_std", True),
         )
 
     def to_hf(self) -> dict[str, Any]:
@@ -127,10 +127,12 @@ class CLIPConfig:
         }
 
 
-def count(value: Any, source: str, least: int = 1) -> int:
+def count(value: Any, source: str, least: int = 1, most: int = MOST) -> int:
     """A whole number of a config file; `source` names the file and the key."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UserError(f"{source} is {value!r}, expected a whole number of {least} or more. Copy the file again.")
+    if value > most:
+        raise UserError(f"{source} is {value}, expected a whole number of at most {most}. Copy the file again.")
     return value
 
 
@@ -142,25 +144,26 @@ def square(size: Any, source: str) -> int:
     return count(sides[0], source)
 
 
-def channels(values: Any, source: str, positive: bool = False) -> tuple[float, float, float]:
-    """A number for each of red, green and blue."""
-    numbers = isinstance(values, list | tuple) and len(values) == 3 and all(map(_is_number, values))
-    if not numbers or (positive and min(values) <= 0):
+def channels(values: Any, source: str, positive: bool = False) -> Channels:
+    """A number for each of red, green and blue, of a size that float32 can calculate with."""
+    numbers = isinstance(values, list | tuple) and len(values) == 3 and all(map(is_number, values))
+    if not numbers or max(map(abs, values)) > 1e4 or (positive and min(values) < 1e-4):
         kind = "positive numbers" if positive else "numbers"
-        raise UserError(f"{source} is {values!r}, expected three {kind}. Copy the file again.")
+        raise UserError(f"{source} is {values!r}, expected three {kind}, such as 0.27. Copy the file again.")
     red, green, blue = values
     return red, green, blue
 
 
 def epsilon(value: Any, source: str) -> float:
     """The small number that a LayerNorm adds to the variance."""
-    if not _is_number(value) or value < 0:
+    if not is_number(value) or value < 0:
         raise UserError(f"{source} is {value!r}, expected a small number such as 1e-5. Copy the file again.")
     return float(value)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: Any) -> bool:
+    """Whether a value of a config file is a number that is finite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _merge(config: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -187,7 +190,7 @@ def _read_tower(
         raise UserError(f"{source}.hidden_act is {values['hidden_act']!r}, expected one of {', '.join(ACTIVATIONS)}.")
     tower = TowerConfig(
         width=count(values.get("hidden_size", width), f"{source}.hidden_size"),
-        layers=count(values.get("num_hidden_layers", 12), f"{source}.num_hidden_layers"),
+        layers=count(values.get("num_hidden_layers", 12), f"{source}.num_hidden_layers", most=MOST_LAYERS),
         heads=count(values["num_attention_heads"], f"{source}.num_attention_heads"),
         mlp_width=count(values.get("intermediate_size", mlp_width), f"{source}.intermediate_size"),
         activation=values["hidden_act"],

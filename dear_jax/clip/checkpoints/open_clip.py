@@ -11,6 +11,7 @@ from typing import Any
 from dear_jax.clip.checkpoints.names import Entry, shapes
 from dear_jax.clip.config import (
     LEGACY_EOS,
+    MOST_LAYERS,
     OPENAI_MEAN,
     OPENAI_STD,
     CLIPConfig,
@@ -18,11 +19,13 @@ from dear_jax.clip.config import (
     channels,
     count,
     epsilon,
+    is_number,
     square,
 )
 from dear_jax.errors import UserError
 
 LAYER_NORM_EPSILON = 1e-5
+MOST_RATIO = 1000  # of widths: beyond any CLIP
 
 # Options that may have any value: those that are read, and those that change nothing in a frozen plain CLIP.
 MODEL = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}
@@ -102,7 +105,7 @@ def read_config(values: Mapping[str, Any], source: str) -> CLIPConfig:
         bos_token_id=vocab_size - 2,
         eos_token_id=LEGACY_EOS,  # pool_type argmax: the largest id is the end of the text
         pixel_mean=channels(preprocess.get("mean") or OPENAI_MEAN, f"{source}: preprocess_cfg.mean"),
-        pixel_std=channels(preprocess.get("std") or OPENAI_STD, f"{source}: preprocess_cfg.std"),
+        pixel_std=channels(preprocess.get("std") or OPENAI_STD, f"{source}: preprocess_cfg.std", positive=True),
     )
 
 
@@ -131,12 +134,14 @@ def _tower(values: Mapping[str, Any], width: int, heads: int, activation: str, s
     if heads <= 0 or width % heads:
         raise UserError(f"{source}: width {width} cannot be shared by {heads} heads.")
     ratio = values.get("mlp_ratio", 4.0)
-    if not isinstance(ratio, int | float) or ratio <= 0:
-        raise UserError(f"{source}.mlp_ratio is {ratio!r}, expected a positive number. Copy the file again.")
+    if not is_number(ratio) or not 0 < ratio <= MOST_RATIO:
+        raise UserError(
+            f"{source}.mlp_ratio is {ratio!r}, expected a positive number of at most {MOST_RATIO}. Copy the file again."
+        )
     norm = values.get("norm_kwargs") or {}
     return TowerConfig(
         width=width,
-        layers=count(values.get("layers", 12), f"{source}.layers"),
+        layers=count(values.get("layers", 12), f"{source}.layers", most=MOST_LAYERS),
         heads=heads,
         mlp_width=int(width * ratio),
         activation=activation,

@@ -18,7 +18,7 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import save as save_tensors
 
 from dear_jax.clip import tokenizer
-from dear_jax.clip.checkpoints import names, open_clip, openai, positions
+from dear_jax.clip.checkpoints import names, open_clip, openai, positions, preprocessor
 from dear_jax.clip.checkpoints.hub import Directory, Files, Repository, locate, read_json
 from dear_jax.clip.checkpoints.tensors import Tensors, open_tensors, unsupported
 from dear_jax.clip.config import CLIPConfig
@@ -212,8 +212,11 @@ def _read_config(files: Files) -> tuple[CLIPConfig, str]:
     path, other = files.find(CONFIG), files.find(OPEN_CLIP_CONFIG)
     values = read_json(path) if path else {}
     if path and (values.get("model_type") == "clip" or not other):
-        preprocessor = files.find("preprocessor_config.json")
-        return CLIPConfig.from_hf(values, read_json(preprocessor) if preprocessor else None, str(path)), TRANSFORMERS
+        config = CLIPConfig.from_hf(values, str(path))
+        if asked := next((found for file in preprocessor.FILES if (found := files.find(file))), None):
+            mean, std = preprocessor.read(read_json(asked), config.image_size, str(asked))
+            config = dataclasses.replace(config, pixel_mean=mean, pixel_std=std)
+        return config, TRANSFORMERS
     if other:
         return open_clip.read_config(read_json(other), str(other)), OPEN_CLIP
     raise files.missing(f"{CONFIG} (transformers' CLIPModel) or {OPEN_CLIP_CONFIG}")

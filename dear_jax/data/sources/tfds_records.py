@@ -196,7 +196,7 @@ def _index(folder: Path, split: str, source: Sequence[bytes]) -> tuple[np.ndarra
         with np.load(path) as kept:
             if len(kept["labels"]) == len(source):
                 return kept["labels"], tuple(kept["files"].tolist())
-    except (OSError, ValueError, KeyError, EOFError):
+    except Exception:  # absent, or whatever NumPy, zipfile and zlib make of a damaged one: it is made anew
         pass
     labels, files = [], []
     for index in tqdm(range(len(source)), desc=f"Reading labels, once ({split})", disable=len(source) < 2000):

@@ -71,7 +71,7 @@ def load(path: epath.PathLike, shape: tuple[int, int, int, int]) -> Bool[np.ndar
     try:
         with storage.to_path(path).open("rb") as file:
             mask = np.load(file, allow_pickle=False)
-    except storage.failures(ValueError, EOFError) as error:
+    except storage.failures(ValueError, EOFError, MemoryError) as error:  # the last of a header that claims too much
         raise UserError(f"config.dear.mask.file: {path} cannot be read as a NumPy array ({error}).") from error
     if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != shape:
         found = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else "an archive of several arrays"

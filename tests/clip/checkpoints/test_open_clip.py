@@ -145,6 +145,8 @@ def test_every_unsupported_option_is_named(tmp_path):
         (dict(vision_cfg=VISION | dict(head_width=9)), "vision_cfg: width 48 cannot be shared by 5 heads"),
         (dict(vision_cfg=VISION | dict(image_size=[35, 28])), r"image_size is \[35, 28\], expected a square"),
         (dict(vision_cfg=VISION | dict(head_width=0)), "vision_cfg.head_width is 0, expected a whole number"),
+        (dict(vision_cfg=VISION | dict(layers=10**9)), "layers is 1000000000, expected a whole number of at most 1000"),
+        (dict(text_cfg=TEXT | dict(mlp_ratio=1e300)), r"mlp_ratio is 1e\+300, expected a positive number of at most"),
         (dict(text_cfg=TEXT | dict(mlp_ratio="4")), "text_cfg.mlp_ratio is '4', expected a positive number"),
         (dict(vision_cfg=None), "expected model_cfg with embed_dim, vision_cfg and text_cfg"),
     ],

@@ -61,6 +61,10 @@ def test_files(tmp_path):
         match="leaves 1 query rows without an allowed key, the first at layer index 1, head 2, row 3",
     ):
         mask.load(path, table.shape)
+    with path.open("wb") as file:  # a header alone, of a terabyte
+        np.lib.format.write_array_header_1_0(file, {"descr": "|b1", "fortran_order": False, "shape": (10**12,)})
+    with pytest.raises(UserError, match="cannot be read as a NumPy array"):
+        mask.load(path, table.shape)
     path.write_text("no array")
     with pytest.raises(UserError, match="cannot be read as a NumPy array"):
         mask.load(path, table.shape)
