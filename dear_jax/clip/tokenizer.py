@@ -64,7 +64,9 @@ class Tokenizer:
         self.context_length = context_length
         self.largest_id = max(ids.values())
         self.begin_id, self.end_id = begin, end
-        self.digest = hashlib.sha256(json.dumps([sorted(ids.items()), merges]).encode()).hexdigest()
+        tokens = [*byte_pairs.SINGLE, *map("".join, merges)]  # without marks, whose names differ from file to file
+        content = [merges, [ids[token] for token in tokens], begin, end]
+        self.digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         self._ids = ids
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
         self._words = {name: [mark] for (name, _), mark in zip(MARKS, (begin, end), strict=True)}

@@ -185,7 +185,7 @@ def read(
         directory: the folder of the steps.
         like: a tree of arrays or `jax.ShapeDtypeStruct` with the names, shapes and dtypes of the state;
             its shardings, where it has them, say where the arrays go; NumPy's arrays stay NumPy's.
-        expected: metadata that must be equal, such as the backbone's fingerprint.
+        expected: metadata that must be equal where it was kept, such as the backbone's fingerprint.
         last: of the run's steps; what stands beyond is none of it.
 
     Raises:
@@ -258,7 +258,9 @@ def _plainly_named(folder: epath.Path) -> Iterator[epath.Path]:
 
 def _check_metadata(step: epath.Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     wrong = [
-        f"{key} is {found.get(key)!r}, expected {value!r}" for key, value in expected.items() if found.get(key) != value
+        f"{key} is {found[key]!r}, expected {value!r}"
+        for key, value in expected.items()
+        if key in found and found[key] != value  # earlier versions kept fewer
     ]
     if wrong:
         raise UserError(f"checkpoint {step} was made with something else: {'; '.join(wrong)}.")

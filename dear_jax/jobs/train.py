@@ -42,7 +42,7 @@ def run(plan: TrainingPlan, workdir: epath.Path) -> None:
         with processes.together():
             backbone = backbones.load(plan.backbone)
             task = data.load_task(plan.data, backbone, files)
-        agreement.check_alike(plan.config.values, task.data, backbone.fingerprint)
+        agreement.check_alike(plan.config.values, task.data, f"{backbone.fingerprint}-{backbone.reading}")
         with processes.together():
             roles = RoleMaps(plan.roles, backbone)
             programs = make_programs(plan.variants, plan.backbone, backbone.config, roles)

@@ -62,6 +62,7 @@ class Trained:
     shots: int
     seeds: tuple[int, ...]
     parts: tuple[Part, ...]
+    reading: str = ""  # the backbone's, of tokenizer and preprocessing; empty: of before it was kept
     ensemble: tuple[str, ...] = ()  # templates over which plain CLIP took the mean; empty: the one template
 
     @property
@@ -182,9 +183,9 @@ def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
 def _upgrade(about: dict[str, Any]) -> dict[str, Any]:
     """The metadata of version 1, which knew one method and one boolean array, as those of version 2.
 
-    Of this version there are files without an ensemble.
+    Of this version there are files without an ensemble, and without the backbone's reading.
     """
-    about = {"ensemble": [], **about}
+    about = {"ensemble": [], "reading": "", **about}
     if about["format"] != FORMATS[0]:
         return about
     parts = [

@@ -27,7 +27,7 @@ def check_alike(
         config: the resolved config, nested.
         data: where images, class names and splits come from, as in results.json: with the numbers of images, the class
             names, `listing_sha256` of labels and names of the images, and which were left out.
-        fingerprint: of the backbone.
+        fingerprint: of the backbone, and of how it is read.
         version: of this package.
 
     Raises:

@@ -34,6 +34,7 @@ def collect(
         method=plan.method,
         backbone=backbone.name,
         fingerprint=backbone.fingerprint,
+        reading=backbone.reading,
         image_size=plan.backbone.image_size,
         dataset=task.data["name"],
         template=task.trained_on.template,

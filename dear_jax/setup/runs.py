@@ -90,6 +90,12 @@ def restore(trained: Trained, backbone: Backbone, dtype: Any, class_chunk: int =
             f"{backbone.name} has {backbone.fingerprint}. Give the backbone of the run, by config.run_backbone "
             "if it has moved."
         )
+    if trained.reading and backbone.reading and trained.reading != backbone.reading:
+        raise UserError(
+            f"The weights of {backbone.name} are those that the adapter was trained on, but not what lies beside them: "
+            f"its tokenizer, its preprocessing or its config is another ({backbone.reading}, expected "
+            f"{trained.reading}). Give the backbone of the run as it was, by config.run_backbone if it has moved."
+        )
     return tuple(_restore_part(trained, part, backbone, dtype, class_chunk) for part in trained.parts)
 
 

@@ -88,7 +88,7 @@ def train(
         for program, (frozen, _, _), own in zip(programs, fixed, supports, strict=True)
     )
 
-    made_with = {"backbone": backbone.name, "fingerprint": backbone.fingerprint}
+    made_with = {"backbone": backbone.name, "fingerprint": backbone.fingerprint, "reading": backbone.reading}
     mesh, specs = runs.mesh, runs.specs
     with Checkpointer(files.checkpoints, keep=schedule.keep_checkpoints) as checkpointer:
         first_step = 0

@@ -127,6 +127,7 @@ def test_other_metadata_is_refused_before_shapes_are_looked_at(tmp_path):
     assert read(tmp_path, make_state(), {"backbone": "tiny"}).step == 1
     with pytest.raises(UserError, match="backbone is 'tiny', expected 'large'"):
         read(tmp_path, {}, {"backbone": "large"})
+    assert read(tmp_path, make_state(), {"reading": "of a later version"}).step == 1
 
 
 def damage(path: Path, how: str) -> None:

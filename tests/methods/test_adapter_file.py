@@ -72,6 +72,18 @@ def save(trained: Trained, folder) -> None:
     (folder / adapters.NAME).write_bytes(adapters.to_bytes(trained))
 
 
+def test_the_same_weights_read_in_another_way_are_refused(trained, backbone):
+    as_read = dataclasses.replace(trained, reading="aaaa")
+    for other, refused in (("bbbb", True), ("aaaa", False), ("", False)):  # empty: of before it was kept
+        found = dataclasses.replace(backbone, reading=other)
+        if refused:
+            with pytest.raises(UserError, match=r"tokenizer, its preprocessing or its config is another \(bbbb, exp"):
+                runs.restore(as_read, found, np.float32)
+        else:
+            runs.restore(as_read, found, np.float32)
+        runs.restore(trained, found, np.float32)
+
+
 def test_loaded_as_saved(trained, backbone, tmp_path):
     save(trained, tmp_path)
     for path in (tmp_path, tmp_path / adapters.NAME):

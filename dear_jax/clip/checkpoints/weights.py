@@ -48,6 +48,7 @@ class Backbone:
     params: Params
     tokenizer: Tokenizer
     fingerprint: str  # of the checkpoint, and @ the image size if resized; role maps and adapters belong to one
+    reading: str = ""  # names what the weights do not tell, `reading_of`; empty: not known
 
 
 def load_backbone(name: str, image_size: int | None = None) -> Backbone:
@@ -68,7 +69,8 @@ def load_backbone(name: str, image_size: int | None = None) -> Backbone:
     if image_size is not None and image_size != config.image_size:
         config, params = positions.resize(config, params, image_size)
         mark = f"{mark}@{image_size}"
-    return Backbone(files.name if isinstance(files, Repository) else name, config, params, words, mark)
+    name = files.name if isinstance(files, Repository) else name
+    return Backbone(name, config, params, words, mark, reading_of(config, words))
 
 
 def read_config(files: Files) -> CLIPConfig:
@@ -140,6 +142,16 @@ def fingerprint(params: Params) -> str:
         digest.update(f"{path} {leaf.shape}".encode())
         digest.update(np.ascontiguousarray(leaf, np.float32).data)
     return digest.hexdigest()[:16]
+
+
+def reading_of(config: CLIPConfig, words: Tokenizer) -> str:
+    """Sixteen hexadecimal digits that name tokenizer, preprocessing and what else gives the parameters their meaning.
+
+    A value of its own beside the fingerprint: what was made before there was one still fits its backbone.
+    """
+    towers = [(tower.activation, tower.heads, tower.layer_norm_epsilon) for tower in (config.vision, config.text)]
+    content = [towers, config.pixel_mean, config.pixel_std, words.digest]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def parameter_count(params: Params) -> int:

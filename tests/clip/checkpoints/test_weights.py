@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,43 @@ def test_the_fingerprint_names_the_values(clip_params):
     changed["vision_model"]["encoder"]["layers"]["mlp"]["fc1"]["bias"][1, 3] += 1e-6
     assert weights.fingerprint(changed) != before
     assert len(before) == 16
+
+
+def change(key, value):
+    def edit(directory):
+        file, *keys = key.split(":")
+        content = json.loads((directory / file).read_text())
+        values = content
+        for part in keys[:-1]:
+            values = values[part]
+        values[keys[-1]] = value
+        (directory / file).write_text(json.dumps(content))
+
+    return edit
+
+
+def swap_merges(directory):
+    first, second, *others = (directory / "merges.txt").read_text().split("\n")[1:]
+    (directory / "merges.txt").write_text("\n".join((second, first, *others)))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        change("preprocessor_config.json:image_mean", [0.5, 0.5, 0.5]),
+        change("config.json:vision_config:hidden_act", "gelu"),
+        change("config.json:text_config:num_attention_heads", 2),
+        swap_merges,
+    ],
+)
+def test_what_weights_do_not_tell_has_a_value_of_its_own(edit, tmp_path):
+    shutil.copytree(weights.EMBEDDED["embedded"], tmp_path, dirs_exist_ok=True)
+    before = weights.load_backbone(str(tmp_path))
+    assert before.reading == weights.load_backbone("embedded", image_size=56).reading
+    edit(tmp_path)
+    after = weights.load_backbone(str(tmp_path))
+    assert after.fingerprint == before.fingerprint
+    assert after.reading != before.reading
 
 
 def test_every_wrong_name_is_listed_at_once(directory):
