@@ -5,16 +5,23 @@ from pathlib import Path
 
 from dear_jax.errors import UserError
 
+TABLES = (".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".xlsx", ".names", ".list")  # what may hold names
+
 
 def parse(text: str) -> tuple[str, ...]:
     """The names in "cat,dog", or in a file `*.txt` with a name per line, where a name may hold commas.
 
     Raises:
-        UserError: the file cannot be read, or has no name in it.
+        UserError: the file cannot be read, has no name in it, or is of another kind.
     """
+    path = Path(os.path.expanduser(text.strip()))
+    if "," not in text and path.suffix.lower() != ".txt" and (path.suffix.lower() in TABLES or os.path.isfile(path)):
+        raise UserError(
+            f"config.classes: {text!r} is the name of a file, not of classes. Give the names themselves, such as "
+            "cat,dog, or a text file *.txt with a name per line."
+        )
     if not text.strip().endswith(".txt"):
         return tuple(name.strip() for name in text.split(","))
-    path = Path(os.path.expanduser(text.strip()))
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

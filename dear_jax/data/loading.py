@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dear_jax.data import listing
+from dear_jax.data import listing, twice
 from dear_jax.data.datasets import DatasetRow, find_row
 from dear_jax.data.image_dataset import ImageDataset, ImageSplit, Load
 from dear_jax.data.images import READ_AS, FileLoader
@@ -63,7 +63,21 @@ def load_dataset(
         found.insert(0, listing.describe_missing(dataset.missing, f"{dataset.name} ({dataset.notes['splits']})"))
     if found:
         raise UserError(" ".join(found))
-    return dataset
+    return _note_twins(dataset)
+
+
+def _note_twins(dataset: ImageDataset) -> ImageDataset:
+    """The data set with a note, also printed, on images that are in training and in test."""
+    twins = twice.in_both(dataset.train, dataset.test)
+    if not twins:
+        return dataset
+    some = ", ".join(twins[:5]) + (", ..." if len(twins) > 5 else "")
+    note = (
+        f"{len(twins)} of {len(dataset.test)} test images are in both training and test (files of the same content): "
+        f"accuracies on them mean nothing: {some}."
+    )
+    print(f"{dataset.name}: {note}", flush=True)
+    return dataclasses.replace(dataset, notes={**dataset.notes, "in_train_and_test": note})
 
 
 def _read(

@@ -17,6 +17,12 @@ from dear_jax.errors import UserError
 THREADS = min(16, os.cpu_count() or 1)
 
 
+def describe_classes(labels: Sequence[int], class_names: Sequence[str]) -> str:
+    """The names of classes, in a message."""
+    names = ", ".join(repr(class_names[label]) for label in labels[:10]) + (", ..." if len(labels) > 10 else "")
+    return f"class {names}" if len(labels) == 1 else f"the {len(labels)} classes {names}"
+
+
 class Checked:
     """A split and what is known of its images.
 
@@ -35,7 +41,7 @@ class Checked:
         self._check(range(len(self.split)))
         return self.split.subset([index for index in range(len(self.split)) if index not in self.bad])
 
-    def redraw(self, drawn: Sequence[int] | np.ndarray) -> np.ndarray:
+    def redraw(self, drawn: Sequence[int] | np.ndarray, class_names: Sequence[str]) -> np.ndarray:
         """The same draw, each bad image replaced by the next undrawn readable one of its class.
 
         A class that has no other gives fewer; one that has none left is a `UserError`.
@@ -54,7 +60,8 @@ class Checked:
         lost = set(self.split.labels[drawn].tolist()) - set(self.split.labels[kept].tolist())
         if lost:
             raise UserError(
-                f"No training image of class {min(lost)} can be read: {'; '.join(list(self.bad.values())[:10])}"
+                f"No training image of {describe_classes(sorted(lost), class_names)} can be read: "
+                f"{'; '.join(list(self.bad.values())[:10])}"
             )
         return np.array(kept, np.int64)
 

@@ -65,13 +65,21 @@ def find(text: str) -> tuple[str, ...]:
     elif path.is_file():
         found = _read_list(path) if path.suffix == ".txt" else [str(path)]
     elif text:
-        found = sorted(name for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+        found = sorted(str(found) for found in _match(path) if found.is_file())
     if not found:
         raise UserError(
             f"No image is found by {show(text)} in {Path.cwd()}. Give a folder, a text file with a path per "
             "line, or a pattern in quotes, such as 'photos/*.jpg' or 'photos/**/*.png'."
         )
     return tuple(found)
+
+
+def _match(pattern: Path) -> list[Path]:
+    """What fits a pattern; the folders that are there by its very names, such as `a[1]`, are no patterns."""
+    parts = pattern.parts
+    count = next(n for n in range(len(parts) - 1, -1, -1) if Path(*parts[:n]).is_dir())
+    folder, rest = Path(*parts[:count]), str(Path(*parts[count:]))
+    return [folder / name for name in glob.glob(rest, root_dir=folder, recursive=True)]
 
 
 def _read_list(path: Path) -> list[str]:

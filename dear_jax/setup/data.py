@@ -15,7 +15,7 @@ from dear_jax.data.class_set import FEW, WHOLE, ClassSet, Task
 from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.data.loading import Places, load_dataset, same_images
 from dear_jax.data.protocols import PROTOCOLS, Protocol
-from dear_jax.data.skipping import Checked
+from dear_jax.data.skipping import Checked, describe_classes
 from dear_jax.errors import UserError
 from dear_jax.files.workdir import DRAWN_SPLITS, Workdir
 from dear_jax.setup import ranges, values
@@ -157,7 +157,14 @@ def open_dataset(plan: DataPlan, files: Workdir | None = None) -> ImageDataset:
     """The data set of a plan; splits that had to be drawn are kept in `files`, for a second start."""
     if files is None:
         return load_dataset(plan.dataset, plan.places)
-    kept = files.read_json(DRAWN_SPLITS) if (files.path / DRAWN_SPLITS).exists() else None
+    kept, path = None, files.path / DRAWN_SPLITS
+    if path.exists():
+        kept = files.read_json(DRAWN_SPLITS)
+        if not isinstance(kept, dict):
+            raise UserError(
+                f"{path}: expected the splits that this run drew, found {type(kept).__name__}. Bring the file back "
+                "from a backup, or give another --workdir: other splits would not be those that were trained on."
+            )
     dataset = load_dataset(plan.dataset, plan.places, kept)
     if dataset.drawn_splits and kept is None:
         files.write_json(DRAWN_SPLITS, dataset.drawn_splits)
@@ -215,9 +222,16 @@ def _skip_bad(
     """Without the images that cannot be read: the data set, the draws, and what was left out."""
     print("Reading every image once, for config.data.skip_bad ...", flush=True)
     train, test = Checked(dataset.train), Checked(dataset.test)
-    redrawn = [train.redraw(indices) for indices in drawn]
+    redrawn = [train.redraw(indices, dataset.class_names) for indices in drawn]
     readable = dataclasses.replace(dataset, test=test.readable())
     reasons = sorted({*train.bad.values(), *test.bad.values()})
+    lost = sorted(set(dataset.test.labels.tolist()) - set(readable.test.labels.tolist()))
+    if lost:
+        whys = [why for index, why in test.bad.items() if dataset.test.labels[index] in lost]
+        raise UserError(
+            f"No test image of {describe_classes(lost, dataset.class_names)} can be read: {' '.join(whys[:10])} Add "
+            "images, or take these classes away."
+        )
     if reasons:
         print(
             f"Left out {len(train.bad)} training and {len(test.bad)} test images; results.json lists them.", flush=True

@@ -133,3 +133,20 @@ def test_class_names(tmp_path):
         class_list.parse(str(path))
     with pytest.raises(UserError, match=r"absent.txt cannot be read: No such file"):
         class_list.parse("absent.txt")
+
+
+@pytest.mark.parametrize("name", ["names.csv", "~/names.JSON", "names.list", "names"])
+def test_a_file_of_another_kind_is_no_class(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("names").write_text("cat\n")
+    with pytest.raises(UserError, match=rf"'{name}' is the name of a file, not of classes. Give .* \*.txt with a name"):
+        class_list.parse(name)
+    assert class_list.parse("a" * 5000) == ("a" * 5000,)
+
+
+@pytest.mark.parametrize("name", ["a[1]", "[x", "what?", "*"])
+def test_a_pattern_below_a_folder_whose_name_reads_like_one(name, photos):
+    photos.rename(photos.parent / name)
+    assert list(unlabelled.find(f"{name}/**/c.*")) == [f"{name}/deep/er/c.png"]
+    absolute = photos.parent / name
+    assert list(unlabelled.find(f"{absolute}/*.png")) == [f"{absolute}/a.png", f"{absolute}/b[1].png"]

@@ -49,15 +49,15 @@ def load(
         raise UserError(f"config.data.root: expected a folder with one folder of images per class, found {root!r}.")
     parts = _parts(folder)
     drawn = list(parts) in ([""], ["train"])
-    below = {} if earlier else {split: _list_classes(folder, name) for split, name in parts.items()}
+    below = {} if earlier is not None else {split: _list_classes(folder, name) for split, name in parts.items()}
     lists = {split: {name: of.images for name, of in classes.items()} for split, classes in below.items()}
-    if earlier:
+    if earlier is not None:
         found = listing.check(earlier, "splits.json of the workdir")
     elif drawn:
         found = _draw(lists[next(iter(parts))], split_seed)
     else:
         found = _given(lists)
-    if not earlier:
+    if earlier is None:
         found = _rename(found, _read_names(folder))
     named = ", ".join(parts.values())
     splits = "splits.json in the workdir, drawn by config.data.split_seed" if drawn else f"folders {named}"

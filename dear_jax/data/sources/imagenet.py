@@ -54,10 +54,14 @@ def _list_classes(
     """One part's images, class after class."""
     classes = _numbered(names) if row.layout == "indices" else _sorted_folders(folder / part, names)
     if len(classes) != row.classes:
-        raise UserError(
-            f"{folder / part}: expected {row.classes} classes, found {len(classes)}. Extract the whole archive there, "
-            "and take the whole classnames.txt."
+        flat = image_files(folder / part)
+        advice = (
+            f"{len(flat)} images lie flat in it, such as {flat[0]}: sort them into a folder for each class, as "
+            "ImageNet's valprep.sh does"
+            if flat
+            else "Extract the whole archive there, and take the whole classnames.txt"
         )
+        raise UserError(f"{folder / part}: expected {row.classes} classes, found {len(classes)}. {advice}.")
     folders = [folder / part / class_folder for class_folder, _ in classes]
     files = {path.name: names for path, names in zip(folders, storage.in_threads(image_files, folders), strict=True)}
     check_filled(files, folder / part)

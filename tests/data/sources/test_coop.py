@@ -242,6 +242,16 @@ def test_class_folders_without_images_or_names_are_refused(tmp_path, write_layou
         load("imagenet_a", tmp_path)
 
 
+def test_imagenets_validation_images_without_class_folders(tmp_path, write_layout):
+    """As their archive is extracted."""
+    val = write_layout("imagenet", tmp_path) / "images" / "val"
+    for number, path in enumerate(sorted(val.glob("*/*"))):
+        path.rename(val / f"ILSVRC2012_val_{number:08d}.JPEG")
+        path.parent.rmdir()
+    with pytest.raises(UserError, match=r"found 0. 1000 images lie flat in it, such as .*_00000000.JPEG: sort"):
+        load("imagenet", tmp_path)
+
+
 def test_aircraft_without_its_lists(tmp_path, write_layout):
     folder = write_layout("fgvc_aircraft", tmp_path)
     (folder / "images_variant_val.txt").write_text("0000001 Concorde\n")

@@ -148,6 +148,12 @@ def test_results_say_how_images_are_read(root):
     assert load(root, exif=False).notes["read_as"].startswith('Image.open(path).convert("RGB")')
 
 
+@pytest.mark.parametrize("earlier", [{}, [], {"train": []}])
+def test_earlier_splits_that_are_none_are_refused(earlier, root):
+    with pytest.raises(UserError, match=r"splits.json of the workdir: expected {\"train\": "):
+        folder.load(str(root), template="a {}", earlier=earlier)
+
+
 def test_what_cannot_be_split_or_told_apart_is_refused(root, tmp_path):
     (root / "ant" / "a.webp").unlink()
     with pytest.raises(UserError, match=r"1 classes have a single image, which cannot be split.*: ant"):
