@@ -31,7 +31,7 @@ def load_json(path: epath.Path) -> Listing:
         content = json.loads(path.read_text())
     except storage.failures() as error:
         raise UserError(f"The split file {path} cannot be read: {storage.reason(error)}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the last of brackets nested thousands deep
         raise UserError(f"The split file {path} is not JSON ({error}); fetch it again.") from error
     return check(content, str(path))
 

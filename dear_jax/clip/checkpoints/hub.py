@@ -186,8 +186,10 @@ class Repository:
             reason = "HF_HUB_OFFLINE is set: unset it"
         else:
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        archive = openai.downloaded(self.name)
+        there = f" Or set config.backbone to {archive}, OpenAI's archive of it, which is here." if archive else ""
         return UserError(
             f"config.backbone is {self.name!r}, and {what} from {endpoint} ({reason}); the cache folder {cache} lacks "
             f"files of it too. Without access, run `hf download {self.name} --local-dir DIR` on a machine that has it, "
-            "copy DIR here and set config.backbone to its path."
+            f"copy DIR here and set config.backbone to its path.{there}"
         )

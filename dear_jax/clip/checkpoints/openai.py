@@ -7,6 +7,7 @@ the shapes and from what OpenAI's code fixes (QuickGELU, 64 channels per head, L
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from dear_jax.clip.checkpoints.names import Shape
 from dear_jax.clip.checkpoints.open_clip import LAYER_NORM_EPSILON
@@ -24,6 +25,20 @@ TOKENIZER = "openai/clip-vit-base-patch32"  # whose tokenizer all of them share
 HUB = "hf-hub:"  # what open_clip puts before a repository
 # ViT-B/16, ViT-L/14@336px; of the archives, ViT-L-14-336px.pt; of open_clip, ViT-L-14-336-quickgelu.
 _NAME = re.compile(r"(?:openai/)?vit-([bl])[-/](\d\d)(?:[-@](\d+)(?:px)?)?(?:-(?:quickgelu|openai))*(?:\.pt)?")
+
+
+ARCHIVES = {
+    "openai/clip-vit-base-patch32": "ViT-B-32.pt",
+    "openai/clip-vit-base-patch16": "ViT-B-16.pt",
+    "openai/clip-vit-large-patch14": "ViT-L-14.pt",
+    "openai/clip-vit-large-patch14-336": "ViT-L-14-336px.pt",
+}
+
+
+def downloaded(repository: str) -> Path | None:
+    """The archive of the same weights, where OpenAI's code, or CoOp's, has left it on this machine."""
+    path = Path("~/.cache/clip", ARCHIVES.get(repository, "")).expanduser()
+    return path if path.is_file() else None
 
 
 def repository(name: str) -> str:

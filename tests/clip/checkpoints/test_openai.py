@@ -100,6 +100,18 @@ def test_an_archive_without_a_tokenizer_says_where_it_is(archive, tmp_path, monk
         weights.load_backbone(str(archive))
 
 
+def test_an_archive_on_this_machine_is_named_where_the_hub_cannot_be_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".cache" / "clip").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"set config.backbone to its path.$"):
+        weights.load_backbone("ViT-B/16")
+    (tmp_path / ".cache" / "clip" / "ViT-B-16.pt").touch()
+    with pytest.raises(UserError, match=r"Or set config.backbone to .*/clip/ViT-B-16.pt, OpenAI's archive of it"):
+        weights.load_backbone("ViT-B/16")
+
+
 def test_a_training_checkpoint_of_open_clip_by_its_name(model, archive, tmp_path):
     """epoch_K.pt, with the config that open_clip publishes beside weights."""
     state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}

@@ -173,6 +173,10 @@ def rename_split_file(folder: Path) -> None:
     (folder / "split_zhou_DescribableTextures.json").rename(folder / "split_zhou_Food101.json")
 
 
+def nest_split_file(folder: Path) -> None:
+    (folder / "split_zhou_DescribableTextures.json").write_text("[" * 100_000)
+
+
 def cut_split_file(folder: Path) -> None:
     path = folder / "split_zhou_DescribableTextures.json"
     path.write_text(path.read_text()[:1000])
@@ -193,6 +197,7 @@ def change_split(change):
     [
         (rename_split_file, r"is missing \(there is split_zhou_Food101\.json, of another data set\)"),
         (cut_split_file, "is not JSON"),
+        (nest_split_file, "is not JSON"),
         (change_split(lambda listing: listing.pop("val")), r"expected \{\"train\": \[\[path, label"),
         (change_split(lambda listing: listing["val"].append(["x.jpg", -1, "x"])), r"found \['x\.jpg', -1, 'x'\]"),
         (
