@@ -172,16 +172,16 @@ def _read(folder: Path, file: str) -> tuple[dict[str, int], list[Pair]]:
 
 
 def _ids(vocabulary: Mapping[str, Any]) -> dict[str, int]:
-    if not all(isinstance(value, int) and value >= 0 for value in vocabulary.values()):
-        raise ValueError("its ids are no whole numbers")
+    if not all(isinstance(token, str) and isinstance(value, int) and value >= 0 for token, value in vocabulary.items()):
+        raise ValueError("its ids are no whole numbers, or its tokens no texts")
     return dict(vocabulary)
 
 
 def _pairs(merges: Sequence[str | Sequence[str]]) -> list[Pair]:
     """Merges as texts with a blank between, or as newer files have them, as lists."""
     pairs = [tuple(merge.split() if isinstance(merge, str) else merge) for merge in merges]
-    if wrong := next((pair for pair in pairs if len(pair) != 2), None):
-        raise ValueError(f"a merge of {len(wrong)} parts, {' '.join(wrong)[:80]!r}")
+    if wrong := next((pair for pair in pairs if len(pair) != 2 or not all(isinstance(p, str) for p in pair)), None):
+        raise ValueError(f"a merge of {len(wrong)} parts, {' '.join(map(str, wrong))[:80]!r}")
     return [(first, second) for first, second in pairs]
 
 

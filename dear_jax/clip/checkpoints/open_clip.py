@@ -80,7 +80,8 @@ def read_config(values: Mapping[str, Any], source: str) -> CLIPConfig:
         UserError: not such a config, or every option that is not supported, by name.
     """
     model, preprocess = values.get("model_cfg") or {}, values.get("preprocess_cfg") or {}
-    if "embed_dim" not in model or not all(isinstance(model.get(name), Mapping) for name in ("vision_cfg", "text_cfg")):
+    whole = isinstance(model, Mapping) and isinstance(preprocess, Mapping) and "embed_dim" in model
+    if not whole or not all(isinstance(model.get(name), Mapping) for name in ("vision_cfg", "text_cfg")):
         raise UserError(
             f"{source}: expected model_cfg with embed_dim, vision_cfg and text_cfg, as open_clip publishes it. Copy "
             "the file of the checkpoint again."
@@ -160,8 +161,11 @@ def _refuse(model: Mapping[str, Any], preprocess: Mapping[str, Any], source: str
     if isinstance(vision.get("layers"), list | tuple):
         problems.append(f"vision_cfg.layers is {vision['layers']!r} (a ResNet)")
     for name, values in (("vision_cfg", vision), ("text_cfg", text)):
-        others = set(values.get("norm_kwargs") or ()) - {"eps"}
-        problems += [f"{name}.norm_kwargs.{key}" for key in sorted(others)]
+        norm = values.get("norm_kwargs") or {}
+        if isinstance(norm, Mapping):
+            problems += [f"{name}.norm_kwargs.{key}" for key in norm if key != "eps"]
+        else:
+            problems.append(f"{name}.norm_kwargs is {norm!r}")
     if problems:
         raise UserError(
             f"{source} asks for what this package does not build: {'; '.join(problems)}. Plain CLIP with a ViT and a "
