@@ -30,6 +30,7 @@ def results_markdown(results: Mapping[str, Any]) -> str:
         *_new_classes_table(variants),
         *_metric_tables(results),
         results["data"]["remark"],
+        results["data"].get("in_train_and_test", ""),
         _selection(results.get("selection")),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"

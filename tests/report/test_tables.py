@@ -56,6 +56,9 @@ def test_results_name_their_method():
 def test_a_remark_on_the_data_stands_below():
     table = tables.results_markdown(RESULTS | {"data": {"remark": "Not comparable."}})
     assert table.endswith("| 61.50 ± 0.50 |\n\nNot comparable.\n")
+    note = "3 of 9 test images are in both training and test."
+    table = tables.results_markdown(RESULTS | {"data": {"remark": "Not comparable.", "in_train_and_test": note}})
+    assert table.endswith(f"Not comparable.\n\n{note}\n")
 
 
 def test_further_metrics_have_a_small_table_each():
