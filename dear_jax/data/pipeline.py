@@ -81,6 +81,14 @@ def train_batches(
     return TrainBatches(batches[:steps] if steps else batches, workers)
 
 
+def fitting(count: int, most: int) -> int:
+    """A size of batches for so many images: the least power of two that holds all, and `most` at most.
+
+    So one photo costs one, and whatever numbers of images come, there are log2(most) + 2 sizes to compile at most.
+    """
+    return min(most, 1 << max(0, count - 1).bit_length())
+
+
 def eval_batches(
     split: ImageSplit,
     batch_size: int,

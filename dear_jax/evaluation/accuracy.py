@@ -63,8 +63,7 @@ class Evaluator:
         workers: int = 0,
     ):
         """`plain` is the split of zero-shot CLIP; `adapters` are those of each program, of the same seeds."""
-        self.params, self.mesh, self.workers = params, mesh, workers
-        (self.batch_size,) = sharding.filled((batch_size,), mesh, sharding.DATA)
+        self.params, self.mesh, self.batch_size, self.workers = params, mesh, batch_size, workers
         shards = mesh.shape["data"]
         self.plain = plain.spread(shards, plain.class_chunk)
         self.methods = tuple(of.method.spread(shards, of.method.split.class_chunk) for of in adapters)
@@ -98,10 +97,11 @@ class Evaluator:
             (*run, encode(run, Frozen(self.params, prompts)))
             for run, encode, prompts in zip(self.runs, self._classes, of_methods, strict=True)
         ]
-        own = sharding.own_entries((self.batch_size,), self.mesh, sharding.DATA)
+        count = sharding.filled((pipeline.fitting(len(classes.test), self.batch_size),), self.mesh, sharding.DATA)
+        own = sharding.own_entries(count, self.mesh, sharding.DATA)
         found, valid = [], []
         image_size = self.plain.config.image_size
-        for batch in pipeline.eval_batches(classes.test, self.batch_size, image_size, self.workers, own=own):
+        for batch in pipeline.eval_batches(classes.test, *count, image_size, self.workers, own=own):
             valid.append(np.asarray(batch["valid"]))
             images = sharding.place(batch["image"], self.mesh, sharding.DATA)
             # Predictions stay on the device, so that the host can prepare the next batch meanwhile.

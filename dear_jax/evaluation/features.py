@@ -60,12 +60,11 @@ class Encoder:
         self.backbone, self.dataset = backbone, trained.dataset
         self._ensembles = {trained.template: trained.ensemble or (trained.template,)}
         self.method = program.method.spread(self.mesh.shape["data"], CHUNK)
-        (self.batch_size,) = sharding.filled((batch_size,), self.mesh, sharding.DATA)
+        self.batch_size = batch_size
         self.run: tuple[Adapter, Settings] = sharding.place(
             (program.adapter, program.settings), self.mesh, sharding.REPLICATED
         )
         self.params: Params = sharding.place(cast(backbone.params, dtype), self.mesh, sharding.REPLICATED)
-        self._own = sharding.own_entries((self.batch_size,), self.mesh, sharding.DATA)
         self.everywhere = NamedSharding(self.mesh, sharding.REPLICATED)
         self._images = jax.jit(functools.partial(_encode_images, self.method), out_shardings=self.everywhere)
         self._valid = jax.jit(lambda valid: valid, out_shardings=self.everywhere)
@@ -116,7 +115,9 @@ class Encoder:
     def batches(self, split: ImageSplit, skip_bad: bool = False) -> Iterator[tuple[Array, Bool[np.ndarray, "B"]]]:
         """The same as pixels on the devices, for a program of the caller's own."""
         size = self.method.split.config.image_size
-        for batch in pipeline.eval_batches(split, self.batch_size, size, self.workers, skip_bad, own=self._own):
+        count = sharding.filled((pipeline.fitting(len(split), self.batch_size),), self.mesh, sharding.DATA)
+        own = sharding.own_entries(count, self.mesh, sharding.DATA)
+        for batch in pipeline.eval_batches(split, *count, size, self.workers, skip_bad, own=own):
             images, valid = sharding.place((batch["image"], batch["valid"]), self.mesh, sharding.DATA)
             yield images, np.asarray(self._valid(valid))  # each process knows of its own images alone
 

@@ -330,3 +330,10 @@ def test_workers_of_a_script_without_a_main_guard(tmp_path):
     assert lines[-1].startswith("dear_jax.errors.UserError: workers is 2, and each of these processes runs the main")
     assert 'if __name__ == "__main__":' in lines[-1]
     assert len(lines) < 15, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "size"), [(1, 100, 1), (2, 100, 2), (3, 100, 4), (60, 100, 64), (65, 100, 100), (999, 100, 100)]
+)
+def test_batches_fit_few_images(count, most, size):
+    assert pipeline.fitting(count, most) == size

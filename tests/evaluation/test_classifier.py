@@ -74,6 +74,23 @@ def test_probabilities_are_those_of_the_method(classifier, embedded_run, images)
 
 
 @pytest.mark.slow
+def test_few_images_cost_few_and_all_numbers_of_them_make_few_programs(embedded_run, images, monkeypatch):
+    sizes = []
+    eval_batches = features.pipeline.eval_batches
+
+    def count(split, batch_size, *args, **kwargs):
+        sizes.append(batch_size)
+        return eval_batches(split, batch_size, *args, **kwargs)
+
+    monkeypatch.setattr(features.pipeline, "eval_batches", count)
+    classifier = Classifier.load(embedded_run, CLASSES, batch_size=4)
+    whole = classifier(images).probabilities
+    for number in range(1, 6):
+        np.testing.assert_allclose(classifier(images[:number]).probabilities, whole[:number], **CLOSE)
+    assert sizes == [4, 1, 2, 4, 4, 4]
+    assert classifier._probabilities._cache_size() == 3
+
+
 def test_new_classes_are_fused_as_asked(embedded_run, images):
     for rule in ("class_only", 0.25):
         prediction = Classifier.load(embedded_run, CLASSES, new_classes=rule)(images)
