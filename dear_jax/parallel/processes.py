@@ -271,8 +271,8 @@ def leave(why: str) -> NoReturn:
     JAX would otherwise wait for the lost one at exit.
     """
     _leaving.acquire()  # for good: whoever notices first says so
-    print(
-        f"error: another process of this job is lost, or the network between them ({why}). Start all processes again "
+    print(  # on a line of its own, below a progress bar
+        f"\nerror: another process of this job is lost, or the network between them ({why}). Start all processes again "
         "with the same --workdir: they go on from the last checkpoint.",
         file=sys.stderr,
         flush=True,
