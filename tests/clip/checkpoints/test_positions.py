@@ -67,7 +67,7 @@ def test_a_resized_backbone_says_so():
     assert resized.config.patches == 64
 
 
-@pytest.mark.parametrize("size", [13, 0, -4])
+@pytest.mark.parametrize("size", [13, 0, -4, 4 * 65])
 def test_other_sizes_are_refused(size, clip_config, clip_params):
     with pytest.raises(UserError, match=rf"config.image_size is {size}, expected a multiple of .* patch size, 4"):
         positions.resize(clip_config, clip_params, size)
