@@ -97,11 +97,11 @@ class Evaluator:
             (*run, encode(run, Frozen(self.params, prompts)))
             for run, encode, prompts in zip(self.runs, self._classes, of_methods, strict=True)
         ]
-        count = sharding.filled((pipeline.fitting(len(classes.test), self.batch_size),), self.mesh, sharding.DATA)
-        own = sharding.own_entries(count, self.mesh, sharding.DATA)
+        (count,) = sharding.filled((pipeline.fitting(len(classes.test), self.batch_size),), self.mesh, sharding.DATA)
+        own = sharding.own_entries((count,), self.mesh, sharding.DATA)
         found, valid = [], []
         image_size = self.plain.config.image_size
-        for batch in pipeline.eval_batches(classes.test, *count, image_size, self.workers, own=own):
+        for batch in pipeline.eval_batches(classes.test, count, image_size, self.workers, own=own):
             valid.append(np.asarray(batch["valid"]))
             images = sharding.place(batch["image"], self.mesh, sharding.DATA)
             # Predictions stay on the device, so that the host can prepare the next batch meanwhile.

@@ -115,9 +115,9 @@ class Encoder:
     def batches(self, split: ImageSplit, skip_bad: bool = False) -> Iterator[tuple[Array, Bool[np.ndarray, "B"]]]:
         """The same as pixels on the devices, for a program of the caller's own."""
         size = self.method.split.config.image_size
-        count = sharding.filled((pipeline.fitting(len(split), self.batch_size),), self.mesh, sharding.DATA)
-        own = sharding.own_entries(count, self.mesh, sharding.DATA)
-        for batch in pipeline.eval_batches(split, *count, size, self.workers, skip_bad, own=own):
+        (count,) = sharding.filled((pipeline.fitting(len(split), self.batch_size),), self.mesh, sharding.DATA)
+        own = sharding.own_entries((count,), self.mesh, sharding.DATA)
+        for batch in pipeline.eval_batches(split, count, size, self.workers, skip_bad, own=own):
             images, valid = sharding.place((batch["image"], batch["valid"]), self.mesh, sharding.DATA)
             yield images, np.asarray(self._valid(valid))  # each process knows of its own images alone
 

@@ -86,6 +86,13 @@ RANGES: Mapping[str, Range] = {
     "compile.classes": Range(0, 1_000_000),
     "compile.prompt_length": Range(3, 1000),
     "dear.tokens.text_count": Range(1, 1000),
+    "pretrain.learning_rate": POSITIVE,
+    **{f"pretrain.{key}": NOT_NEGATIVE for key in ("warmup_steps", "weight_decay", "attribute_weight", "dense_weight")},
+    **{f"pretrain.{key}": COUNT for key in ("steps", "log_every", "eval_every", "eval_scenes", "dense_layer")},
+    "pretrain.batch_size": Range(1, 10_000),
+    **{f"pretrain.{key}": Range(1, 4096) for key in ("patch_size", "embed_dim", "vision_width", "text_width")},
+    **{f"pretrain.{tower}_{what}": Range(1, 100) for tower in ("vision", "text") for what in ("layers", "heads")},
+    "pretrain.context_length": Range(8, 1000),
 }
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "protocol": tuple(PROTOCOLS),

@@ -54,6 +54,24 @@ def test_of_a_training(flags, message):
 
 
 @pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("steps=50", "config.pretrain.warmup_steps is 100, expected less than its 50 steps"),
+        ("steps=0", "config.pretrain.steps is 0, expected 1 or more"),
+        ("vision_heads=7", "config.pretrain.vision_width is 128, expected a multiple of vision_heads, 7"),
+        ("patch_size=7", "config.pretrain.patch_size is 7, expected a divisor of 48 pixels"),
+        ("dense_layer=8", "config.pretrain.dense_layer is 8, expected one of 7 layers"),
+        ("learning_rate=nan", "config.pretrain.learning_rate is nan, expected a positive number"),
+    ],
+)
+def test_of_a_pretraining(flag, message):
+    make_plan("pretrain_tiny")
+    with pytest.raises(UserError) as error:
+        make_plan("pretrain_tiny", f"--config.pretrain.{flag}")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--config.roles.weight=votes", "--config.roles.low=2"], "config.roles.low is 2.0, expected 0 to"),
