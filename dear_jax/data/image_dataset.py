@@ -6,6 +6,7 @@ of their images or classes without loading any. Nothing that uses them knows whe
 """
 
 import dataclasses
+import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -53,6 +54,10 @@ class ImageSplit:
         """How to call the images: as their loader does, if it has names for them, else by their places."""
         names = getattr(self.load, "names", None)
         return tuple(names) if names else tuple(map(_name, range(len(self))))
+
+    def names_sha256(self) -> str:
+        """Equal where images are called the same, in the same order; also of names that are no UTF-8."""
+        return hashlib.sha256("\n".join(self.names).encode(errors="surrogateescape")).hexdigest()
 
     @property
     def groups(self) -> np.ndarray | None:

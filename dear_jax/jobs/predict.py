@@ -7,7 +7,6 @@ run, images, class names -> probabilities -> predictions.csv, probabilities.csv 
 read are named in predictions.csv and at the end, with exit code 2; the others are classified all the same.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +43,7 @@ def run(plan: PredictionPlan, workdir: epath.Path) -> None:
     with processes.open_workdir(plan.config, workdir) as (files, _):
         with processes.together():
             trained, backbone = runs.load_chosen(plan.run, "predict")
-        seen = {"images": len(images), "listing_sha256": hashlib.sha256("\n".join(images.names).encode()).hexdigest()}
+        seen = {"images": len(images), "names_sha256": images.names_sha256()}
         agreement.check_alike(plan.config.values, seen, backbone.fingerprint)
         classifier = Classifier(
             trained,

@@ -7,7 +7,6 @@ retrieval.md, retrieval.json, rankings.csv, contact_sheet.png and contact_sheet.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,8 +56,7 @@ def run(plan: RetrievalPlan, workdir: epath.Path) -> None:
         with processes.together():
             trained, backbone = runs.load_chosen(plan.run, "retrieve")
             splits, source = open_splits(plan, files)
-        names = "\n".join(name for split in splits for name in split.names)
-        seen = {**source, "images": [*map(len, splits)], "names_sha256": hashlib.sha256(names.encode()).hexdigest()}
+        seen = {**source, "images": [*map(len, splits)], "names_sha256": [split.names_sha256() for split in splits]}
         agreement.check_alike(plan.config.values, seen, backbone.fingerprint)
         print(f"{len(splits[0])} queries, {len(splits[1])} gallery images of {source['name']}.", flush=True)
         encoder = Encoder(trained, backbone, plan.backbone.compute_dtype, plan.batch_size, plan.workers)

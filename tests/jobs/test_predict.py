@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,17 @@ def test_retrieve_among_images_of_ones_own(embedded_run, photos, tmp_path, capsy
     found = rows(tmp_path / "own" / "rankings.csv")
     assert {row["query"] for row in found} == {str(photos / "5.png")}
     assert [row["image"] for row in found if row["rank"] == "1"] == [str(photos / "5.png")] * len(OPINIONS)
+
+
+@pytest.mark.parametrize("job", ["predict", pytest.param("retrieve", marks=pytest.mark.slow)])
+def test_names_that_are_no_utf8(embedded_run, photos, tmp_path, job):
+    for index in range(4):
+        (tmp_path / os.fsdecode(b"caf\xe9%d.png" % index)).write_bytes((photos / f"{index}.png").read_bytes())
+    flags = [f"--config.images={tmp_path}", f"--workdir={tmp_path / 'out'}"]
+    more = ["--config.classes=red heart,blue star"] if job == "predict" else ["--config.retrieve.queries=2"]
+    assert start(job, embedded_run, *flags, *more) == 0
+    written = [path.read_text() for path in (tmp_path / "out").glob("*.csv")]
+    assert any("caf\\udce90.png" in text for text in written)
 
 
 @pytest.mark.slow
