@@ -4,7 +4,6 @@ That is the content of CoOp's `split_zhou_*.json` and of the `splits.json` that 
 user's own. In: such a list and the folder that its paths are relative to. Out: an `ImageDataset`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from etils import epath
 from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.data.images import FileLoader
 from dear_jax.errors import UserError
-from dear_jax.files import storage
+from dear_jax.files import json_files, storage
 
 SPLITS = ("train", "val", "test")
 Entry = tuple[str, int, str]  # path, label, class name
@@ -28,10 +27,10 @@ def load_json(path: epath.Path) -> Listing:
         UserError: it cannot be read, is not such a list, or gives a label two names.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json_files.parse(path.read_text())
     except storage.failures() as error:
         raise UserError(f"The split file {path} cannot be read: {storage.reason(error)}.") from error
-    except (ValueError, RecursionError) as error:  # the last of brackets nested thousands deep
+    except ValueError as error:
         raise UserError(f"The split file {path} is not JSON ({error}); fetch it again.") from error
     return check(content, str(path))
 

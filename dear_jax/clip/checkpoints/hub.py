@@ -7,7 +7,6 @@ before its weights are fetched.
 """
 
 import functools
-import json
 import os
 import re
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Protocol
 
 from dear_jax.clip.checkpoints import openai
 from dear_jax.errors import UserError, show
-from dear_jax.files import storage
+from dear_jax.files import json_files, storage
 from dear_jax.files.local_copy import LocalCopy
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -70,8 +69,8 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: it cannot be read, or is another thing.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # the last of brackets nested thousands deep
+        value = json_files.parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is not valid JSON ({error}). Copy the file again.") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}. Copy the file again.")
