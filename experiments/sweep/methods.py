@@ -6,7 +6,8 @@
 
 Base-to-new: base, new by the method's own rule and by the class path alone, their HM, means over draws ± population
 standard deviation; and the number of learned numbers and of training images seen. Few-shot: accuracy per number of
-shots, over the draws that all methods have. What the runs have in common beside their recipes is said above the tables.
+shots, each over the draws that all methods have with it. What the runs have in common beside their recipes is said
+above the tables.
 """
 
 import argparse
@@ -64,8 +65,8 @@ def tables(runs: Sequence[Run]) -> list[str]:
     if base2new:
         parts += [f"## Base-to-new, {_draws(base2new)}", base2new_table(base2new)]
     few_shot = [run for run in runs if run[0]["protocol"] == "few_shot"]
-    if few_shot:
-        kept, table = few_shot_table(few_shot)
+    kept, table = few_shot_table(few_shot)
+    if kept:
         parts += [f"## Few-shot classification, {_draws(kept)}", table]
     return parts
 
@@ -97,23 +98,41 @@ def base2new_table(runs: Sequence[Run]) -> str:
 
 
 def few_shot_table(runs: Sequence[Run]) -> tuple[list[Run], str]:
-    """The runs of the draws that all methods have at all numbers of shots, and a row per method of them."""
-    shots = sorted({results["shots"] for results, _ in runs})
-    by_draw: dict[str, set[tuple[str, int]]] = defaultdict(set)
+    """The runs that count, and a row per method of them.
+
+    A number of shots counts on those draws on which all methods have finished with it.
+    """
+    methods = {results["method"] for results, _ in runs}
+    finished: dict[tuple[int, str], set[str]] = defaultdict(set)
     for results, _ in runs:
-        by_draw[results["dataset"]].add((results["method"], results["shots"]))
-    most = max(map(len, by_draw.values()))
-    kept = [run for run in runs if len(by_draw[run[0]["dataset"]]) == most]
+        finished[results["shots"], results["dataset"]].add(results["method"])
+    whole = {place for place, found in finished.items() if found == methods}
+    kept = [run for run in runs if (run[0]["shots"], run[0]["dataset"]) in whole]
+    draws = {shots: sum(number == shots for number, _ in whole) for shots in sorted({number for number, _ in whole})}
     rows = []
     for method, of_method in _by_method(kept).items():
-        found = {number: [r for r, _ in of_method if r["shots"] == number] for number in shots}
-        means = [[one["variants"][ROW]["mean"]["accuracy"] for one in found[number]] for number in shots]
+        means = [
+            [results["variants"][ROW]["mean"]["accuracy"] for results, _ in of_method if results["shots"] == shots]
+            for shots in draws
+        ]
         parameters = max(results["trainable_parameters"][ROW] for results, _ in of_method)
         rows.append((np.mean(means[-1]), [METHODS[method].TITLE, *map(_spread, means), f"{parameters:,}"]))
-    plain = _spread([results["zero_shot"]["accuracy"] for results, _ in kept])
-    head = ["", *(f"{number} shots" if number > 1 else "1 shot" for number in shots), "learned numbers, at most"]
-    zero_shot = ["zero-shot CLIP", *[plain] * len(shots), ""]
+    names = {shots: f"{shots} shots" if shots > 1 else "1 shot" for shots in draws}
+    if len({*draws.values()}) > 1:
+        count = {shots: f"{number} draw{'s' if number > 1 else ''}" for shots, number in draws.items()}
+        names = {shots: f"{name}, {count[shots]}" for shots, name in names.items()}
+    plain = {
+        shots: _spread([results["zero_shot"]["accuracy"] for results, _ in _by_draw(kept, shots).values()])
+        for shots in draws
+    }
+    head = ["", *names.values(), "learned numbers, at most"]
+    zero_shot = ["zero-shot CLIP", *plain.values(), ""]
     return kept, to_markdown(head, [zero_shot, *(cells for _, cells in sorted(rows, key=lambda row: -row[0]))])
+
+
+def _by_draw(runs: Sequence[Run], shots: int) -> dict[str, Run]:
+    """A run of each draw with this number of shots."""
+    return {run[0]["dataset"]: run for run in runs if run[0]["shots"] == shots}
 
 
 def images_seen(config: Mapping[str, Any], results: Mapping[str, Any]) -> int:

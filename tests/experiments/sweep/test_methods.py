@@ -9,7 +9,7 @@ from experiments.sweep import methods
 
 @pytest.fixture
 def sweep(tmp_path):
-    """Two methods on two draws; few-shot of one draw is unfinished."""
+    """Two methods on two draws; of few-shot one draw is unfinished with four shots."""
 
     def write(method, draw, protocol, gain, shots=16, steps=0):
         folder = tmp_path / f"{method}-{protocol}-{draw}-{shots}"
@@ -52,7 +52,8 @@ def test_the_page(sweep, capsys):
     assert dear.startswith("| DeAR | 71.00 ± 1.00 | 40.00 ± 0.00 | 51.00 ± 1.00 | 51.17 ± 0.26 |")
     assert dear.endswith("| 1,234 | 480 | 2 |")  # 3 epochs of 5 batches of 32
     assert lora.endswith("| 1,234 | 224 | 2 |")
-    assert "## Few-shot classification, a" in text  # the draw that all have
+    assert "## Few-shot classification, 2 draws (a, b)" in text
+    assert "|  | 1 shot, 2 draws | 4 shots, 1 draw |" in text  # the draw that all have
     assert "| CLIP-LoRA | 53.00 ± 0.00 | 56.00 ± 0.00 |" in text
     assert "| zero-shot CLIP | 45.00 ± 0.00 | 45.00 ± 0.00 |" in text
 
