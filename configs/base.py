@@ -19,10 +19,11 @@ BACKBONE = "openai/clip-vit-base-patch16"  # of all published tables
 def get_config() -> ConfigDict:
     """All keys with their defaults: few-shot training of DeAR on the embedded CLIP and world."""
     config = ConfigDict()
-    config.job = "train"  # train | select | evaluate | predict | retrieve | pretrain | find_roles | compile
+    config.job = "train"  # train | select | evaluate | predict | retrieve | report | pretrain | find_roles | compile
     config.protocol = "base2new"  # base2new | few_shot | cross_dataset | domain_generalization; methods/dear section 5
     config.method = "dear"  # how CLIP is adapted: a row of dear_jax/setup/methods, whose keys are the group of its name
-    # evaluate, predict, retrieve: workdir (or adapter file) of a finished training run; evaluate without: zero-shot
+    # evaluate, predict, retrieve: workdir (or adapter file) of a finished training run; evaluate without: zero-shot;
+    # report: workdir of the run whose page is made
     config.run = ""
     config.run_backbone = ""  # its backbone's folder, where that is no longer where the run had it
     config.run_variant = ""  # predict, retrieve: which variant of the run; empty: its first
@@ -105,6 +106,7 @@ def get_config() -> ConfigDict:
     config.eval.new_classes = ""
     config.eval.rules = ()  # other rules to measure beside the named ones, such as 0,0.9
     config.eval.split = "test"  # whose images are measured on: test | val
+    config.eval.predictions = False  # write predictions.csv: what is said of every test image, and by which path
     config.eval.datasets = ()  # cross_dataset, domain_generalization: what the adapter is also measured on
 
     # The job `select`: the candidates are config.variants (a preset, such as fusion | masks | all; empty: all, or the

@@ -16,10 +16,10 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int
 
 from dear_jax.clip.layers import Params
-from dear_jax.clip.split import Frozen, Prompts, Seen, Split
+from dear_jax.clip.split import Frozen, Prompts, Seen, Split, logit_scale
 from dear_jax.data import pipeline
 from dear_jax.data.class_set import ClassSet
-from dear_jax.evaluation.metrics import GROUP_METRICS, METRICS
+from dear_jax.evaluation.metrics import CONFIDENCE_METRICS, GROUP_METRICS, METRICS
 from dear_jax.methods import paths, wording
 from dear_jax.methods.adapter_file import Adapters
 from dear_jax.methods.contract import Adapter, Classes, Method, Settings
@@ -27,26 +27,40 @@ from dear_jax.methods.paths import Rule
 from dear_jax.parallel import axes, sharding
 
 
-class Predictions(NamedTuple):
-    """The classes that are predicted for n test images, and the true ones."""
+class Said(NamedTuple):
+    """The most probable class of each image, and its probability."""
 
-    adapted: Int[np.ndarray, "F S V n"]  # under F rules, the variants of all programs in turn; V is 0 without adapters
-    zero_shot: Int[np.ndarray, "n"]
+    labels: Int[np.ndarray, "*R n"]
+    probabilities: Float[np.ndarray, "*R n"]
+
+
+class Predictions(NamedTuple):
+    """What is predicted for n test images, and the true classes."""
+
+    adapted: Said  # [F, S, V, n], under F rules, the variants of all programs in turn; V is 0 without adapters
+    zero_shot: Said  # [n]
+    paths: Said  # [S, N, n]: what each path of the first variant says by itself; without adapters, none
     labels: Int[np.ndarray, "n"]
+    path_names: tuple[str, ...]  # N
 
 
 class Scores(NamedTuple):
-    """Every metric of `METRICS` on a class set, and of `GROUP_METRICS` where its images come in groups."""
+    """Every metric on a class set; those of `GROUP_METRICS` where its images come in groups."""
 
     adapted: dict[str, np.ndarray]  # [F, S, V], the variants of all programs in turn; V is 0 without adapters
     zero_shot: dict[str, float]
     rules: tuple[Rule, ...]  # F ways to weigh the paths
     trained_on: bool = False  # whether the adapters were trained on all of its classes
+    predictions: Predictions | None = None  # what the metrics are of
 
     def under(self, *rules: Rule) -> "Scores":
         """Those of some rules, in this order."""
         rows = [self.rules.index(rule) for rule in rules]
-        return self._replace(adapted={name: values[rows] for name, values in self.adapted.items()}, rules=rules)
+        of_rules = self._replace(adapted={name: values[rows] for name, values in self.adapted.items()}, rules=rules)
+        if self.predictions is None:
+            return of_rules
+        adapted = Said(*(values[rows] for values in self.predictions.adapted))
+        return of_rules._replace(predictions=self.predictions._replace(adapted=adapted))
 
 
 class Evaluator:
@@ -78,14 +92,20 @@ class Evaluator:
 
     def __call__(self, classes: ClassSet) -> Scores:
         """Every metric on one class set under each rule. Every test image counts exactly once."""
-        adapted, zero_shot, labels = self.predict(classes)
-        count, groups = len(classes.class_names), classes.test.groups
+        predictions = self.predict(classes)
+        labels, count, groups = predictions.labels, len(classes.class_names), classes.test.groups
         both = [
-            {name: metric(predicted, labels, count) for name, metric in METRICS.items()}
-            | {name: metric(predicted, labels, groups) for name, metric in GROUP_METRICS.items() if groups is not None}
-            for predicted in (adapted, zero_shot)
+            {name: metric(said.labels, labels, count) for name, metric in METRICS.items()}
+            | {name: metric(*said, labels) for name, metric in CONFIDENCE_METRICS.items()}
+            | {
+                name: metric(said.labels, labels, groups)
+                for name, metric in GROUP_METRICS.items()
+                if groups is not None
+            }
+            for said in (predictions.adapted, predictions.zero_shot)
         ]
-        return Scores(both[0], {name: float(value) for name, value in both[1].items()}, self.rules)
+        zero_shot = {name: float(value) for name, value in both[1].items()}
+        return Scores(both[0], zero_shot, self.rules, predictions=predictions)
 
     def predict(self, classes: ClassSet) -> Predictions:
         """What is predicted for every test image of a class set, in their order."""
@@ -107,9 +127,11 @@ class Evaluator:
             # Predictions stay on the device, so that the host can prepare the next batch meanwhile.
             found.append(self._predict(self.params, plain, images, adapted))
         kept = np.concatenate(valid)
-        runs = np.concatenate([np.asarray(of_runs) for of_runs, _ in found], axis=-1)
-        zero_shot = np.concatenate([np.asarray(plain) for _, plain in found])
-        return Predictions(runs[..., kept], zero_shot[kept], classes.test.labels)
+        adapted_said, zero_shot, of_paths = jax.tree.map(
+            lambda *batches: np.concatenate([np.asarray(batch) for batch in batches], axis=-1)[..., kept], *found
+        )
+        path_names = self.methods[0].paths if self.methods else ()
+        return Predictions(adapted_said, zero_shot, of_paths, classes.test.labels, path_names)
 
 
 def encode_prompts(methods: Sequence[Method], params: Params, classes: ClassSet) -> list[Prompts]:
@@ -135,29 +157,44 @@ def predict_batch(
     plain_classes: Float[Array, "C d"],
     images: Array,
     adapted: Sequence[tuple[Adapter, Settings, Classes]],
-) -> tuple[Int[Array, "F S V B"], Int[Array, "B"]]:
-    """Classes predicted by every run and by zero-shot CLIP; splits that cut at the same layer share the prefix."""
+) -> tuple[Said, Said, Said]:
+    """`Predictions.adapted`, `.zero_shot` and `.paths` of B images; splits that cut at one layer share the prefix."""
 
-    def predict(images: Array) -> tuple[Int[Array, "B F S V"], Int[Array, "B"]]:
+    def predict(images: Array) -> tuple[Said, Said, Said]:
         looks: dict[int, Seen] = {}
         for split in (plain, *(method.split for method in methods)):
             if split.vision_layer not in looks:
                 looks[split.vision_layer] = split.look(params, images)
-        zero_shot = jnp.argmax(looks[plain.vision_layer].features @ plain_classes.T, axis=-1)
-        found = []
+        cosines = looks[plain.vision_layer].features @ plain_classes.T
+        zero_shot = _said(cosines, logit_scale(params))
+        found, of_paths = [], []
         for method, (adapter, settings, classes) in zip(methods, adapted, strict=True):
             seen = looks[method.split.vision_layer]
 
             def of_run(
                 run: tuple[Adapter, Classes], settings: Settings, method: Method = method, seen: Seen = seen
-            ) -> Int[Array, "F B"]:
+            ) -> tuple[Said, Said]:
                 logits = method.logits(run[0], settings, params, run[1], seen)
                 weights = paths.rows(method.weights(run[0], settings), rules)
-                return jnp.argmax(jnp.einsum("bic,fi->fbc", logits, weights), axis=-1)
+                return _said(jnp.einsum("bic,fi->fbc", logits, weights)), _said(jnp.moveaxis(logits, 1, 0))
 
-            found.append(axes.each_run(of_run, (adapter, classes), settings))
-        none = jnp.zeros((len(zero_shot), len(rules), 0, 0), zero_shot.dtype)
-        return jnp.moveaxis(jnp.concatenate(found, axis=1), (3, 2), (0, 1)) if found else none, zero_shot
+            of_rules, by_path = axes.each_run(of_run, (adapter, classes), settings)
+            found.append(of_rules)
+            of_paths.append(by_path)
+        if found:  # variants side by side: leaves [S, V, F, B] become [F, S, V, B]
+            whole = jax.tree.map(lambda *of: jnp.moveaxis(jnp.concatenate(of, axis=1), 2, 0), *found)
+            by_path = jax.tree.map(lambda of: of[:, 0], of_paths[0])
+        else:
+            whole = jax.tree.map(lambda of: jnp.zeros((len(rules), 0, 0, *of.shape), of.dtype), zero_shot)
+            by_path = jax.tree.map(lambda of: of[0, :, :0], whole)
+        together = (whole, zero_shot, by_path)
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), together)  # images first, as groups are joined
 
-    found, zero_shot = plain.in_groups(predict, images)
-    return jnp.moveaxis(found, 0, -1), zero_shot
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), plain.in_groups(predict, images))
+
+
+def _said(logits: Float[Array, "*R B C"], scale: Any = 1.0) -> Said:
+    """The most probable classes by the softmax of `scale` times the logits."""
+    most: Any = jnp.argmax(logits, axis=-1)
+    probability: Any = jnp.exp(scale * logits.max(axis=-1) - jax.nn.logsumexp(scale * logits, axis=-1))
+    return Said(most, probability)

@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+import jax
+import numpy as np
+
 from dear_jax.clip.checkpoints.weights import Backbone, cast
 from dear_jax.clip.split import plain_split
 from dear_jax.data.class_set import ClassSet
@@ -62,3 +65,13 @@ def measure(
         else of_set.under(*learned_first)._replace(trained_on=True)
         for name, of_set in scores.items()
     }
+
+
+def path_weights(plan: BackbonePlan, backbone: Backbone, trained: Trained | None) -> dict[str, dict[str, np.ndarray]]:
+    """Variant -> path -> its weight in the prediction of the classes trained on, [S]; of one path alone nothing."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for method, names, adapter, settings in runs.restore(trained, backbone, plan.compute_dtype) if trained else ():
+        if len(method.paths) > 1:
+            weights = np.asarray(jax.vmap(jax.vmap(method.weights), (0, None))(adapter, settings))  # [S, V, N]
+            found |= {name: dict(zip(method.paths, weights[:, v].T, strict=True)) for v, name in enumerate(names)}
+    return found

@@ -2,26 +2,29 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
 from dear_jax import __version__
+from dear_jax.data.class_set import ClassSet
 from dear_jax.data.protocols import Protocol, summarize
 from dear_jax.errors import UserError
 from dear_jax.evaluation.accuracy import Scores
-from dear_jax.evaluation.metrics import MAIN
+from dear_jax.evaluation.metrics import CONFIDENCE_METRICS, MAIN, class_accuracies
 from dear_jax.files import json_files
 from dear_jax.files.workdir import Workdir
 from dear_jax.methods import adapter_file
 from dear_jax.methods.adapter_file import Part, Trained
-from dear_jax.report import runs, tables
-from dear_jax.setup import methods
+from dear_jax.parallel import processes
+from dear_jax.report import run_page, runs, tables
+from dear_jax.setup import defaults, methods
 from dear_jax.setup.plans.evaluate import EvaluationPlan
 from dear_jax.setup.plans.train import TrainingPlan
 
 RESULTS, TABLE = "results.json", "results.md"
+Weights = Mapping[str, Mapping[str, np.ndarray]]  # of `measure.path_weights`
 
 
 def make_results(
@@ -30,6 +33,8 @@ def make_results(
     scores: Mapping[str, Scores],
     config_sha256: str,
     data: Mapping[str, Any],
+    classes: Mapping[str, ClassSet] | None = None,
+    weights: Weights | None = None,
 ) -> dict[str, Any]:
     """The content of results.json: percent per class set and what follows from them, and the data's notes.
 
@@ -39,6 +44,8 @@ def make_results(
         scores: on every class set.
         config_sha256: of config.json.
         data: where images, class names and splits come from.
+        classes: the class sets, for the accuracy of each of their classes; None: without these.
+        weights: of the paths in the prediction of the classes trained on.
     """
     protocol = plan.data.protocol
     results: dict[str, Any] = {
@@ -54,11 +61,14 @@ def make_results(
         "version": __version__,
     }
     more = {
-        metric: _complete(protocol, {name: of_set.zero_shot[metric] for name, of_set in found.items()}, scores)
+        metric: _complete(protocol, metric, {name: one.zero_shot[metric] for name, one in found.items()}, scores)
         for metric, found in _further(scores).items()
     }
     if more:
         results["zero_shot_metrics"] = more
+    of_classes = _class_accuracies(classes or {}, scores)
+    if of_classes:
+        results["classes"] = {name: of_set.notes for name, of_set in of_classes.items()}
     if isinstance(plan, TrainingPlan) and plan.selection:
         results["selection"] = dict(plan.selection)
     if trained:
@@ -68,7 +78,46 @@ def make_results(
         results["trainable_parameters"] = _count_parameters(trained)
         for v, name in enumerate(trained.names):
             results["variants"][name] = _summarize_variant(protocol, trained, scores, v)
+            if of_classes:
+                results["variants"][name]["classes"] = {
+                    of_set: _over_seeds(trained, found.adapted[:, v]) for of_set, found in of_classes.items()
+                }
+            if weights and name in weights:
+                of_paths = {path: _over_seeds(trained, values) for path, values in weights[name].items()}
+                results["variants"][name]["path_weights"] = of_paths
     return results
+
+
+class _OfClasses(NamedTuple):
+    """How good predictions are on each class of a set."""
+
+    notes: dict[str, Any]  # names, how many test images, and percent of zero-shot CLIP
+    adapted: np.ndarray  # percent, [S, V, C]
+
+
+def _class_accuracies(classes: Mapping[str, ClassSet], scores: Mapping[str, Scores]) -> dict[str, _OfClasses]:
+    """Of every class set whose predictions are known; a class without test images has NaN."""
+    found = {}
+    for name, class_set in classes.items():
+        if (predictions := scores[name].predictions) is not None:
+            count = len(class_set.class_names)
+            percent = [
+                class_accuracies(said.labels, predictions.labels, count)
+                for said in (predictions.zero_shot, predictions.adapted)
+            ]
+            notes = {
+                "names": list(class_set.class_names),
+                "images": np.bincount(predictions.labels, minlength=count),
+                "zero_shot": percent[0],
+            }
+            found[name] = _OfClasses(notes, percent[1][0])
+    return found
+
+
+def _over_seeds(trained: Trained, values: np.ndarray) -> dict[str, Any]:
+    """Numbers [S, ...] by seed, with their mean and population standard deviation."""
+    seeds = dict(zip(map(str, trained.seeds), values, strict=True))
+    return {"seeds": seeds, "mean": values.mean(axis=0), "std": values.std(axis=0)}
 
 
 def _further(scores: Mapping[str, Scores]) -> dict[str, dict[str, Scores]]:
@@ -79,9 +128,14 @@ def _further(scores: Mapping[str, Scores]) -> dict[str, dict[str, Scores]]:
     }
 
 
-def _complete(protocol: Protocol, row: dict[str, float], scores: Mapping[str, Scores]) -> dict[str, float]:
-    """A row of one metric with what follows from it; nothing follows where a class set does not have the metric."""
-    return protocol.complete(row) if row.keys() == scores.keys() else row
+def _complete(
+    protocol: Protocol, metric: str, row: dict[str, float], scores: Mapping[str, Scores]
+) -> dict[str, float]:
+    """A row of one metric with what follows from it.
+
+    Nothing follows where a class set does not have the metric, or where less is better: no harmonic mean is of errors.
+    """
+    return protocol.complete(row) if row.keys() == scores.keys() and metric not in CONFIDENCE_METRICS else row
 
 
 def _rule_of_new(plan: EvaluationPlan | TrainingPlan, scores: Mapping[str, Scores]) -> str:
@@ -106,7 +160,7 @@ def _summarize_variant(protocol: Protocol, trained: Trained, scores: Mapping[str
     def summarize_metric(metric: str, found: Mapping[str, Scores]) -> dict[str, Any]:
         rows = [
             _complete(
-                protocol, {name: float(of_set.adapted[metric][0, s, v]) for name, of_set in found.items()}, scores
+                protocol, metric, {name: float(one.adapted[metric][0, s, v]) for name, one in found.items()}, scores
             )
             for s in range(len(trained.seeds))
         ]
@@ -129,10 +183,18 @@ def _summarize_variant(protocol: Protocol, trained: Trained, scores: Mapping[str
     return summarize_metric(MAIN, scores) | rules | ({"metrics": more} if more else {})
 
 
-def log(files: Workdir, step: int, trained: Trained, scores: Mapping[str, Scores], seconds: float) -> None:
+def log(
+    files: Workdir,
+    step: int,
+    trained: Trained,
+    scores: Mapping[str, Scores],
+    seconds: float,
+    weights: Weights | None = None,
+) -> None:
     """The row of the evaluation after `step`, which took `seconds`: per class set, per variant over the seeds.
 
-    Columns are called after class sets; those of further metrics have the metric's name before a dot.
+    Columns are called after class sets; those of further metrics have the metric's name before a dot. Learned `weights`
+    are there per variant and path, over the seeds.
     """
     evaluation = {
         name if metric == MAIN else f"{metric}.{name}": {"zero_shot": of_set.zero_shot[metric]}
@@ -140,15 +202,29 @@ def log(files: Workdir, step: int, trained: Trained, scores: Mapping[str, Scores
         for metric, found in {MAIN: scores, **_further(scores)}.items()
         for name, of_set in found.items()
     }
-    files.append_metrics({"step": step, "seconds": round(seconds, 3), "evaluation": evaluation})
+    row = {"step": step, "seconds": round(seconds, 3), "evaluation": evaluation}
+    files.append_metrics(row | ({"path_weights": weights} if weights else {}))
 
 
 def report(results: Mapping[str, Any], files: Workdir) -> None:
-    """Write results.md and results.json, the last file of a run, and print the table."""
+    """Write results.md, results.json, by which a run is finished, and the page; print the table."""
     table = tables.results_markdown(results)
     files.write_text(TABLE, table)
     files.write_json(RESULTS, results)
-    print(f"\n{table}\nAll files of this run are in {files.path}.", flush=True)
+    if processes.is_first():
+        files.write_text(run_page.PAGE, make_page(files.path))
+    print(f"\n{table}\nAll files of this run are in {files.path}; {run_page.PAGE} opens in a browser.", flush=True)
+
+
+def make_page(folder: epath.Path, run: str = "") -> str:
+    """The page of a finished run from the files in its folder; `run` says whose it is, where it stands elsewhere.
+
+    Raises:
+        UserError: the folder holds no finished run, or a damaged one.
+    """
+    found = run_page.read(folder)
+    settings = defaults.differences(found.config)
+    return run_page.render(found, settings, defaults.command(settings) if settings is not None else "", run)
 
 
 def find_finished(folder: epath.Path, trains: bool) -> dict[str, Any] | None:
@@ -191,5 +267,7 @@ def report_finished(files: Workdir, trains: bool) -> bool:
     path = files.path / TABLE
     if not path.is_file() or path.read_bytes() != table.encode():
         files.write_text(TABLE, table)
+    if processes.is_first() and not (files.path / run_page.PAGE).is_file():
+        files.write_text(run_page.PAGE, make_page(files.path))
     print(f"\n{table}\nThis run was finished before, in {files.path}.")
     return True

@@ -25,6 +25,7 @@ JOBS = {
     "evaluate": Job("dear_jax.jobs.evaluate", together=True),
     "predict": Job("dear_jax.jobs.predict", together=True),
     "retrieve": Job("dear_jax.jobs.retrieve", together=True),
+    "report": Job("dear_jax.jobs.report"),
     "pretrain": Job("dear_jax.jobs.pretrain"),
     "find_roles": Job("dear_jax.jobs.find_roles", together=True),
     "compile": Job("dear_jax.jobs.compile"),

@@ -8,8 +8,8 @@ plan, adapter file -> class sets -> scores -> results.json and results.md. Nothi
 
 from etils import epath
 
-from dear_jax.evaluation import summary
-from dear_jax.evaluation.measure import measure
+from dear_jax.evaluation import examples, summary
+from dear_jax.evaluation.measure import measure, path_weights
 from dear_jax.jobs.description import Description, describe_backbone, describe_data, describe_run
 from dear_jax.parallel import processes
 from dear_jax.setup import data, runs
@@ -32,7 +32,9 @@ def run(plan: EvaluationPlan, workdir: epath.Path) -> None:
             runs.inherit_splits(plan.run, plan.data, files)
             classes, notes = data.load_classes(plan.data, backbone, files)
         scores = measure(plan.measuring, plan.backbone, backbone, classes, trained)
-        results = summary.make_results(plan, trained, scores, config_sha256, notes)
+        weights = path_weights(plan.backbone, backbone, trained)
+        results = summary.make_results(plan, trained, scores, config_sha256, notes, classes, weights)
+        examples.write(files, plan.measuring, classes, scores, trained, backbone.config.image_size)
         summary.report(results, files)
 
 

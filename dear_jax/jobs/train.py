@@ -14,8 +14,8 @@ from etils import epath
 
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data.class_set import Task
-from dear_jax.evaluation import summary
-from dear_jax.evaluation.measure import measure
+from dear_jax.evaluation import examples, summary
+from dear_jax.evaluation.measure import measure, path_weights
 from dear_jax.jobs.description import Description, describe_analysis, describe_backbone, describe_data
 from dear_jax.methods import adapter_file, wording
 from dear_jax.parallel import agreement, processes
@@ -57,8 +57,10 @@ def run(plan: TrainingPlan, workdir: epath.Path) -> None:
         print("Evaluating ...", flush=True)
         start = time.perf_counter()
         scores = measure(plan.measuring, plan.backbone, backbone, task.classes, trained)
-        summary.log(files, steps, trained, scores, time.perf_counter() - start)
-        results = summary.make_results(plan, trained, scores, config_sha256, task.data)
+        weights = path_weights(plan.backbone, backbone, trained)
+        summary.log(files, steps, trained, scores, time.perf_counter() - start, weights)
+        results = summary.make_results(plan, trained, scores, config_sha256, task.data, task.classes, weights)
+        examples.write(files, plan.measuring, task.classes, scores, trained, backbone.config.image_size)
         summary.report(results, files)
 
 

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from dear_jax.report import sprites
 
@@ -26,6 +26,13 @@ def _source(name: str) -> Markup:
     return Markup(PackageLoader("dear_jax.report").get_source(_environment(), name)[0])
 
 
+def _strong(cell: str) -> Markup:
+    """A cell of a Markdown table, whose only markup are two asterisks around a number."""
+    before, mark, rest = cell.partition("**")
+    number, end, after = rest.partition("**")
+    return Markup("{}<strong>{}</strong>{}").format(before, number, after) if mark and end else escape(cell)
+
+
 def _sha256(script: str) -> str:
     """By this a page's Content-Security-Policy knows the one script that a browser may run."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -40,6 +47,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"source": _source, "sheets": sprites.sheets, "place": sprites.place}
-    environment.filters |= {"signed": signed, "sha256": _sha256}
+    environment.globals |= {"sheets": sprites.sheets, "place": sprites.place}
+    environment.filters |= {"signed": signed, "sha256": _sha256, "source": _source, "strong": _strong}
     return environment

@@ -1,5 +1,6 @@
-"""Result dictionaries (results.json) to Markdown tables."""
+"""Result dictionaries (results.json) to tables: as Markdown, and as the page of a run shows them."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,34 +11,66 @@ METRIC_TITLES = {
     "worst_group": "Worst-group accuracy: the lowest over the groups of test images that share class and background.",
     "group_mean": "The mean accuracy over these groups.",
 }
+PAGE_METRICS = {  # that the page of a run shows, and no other table
+    "macro_f1": "Macro-F1: the mean of the classes' F1 scores, so that every class counts alike.",
+    "calibration_error": (
+        "Expected calibration error: how far probability and accuracy are apart (15 bins); the less, the better."
+    ),
+}
 MODES = {"learned": "learned", "class_only": "class path only", "equal": "all paths equal"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """A table; `**` stand around what is bold."""
+
+    caption: str
+    head: tuple[str, ...]  # empty above the names of the rows
+    rows: tuple[tuple[str, ...], ...]
 
 
 def results_markdown(results: Mapping[str, Any]) -> str:
     """One run as a table: zero-shot CLIP, every seed, mean and population standard deviation; percent."""
+    parts = []
+    for table in results_tables(results):
+        parts += [table.caption, text_tables.to_markdown(table.head, table.rows)]
+    return "\n\n".join([*filter(None, parts), *remarks(results)]) + "\n"
+
+
+def remarks(results: Mapping[str, Any]) -> list[str]:
+    """What a reader of the tables should know."""
+    data = results["data"]
+    return [text for text in (data["remark"], data.get("in_train_and_test", ""), _selection_note(results)) if text]
+
+
+def results_tables(results: Mapping[str, Any], whole: bool = False) -> list[Numbers]:
+    """The table of accuracies, and what else there is to compare; with `whole` those of `PAGE_METRICS` as well."""
     columns = list(results["zero_shot"])
-    variants = results["variants"]
     rows = [["zero-shot CLIP", *_cells(results["zero_shot"], columns)]]
-    for name, variant in variants.items():
+    for name, variant in results["variants"].items():
         title = _variant_title(results, name)
         rows += [[f"{title}, seed {seed}", *_cells(row, columns)] for seed, row in variant["seeds"].items()]
         spread = [f"**{variant['mean'][c]:.2f}** ± {variant['std'][c]:.2f}" for c in columns]
         rows.append([f"{title}, mean ± std", *spread])
-    parts = [
+    caption = (
         f"{results['protocol']}, {results['dataset']}, {results['backbone']}, {results['shots']} shots; "
-        "top-1 accuracy in percent.",
-        text_tables.to_markdown(["", *(TITLES.get(column, column) for column in columns)], rows),
-        *_new_classes_table(variants),
-        *_metric_tables(results),
-        results["data"]["remark"],
-        results["data"].get("in_train_and_test", ""),
-        _selection(results.get("selection")),
+        "top-1 accuracy in percent."
+    )
+    return [
+        _numbers(caption, [TITLES.get(column, column) for column in columns], rows),
+        *_new_classes_table(results["variants"]),
+        *_path_weights_table(results),
+        *_metric_tables(results, whole),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _selection(note: Mapping[str, Any] | None) -> str:
+def _numbers(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Numbers:
+    return Numbers(caption, ("", *columns), tuple(map(tuple, rows)))
+
+
+def _selection_note(results: Mapping[str, Any]) -> str:
     """Where the settings were chosen, if anywhere."""
+    note: Mapping[str, Any] | None = results.get("selection")
     if not note:
         return ""
     settings = ", ".join(f"{key} = {value}" for key, value in note["settings"].items()) or "those of the config"
@@ -63,7 +96,7 @@ def new_classes(variant: Mapping[str, Any]) -> Mapping[str, Any]:
     return variant["new_classes"] if "new_classes" in variant else variant["fusion"]  # as older results call it
 
 
-def _new_classes_table(variants: Mapping[str, Any]) -> list[str]:
+def _new_classes_table(variants: Mapping[str, Any]) -> list[Numbers]:
     """The classes that were not trained on, under each way to fuse the class and attribute paths."""
     found = {name: new_classes(variant) for name, variant in variants.items() if new_classes(variant)}
     if not found:
@@ -75,27 +108,43 @@ def _new_classes_table(variants: Mapping[str, Any]) -> list[str]:
             title = TITLES.get(class_set, class_set)
             cells = [f"{row[mode]['mean']:.2f} ± {row[mode]['std']:.2f}" for mode in modes]
             rows.append([title if len(found) == 1 else f"{name}, {title}", *cells])
-    return [
+    caption = (
         "Classes not trained on, by fusion (mean ± std); the first is the one in the table above. MMRL and MMRL++ "
-        "predict them by the class path only.",
-        text_tables.to_markdown(["", *(MODES.get(mode, f"alpha_cls {mode}") for mode in modes)], rows),
-    ]
+        "predict them by the class path only."
+    )
+    return [_numbers(caption, [MODES.get(mode, f"alpha_cls {mode}") for mode in modes], rows)]
 
 
-def _metric_tables(results: Mapping[str, Any]) -> list[str]:
+def _path_weights_table(results: Mapping[str, Any]) -> list[Numbers]:
+    """How much of the prediction each path is, of variants with several paths; older results do not say it."""
+    variants = results["variants"].items()
+    found = {name: variant["path_weights"] for name, variant in variants if "path_weights" in variant}
+    if not found:
+        return []
+    paths = list(dict.fromkeys(path for of_variant in found.values() for path in of_variant))
+    rows = []
+    for name, weights in found.items():
+        values = [weights.get(path) for path in paths]
+        cells = [f"{value['mean']:.3f} ± {value['std']:.3f}" if value else "" for value in values]
+        rows.append(["weight" if len(found) == 1 else name, *cells])
+    return [_numbers("Weight of each path in the prediction of the classes trained on (mean ± std).", paths, rows)]
+
+
+def _metric_tables(results: Mapping[str, Any], whole: bool) -> list[Numbers]:
     """Further metrics than that of the table: a small table each."""
-    parts = []
+    found = []
     for metric, zero_shot in results.get("zero_shot_metrics", {}).items():
+        if metric in PAGE_METRICS and not whole:
+            continue
         columns = list(zero_shot)
         rows = [["zero-shot CLIP", *_cells(zero_shot, columns)]]
         for name, variant in results["variants"].items():
             mean, std = variant["metrics"][metric]["mean"], variant["metrics"][metric]["std"]
             spread = [f"{mean[column]:.2f} ± {std[column]:.2f}" for column in columns]
             rows.append([f"{_variant_title(results, name)}, mean ± std", *spread])
-        titles = ["", *(TITLES.get(column, column) for column in columns)]
-        title = METRIC_TITLES.get(metric, f"By the metric {metric}.")
-        parts += [title, text_tables.to_markdown(titles, rows)]
-    return parts
+        caption = (METRIC_TITLES | PAGE_METRICS).get(metric, f"By the metric {metric}.")
+        found.append(_numbers(caption, [TITLES.get(column, column) for column in columns], rows))
+    return found
 
 
 def _cells(row: Mapping[str, float], columns: Sequence[str]) -> list[str]:

@@ -83,6 +83,21 @@ def test_any_number_of_devices_counts_the_same(
     np.testing.assert_array_equal(found.adapted["accuracy"], expected.adapted["accuracy"])
     assert found.zero_shot == expected.zero_shot
     np.testing.assert_array_equal(found.under("equal").adapted["accuracy"], expected.adapted["accuracy"][[2]])
+    assert list(found.adapted) == ["accuracy", "macro_f1", "calibration_error"]
+    for name, values in expected.adapted.items():
+        np.testing.assert_array_equal(found.adapted[name], values, err_msg=name)
+    of_rule = found.under("equal").predictions
+    assert of_rule.adapted.labels.shape == of_rule.adapted.probabilities.shape == (1, SEEDS, VARIANTS, IMAGES)
+    assert of_rule.paths.labels.shape == (SEEDS, len(method.paths), IMAGES)
+    assert (found.predictions.path_names, method.paths) == (method.paths, ("class", *ATTRIBUTES))
+
+
+def test_without_adapters_zero_shot_clip_is_measured_alone(method, clip_params, classes, one_by_one):
+    mesh = Mesh(np.asarray(jax.devices()[:1]).reshape(1, -1), ("run", "data"))
+    scores = Evaluator(method.split, clip_params, [], mesh, 12)(classes)
+    assert scores.zero_shot == one_by_one(classes).zero_shot
+    assert scores.predictions.adapted.labels.shape == (1, 0, 0, IMAGES)
+    assert scores.predictions.paths.labels.shape == (0, 0, IMAGES)
 
 
 def test_every_metric_of_the_table_is_computed_of_the_same_predictions(one_by_one, classes, monkeypatch):
@@ -90,7 +105,6 @@ def test_every_metric_of_the_table_is_computed_of_the_same_predictions(one_by_on
         assert count == len(NAMES)
         return np.sum(predicted != labels, axis=-1)
 
-    assert one_by_one(classes).adapted.keys() == one_by_one(classes).zero_shot.keys() == {"accuracy"}
     monkeypatch.setitem(metrics.METRICS, "errors", errors)
     scores = one_by_one(classes)
     right = scores.adapted["accuracy"] * IMAGES / 100
@@ -103,12 +117,13 @@ def test_class_sets_with_groups_have_the_metrics_of_groups(one_by_one, classes):
     groups = np.where(np.arange(IMAGES) < 12, "sand", "snow")
     test = dataclasses.replace(classes.test, attributes={"background": groups}, grouped_by="background")
     scores = one_by_one(dataclasses.replace(classes, test=test))
-    assert list(scores.zero_shot) == list(scores.adapted) == ["accuracy", "worst_group", "group_mean"]
+    assert list(scores.zero_shot) == list(scores.adapted)
+    assert list(scores.zero_shot)[-2:] == ["worst_group", "group_mean"]
     assert scores.adapted["worst_group"].shape == (len(RULES), SEEDS, VARIANTS)
     predicted = one_by_one.predict(classes)
     members = {(label, group) for label, group in zip(classes.test.labels, groups, strict=True)}
     of_groups = [
-        100 * np.mean(predicted.zero_shot[(classes.test.labels == label) & (groups == group)] == label)
+        100 * np.mean(predicted.zero_shot.labels[(classes.test.labels == label) & (groups == group)] == label)
         for label, group in members
     ]
     assert scores.zero_shot["worst_group"] == pytest.approx(min(of_groups))
@@ -151,5 +166,17 @@ def test_predictions_are_those_of_the_formula_and_leave_out_what_is_not_valid(
             assert round(found.adapted["accuracy"][f, 0, 0] * 7 / 100) == expected
             assert round(found.zero_shot["accuracy"] * 7 / 100) == np.sum((zero_shot == label) & valid)
     found = one_by_one.predict(labelled(zero_shot))
-    np.testing.assert_array_equal(found.adapted[:, 0, 0], predicted[:, valid])
-    np.testing.assert_array_equal(found.zero_shot, found.labels)
+    np.testing.assert_array_equal(found.adapted.labels[:, 0, 0], predicted[:, valid])
+    np.testing.assert_array_equal(found.zero_shot.labels, found.labels)
+
+    scale = np.exp(clip_params["logit_scale"])
+    fused = np.stack([np.einsum("i,bic->bc", alpha, paths) for alpha in alphas.values()])
+    plain = np.asarray(seen.features @ prompts.features.T)
+    for said, cosines in (
+        (jax.tree.map(lambda values: values[:, 0, 0], found.adapted), fused[:, valid]),
+        (jax.tree.map(lambda values: values[0], found.paths), np.moveaxis(paths, 1, 0)[:, valid]),
+        (found.zero_shot, plain[valid]),
+    ):
+        probabilities = jax.nn.softmax(scale * cosines, axis=-1)
+        np.testing.assert_array_equal(said.labels, probabilities.argmax(axis=-1))
+        np.testing.assert_allclose(said.probabilities, probabilities.max(axis=-1), rtol=1e-4)  # float32 products

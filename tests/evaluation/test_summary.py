@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from configs import base
-from dear_jax.evaluation import metrics, summary
-from dear_jax.evaluation.accuracy import Scores
+from dear_jax.data.class_set import ClassSet
+from dear_jax.data.image_dataset import ImageSplit
+from dear_jax.evaluation import summary
+from dear_jax.evaluation.accuracy import Predictions, Said, Scores
 from dear_jax.files.workdir import Workdir
 from dear_jax.methods.adapter_file import Part, Trained
 from dear_jax.report import tables
@@ -79,10 +81,9 @@ def test_trainable_parameters_are_those_of_one_seed_of_each_variant(trained):
     assert results["trainable_parameters"] == {"a": 13, "b": 5, "c": 5}
 
 
-def test_a_further_metric_is_in_every_file(trained, tmp_path, monkeypatch):
+def test_a_further_metric_is_in_every_file(trained, tmp_path):
     before = make_results(trained, make_scores(["accuracy"]))
-    monkeypatch.setitem(metrics.METRICS, "macro", metrics.accuracy)
-    scores = make_scores(metrics.METRICS)
+    scores = make_scores(["accuracy", "macro"])
     results = json.loads(json.dumps(make_results(trained, scores)))
     assert results["zero_shot_metrics"]["macro"] == {"base": 59.0, "new": 79.0, "hm": pytest.approx(2 * 59 * 79 / 138)}
     macro = results["variants"]["b"]["metrics"]["macro"]
@@ -138,3 +139,53 @@ def test_what_some_class_sets_do_not_know_is_told_of_the_others(trained, tmp_pat
         summary.log(files, 1, trained, {"base": scores["base"], "new": of_new}, 0.5)
     row = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert list(row["evaluation"]) == ["base", "new", "worst_group.new"]
+
+
+def test_metrics_of_the_page_are_in_results_and_not_in_the_table(trained):
+    scores = make_scores(["accuracy", "macro_f1", "calibration_error"])
+    results = make_results(trained, scores)
+    assert results["zero_shot_metrics"]["macro_f1"].keys() == {"base", "new", "hm"}
+    assert results["zero_shot_metrics"]["calibration_error"] == {"base": 79.0, "new": 99.0}  # no HM of errors
+    assert results["variants"]["a"]["metrics"]["calibration_error"]["mean"] == {"base": 81.0, "new": 101.0}
+    assert tables.results_markdown(results) == tables.results_markdown(make_results(trained, make_scores(["accuracy"])))
+    assert [table.caption.partition(":")[0] for table in tables.results_tables(results, whole=True)][-2:] == [
+        "Macro-F1",
+        "Expected calibration error",
+    ]
+
+
+def test_accuracies_of_classes_are_in_the_results(trained, tmp_path):
+    labels = np.array([0, 0, 1, 1])
+
+    def said(*labels):
+        return Said(np.array(labels), np.full(np.shape(labels), 0.5))
+
+    # The rule in force, and another that must not count; seeds; variants a and b.
+    rows = [[[[0, 0, 1, 1], [1, 1, 1, 1]], [[0, 1, 1, 1], [1, 1, 1, 1]]], [[[1, 1, 0, 0]] * 2] * 2]
+    found = Predictions(said(*rows), said(0, 0, 0, 1), said(*[[[0, 0, 1, 1]]] * 2), labels, ("class",))
+    classes = ClassSet(
+        ("cat", "dog", "none"), "pets", "{}", ("{}",), ("cat", "dog", "none"), len, ImageSplit(labels, len)
+    )
+    scores = {name: of_set._replace(predictions=found) for name, of_set in make_scores(["accuracy"]).items()}
+    weights = {"a": {"class": np.array([0.5, 0.7]), "color": np.array([0.5, 0.3])}}
+    plan = evaluate.make_plan(base.get_config())
+    with Workdir(tmp_path) as files:
+        made = summary.make_results(plan, trained, scores, "sha", DATA, {"base": classes, "new": classes}, weights)
+        files.write_json("results.json", made)
+        summary.log(files, 3, trained, scores, 0.5, weights)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["classes"]["base"] == {
+        "names": ["cat", "dog", "none"],
+        "images": [2, 2, 0],
+        "zero_shot": [100.0, 50.0, None],
+    }
+    of_a = results["variants"]["a"]["classes"]["base"]
+    assert of_a["seeds"] == {"1": [100.0, 100.0, None], "5": [50.0, 100.0, None]}
+    assert (of_a["mean"], of_a["std"]) == ([75.0, 100.0, None], [25.0, 0.0, None])
+    assert results["variants"]["b"]["classes"]["new"]["mean"] == [0.0, 100.0, None]
+    color = results["variants"]["a"]["path_weights"]["color"]
+    assert (color["seeds"], color["mean"]) == ({"1": 0.5, "5": 0.3}, pytest.approx(0.4))
+    assert "path_weights" not in results["variants"]["b"]
+    assert "| weight | 0.600 ± 0.100 | 0.400 ± 0.100 |" in tables.results_markdown(results)
+    row = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert row["path_weights"] == {"a": {"class": [0.5, 0.7], "color": [0.5, 0.3]}}

@@ -168,6 +168,27 @@ def test_files_of_a_run(finished_run):
     assert sorted(path.name for path in (finished_run / "checkpoints").iterdir()) == ["14", "20"]
 
 
+def test_the_page_of_a_run(finished_run):
+    results = json.loads((finished_run / "results.json").read_text())
+    variant = results["variants"]["default"]
+    for name, of_set in results["classes"].items():  # as many images of each class, so that the mean is the accuracy
+        assert np.mean(of_set["zero_shot"]) == pytest.approx(results["zero_shot"][name])
+        for seed, values in variant["classes"][name]["seeds"].items():
+            assert np.mean(values) == pytest.approx(variant["seeds"][seed][name])
+    assert sum(path["mean"] for path in variant["path_weights"].values()) == pytest.approx(1)
+    examples = json.loads((finished_run / "examples.json").read_text())
+    assert examples["class_sets"].keys() == results["classes"].keys()
+    page = (finished_run / "report.html").read_text()
+    for part in ("DeAR on world_compositions", "<polyline", "Most certain errors", "config.train.epochs", "url(data:"):
+        assert part in page
+
+
+def test_the_page_of_a_finished_run_is_made_again(run_copy, finished_run):
+    (run_copy / "report.html").unlink()
+    assert main.main([CONFIG, *SMALL, "--config.train.epochs=1", f"--workdir={run_copy}"]) == 0
+    assert (run_copy / "report.html").read_bytes() == (finished_run / "report.html").read_bytes()
+
+
 def test_the_table_of_a_finished_run_is_printed_again(finished_run, capsys):
     assert main.main([CONFIG, *SMALL, "--config.train.epochs=1", f"--workdir={finished_run}"]) == 0
     assert "This run was finished before" in capsys.readouterr().out

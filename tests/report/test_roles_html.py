@@ -1,47 +1,12 @@
 """The page of a role map: complete, well formed, self-contained, escaped; in a browser it sorts and filters."""
 
 import re
-import shutil
-import subprocess
 from collections import Counter
-from html.parser import HTMLParser
 
 import pytest
 
 from dear_jax.report import roles_html
-
-HOSTILE = """</script><script>alert(1)</script><img src=x onerror="alert(2)"> $style ' & </details>"""
-VOID = {"meta", "input", "img", "br", "link"}
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-class Page(HTMLParser):
-    """Elements of a page; fails on a tag that is closed out of order."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open, f"</{tag}> without its start"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-    def find(self, tag, **attributes):
-        wanted = attributes.items()
-        return [found for name, found in self.tags if name == tag and all(found.get(k) == v for k, v in wanted)]
+from tests.report.page import CHROMIUM, HOSTILE, Page, in_browser
 
 
 @pytest.mark.parametrize(("layers", "heads"), [(1, 1), (2, 8), (2, 12), (8, 16)])
@@ -145,13 +110,9 @@ def test_a_description_without_a_cluster_has_no_concept(make_report):
 def test_a_browser_shows_the_view_in_the_address(make_report, tmp_path, view, expected):
     role_map, thumbnails, ablation = make_report()
     roles_html.write(tmp_path / "roles.html", role_map, thumbnails, ablation)
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    flags += ["--disable-component-update", "--disable-sync", "--disable-quic"]
-    command = [CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
     address = f"{(tmp_path / 'roles.html').as_uri()}#{view}"
-    run = subprocess.run([*command, address], capture_output=True, text=True, timeout=120, check=True)
     rows = [
-        found for found in Page(run.stdout.strip().removeprefix("<!DOCTYPE html>")).find("tr") if "data-head" in found
+        found for found in in_browser(address, tmp_path).find("tr") if "data-head" in found
     ]
     heads = [
         {

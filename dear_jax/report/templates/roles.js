@@ -1,4 +1,3 @@
-"use strict";
 // The table and the cards of the page: sorted and filtered together; the view is kept in the address after "#".
 (() => {
   const FILTERS = ["search", "role", "layer"];
@@ -14,18 +13,9 @@
   });
   let sort = { key: "head", descending: false };
 
-  const value = (head, column) => {
-    const text = head.row.cells[column].dataset.value;
-    return text === "" || Number.isNaN(Number(text)) ? text : Number(text);
-  };
-
   function compare(a, b) {
     const column = headers.findIndex((header) => header.dataset.key === sort.key);
-    const [left, right] = [value(a, column), value(b, column)];
-    if (left === right) return a.order - b.order;
-    if (left === "" || right === "") return left === "" ? 1 : -1;  // what is unknown comes last, either way
-    const order = typeof left === "string" ? left.localeCompare(String(right)) : left - right;
-    return sort.descending ? -order : order;
+    return tables.compare(a.row, b.row, column, sort.descending) || a.order - b.order;
   }
 
   function update() {
@@ -45,10 +35,7 @@
       }
       shown += fits;
     }
-    for (const header of headers) {
-      const chosen = header.dataset.key === sort.key;
-      header.setAttribute("aria-sort", chosen ? (sort.descending ? "descending" : "ascending") : "none");
-    }
+    tables.mark(headers, sort.key, sort.descending);
     for (const button of legend) button.setAttribute("aria-pressed", String(button.dataset.role === role));
     byId("count").textContent = shown === heads.length ? `${shown} heads` : `${shown} of ${heads.length} heads`;
     byId("nothing").hidden = shown > 0;

@@ -21,6 +21,7 @@ class Measuring:
     rule: Rule | None  # of the paths' weights, where a class was not trained on; None: the method's own
     workers: int  # processes that prepare images
     more_rules: tuple[Rule, ...] = ()  # measured beside the named ones
+    predictions: bool = False  # write a table of all images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ def read_measuring(config: ConfigDict) -> Measuring:
     """The part of the plan that a training run shares."""
     rule = paths.parse_rule(config.eval.new_classes) if config.eval.new_classes else None
     more = tuple(paths.parse_rule(str(rule)) for rule in config.eval.rules)
-    return Measuring(config.eval.batch_size, rule, config.data.workers, more)
+    return Measuring(config.eval.batch_size, rule, config.data.workers, more, config.eval.predictions)
 
 
 def make_plan(config: ConfigDict) -> EvaluationPlan:
