@@ -157,14 +157,7 @@ def open_dataset(plan: DataPlan, files: Workdir | None = None) -> ImageDataset:
     """The data set of a plan; splits that had to be drawn are kept in `files`, for a second start."""
     if files is None:
         return load_dataset(plan.dataset, plan.places)
-    kept, path = None, files.path / DRAWN_SPLITS
-    if path.exists():
-        kept = files.read_json(DRAWN_SPLITS)
-        if not isinstance(kept, dict):
-            raise UserError(
-                f"{path}: expected the splits that this run drew, found {type(kept).__name__}. Bring the file back "
-                "from a backup, or give another --workdir: other splits would not be those that were trained on."
-            )
+    kept = files.read_json(DRAWN_SPLITS) if (files.path / DRAWN_SPLITS).exists() else None
     dataset = load_dataset(plan.dataset, plan.places, kept)
     if dataset.drawn_splits and kept is None:
         files.write_json(DRAWN_SPLITS, dataset.drawn_splits)

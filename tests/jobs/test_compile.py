@@ -114,13 +114,15 @@ def test_a_dry_run_says_what_would_be_compiled(capsys):
         "No problem found.",
     ):
         assert line in output, line
-    flags = ["--config.topology=v5e:9x9", "--config.backbone=my/clip", "--config.compile.prompt_length=1"]
+    flags = ["--config.topology=v5e:9x9", "--config.backbone=my/clip"]
     assert main.main([*JOB, "--dry_run", *flags]) == 2
     message = capsys.readouterr().err
     assert "2 problems found" in message
     assert "1. config.topology is 'v5e:9x9'" in message
     assert "2. " in message
     assert "my/clip" in message.split("2. ")[1]
+    assert main.main([*JOB, "--dry_run", "--config.compile.prompt_length=1"]) == 2
+    assert "config.compile.prompt_length is 1, expected 3 to 1,000" in capsys.readouterr().err
 
 
 def test_an_unknown_topology_is_answered_before_anything_else(capsys, tmp_path):

@@ -31,7 +31,7 @@ def test_kept_splits_that_are_none_are_not_drawn_anew(content, tmp_path):
     config.data.dataset, config.train.batch_size = "world_objects", 4
     with Workdir(tmp_path) as files:
         (tmp_path / "splits.json").write_text(content)
-        with pytest.raises(UserError, match=r"splits.json: expected the splits that this run drew, found \w+. Bring"):
+        with pytest.raises(UserError, match=r"splits\.json holds \w+, expected a JSON object"):
             data.open_dataset(data.read(config), files)
     assert (tmp_path / "splits.json").read_text() == content
 
