@@ -100,7 +100,7 @@ class ProgressLog:
         for name in self._rows[0]:
             mean = np.mean([values[name] for values in self._rows], axis=0)
             row[name] = {
-                variant: [round(float(value), 6) for value in mean[:, v]] for v, variant in enumerate(self.names)
+                variant: [float(f"{value:.7g}") for value in mean[:, v]] for v, variant in enumerate(self.names)
             }
         self.files.append_metrics(row)
         self._rows, self._row_start = [], time.perf_counter()

@@ -18,7 +18,7 @@ from dear_jax.methods.contract import Adapter, Length, Method, Settings
 from dear_jax.training.optimizer import Optimizer, Rates
 
 Each = Callable[[Callable[..., Any]], Callable[..., Any]]
-Metrics = dict[str, Array]  # float32 scalars of one step: loss, gradient_norm, and the parts of the method's loss
+Metrics = dict[str, Array]  # float32 scalars of a step: loss, gradient_norm, learning_rate, parts of the method's loss
 
 
 class TrainState(NamedTuple):
@@ -51,7 +51,8 @@ def train_step(
     differentiate = jax.value_and_grad(method.loss, has_aux=True)
     (total, parts), gradients = differentiate(state.adapter, settings, frozen, seen, labels, state.carried)
     updates, optimizer_state = rule.update(gradients, state.optimizer_state, state.adapter)
-    metrics = {"loss": total, "gradient_norm": optax.tree.norm(gradients), **parts}
+    rate = optimizer.learning_rate(rates, length)(state.step)
+    metrics = {"loss": total, "gradient_norm": optax.tree.norm(gradients), "learning_rate": rate, **parts}
     adapter, number = optax.apply_updates(state.adapter, updates), state.step + 1
     carried = method.carry(state.carried, adapter, number, length)
     return TrainState(adapter, optimizer_state, number, carried), metrics

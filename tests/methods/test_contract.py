@@ -218,7 +218,7 @@ def test_its_loss_has_the_parts_that_are_promised(everything, one, frozen):
     parts = found["parts"]
     assert 0 <= parts["accuracy"] <= 1
     assert all(part.shape == () and np.isfinite(part) for part in parts.values())
-    assert not {"loss", "gradient_norm"} & parts.keys()  # the step's own
+    assert not {"loss", "gradient_norm", "learning_rate"} & parts.keys()  # the step's own
     assert {name: leaf.shape for name, leaf in found["gradient"].items()} == {
         name: leaf.shape for name, leaf in adapter.items()
     }

@@ -323,6 +323,8 @@ def test_training_lowers_the_loss_of_one_batch(method, frozen, update_one):
         losses.append(float(metrics["cross_entropy"]))
     assert losses[-1] < 0.5 * losses[0]
     assert int(state.step) == 20
+    last = OPTIMIZER.learning_rate(make_rates(), LENGTH)(jnp.asarray(19))
+    assert float(metrics["learning_rate"]) == float(last) > 0
 
 
 def test_runs_one_after_the_other_give_what_each_gives(method, frozen):
