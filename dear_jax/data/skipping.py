@@ -13,6 +13,7 @@ import numpy as np
 
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError
+from dear_jax.files import progress_bar
 
 THREADS = min(16, os.cpu_count() or 1)
 
@@ -76,7 +77,10 @@ class Checked:
     def _check(self, indices: Sequence[int]) -> None:
         fresh = [index for index in dict.fromkeys(indices) if index not in self._seen]
         with ThreadPoolExecutor(THREADS) as pool:
-            for index, why in zip(fresh, pool.map(self.split.problem, fresh), strict=True):
+            read = progress_bar.bar(
+                pool.map(self.split.problem, fresh), total=len(fresh), desc="Reading images", delay=progress_bar.DELAY
+            )
+            for index, why in zip(fresh, read, strict=True):
                 self._seen.add(index)
                 if why:
                     self.bad[index] = why

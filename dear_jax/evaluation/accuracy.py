@@ -6,7 +6,7 @@ images and class prompts are spread over the devices.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,9 @@ from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Frozen, Prompts, Seen, Split, logit_scale
 from dear_jax.data import pipeline
 from dear_jax.data.class_set import ClassSet
+from dear_jax.data.pipeline import Batch
 from dear_jax.evaluation.metrics import CONFIDENCE_METRICS, GROUP_METRICS, METRICS
+from dear_jax.files import progress_bar
 from dear_jax.methods import paths, wording
 from dear_jax.methods.adapter_file import Adapters
 from dear_jax.methods.contract import Adapter, Classes, Method, Settings
@@ -121,7 +123,8 @@ class Evaluator:
         own = sharding.own_entries((count,), self.mesh, sharding.DATA)
         found, valid = [], []
         image_size = self.plain.config.image_size
-        for batch in pipeline.eval_batches(classes.test, count, image_size, self.workers, own=own):
+        batches = pipeline.eval_batches(classes.test, count, image_size, self.workers, own=own)
+        for batch in _shown(batches, -(-len(classes.test) // count), f"Evaluating {len(classes.class_names)} classes"):
             valid.append(np.asarray(batch["valid"]))
             images = sharding.place(batch["image"], self.mesh, sharding.DATA)
             # Predictions stay on the device, so that the host can prepare the next batch meanwhile.
@@ -198,3 +201,9 @@ def _said(logits: Float[Array, "*R B C"], scale: Any = 1.0) -> Said:
     most: Any = jnp.argmax(logits, axis=-1)
     probability: Any = jnp.exp(scale * logits.max(axis=-1) - jax.nn.logsumexp(scale * logits, axis=-1))
     return Said(most, probability)
+
+
+def _shown(batches: Iterable[Batch], count: int, what: str) -> Iterable[Batch]:
+    """The batches, with how far they are on the screen of the first process, if that takes long."""
+    silent = jax.process_index() > 0
+    return progress_bar.bar(batches, total=count, desc=what, unit="batch", delay=progress_bar.DELAY, disable=silent)

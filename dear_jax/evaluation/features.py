@@ -21,6 +21,7 @@ from dear_jax.clip.split import Frozen
 from dear_jax.data import pipeline, prompts
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.evaluation.accuracy import encode_classes
+from dear_jax.files import progress_bar
 from dear_jax.methods import wording
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.methods.contract import Adapter, Classes, Method, Settings
@@ -117,7 +118,9 @@ class Encoder:
         size = self.method.split.config.image_size
         (count,) = sharding.filled((pipeline.fitting(len(split), self.batch_size),), self.mesh, sharding.DATA)
         own = sharding.own_entries((count,), self.mesh, sharding.DATA)
-        for batch in pipeline.eval_batches(split, count, size, self.workers, skip_bad, own=own):
+        batches = pipeline.eval_batches(split, count, size, self.workers, skip_bad, own=own)
+        shown = {"total": -(-len(split) // count), "delay": progress_bar.DELAY, "disable": jax.process_index() > 0}
+        for batch in progress_bar.bar(batches, desc="Encoding images", unit="batch", **shown):
             images, valid = sharding.place((batch["image"], batch["valid"]), self.mesh, sharding.DATA)
             yield images, np.asarray(self._valid(valid))  # each process knows of its own images alone
 

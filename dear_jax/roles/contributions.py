@@ -18,14 +18,13 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Float
 from numpy.lib.format import open_memmap
-from tqdm import tqdm
 
 from dear_jax.clip import vision
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data import pipeline
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError
-from dear_jax.files import json_files, storage
+from dear_jax.files import json_files, progress_bar, storage
 from dear_jax.parallel import agreement, processes, sharding
 from dear_jax.roles.decompose import decompose
 
@@ -79,13 +78,12 @@ def stream(
     compute = compile_heads(backbone, first_layer, mesh)
     own = sharding.own_entries((batch_size,), mesh, sharding.DATA)
     rest = split.subset(range(done, len(split)))
-    for batch in tqdm(
+    for batch in progress_bar.bar(
         pipeline.eval_batches(rest, batch_size, backbone.config.image_size, workers, own=own),
         disable=not first,
         desc="Decomposing",
         total=-(-len(rest) // batch_size),
         unit="batch",
-        mininterval=1.0,
     ):
         heads = compute(batch["image"])[batch["valid"]]
         _check_finite(heads, done)

@@ -81,6 +81,7 @@ def train(
     runs, batches = make_runs(schedule, backbone, task, programs)
     epoch_steps = runs.length.steps_per_epoch
     params = place_backbone(schedule, backbone, programs, runs.mesh)
+    print(f"Compiling the train step for {len(task.trained_on.class_names)} classes ...", flush=True)
     updates = [_compile(program, runs, params, task) for program in programs]
     fixed = [_place_fixed(update.program, params, task, runs) for update in updates]
     states: States = tuple(

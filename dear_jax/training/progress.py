@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from dear_jax.errors import UserError
+from dear_jax.files import progress_bar
 from dear_jax.files.workdir import Workdir
 from dear_jax.training.step import Metrics
 
@@ -37,13 +37,8 @@ class ProgressLog:
         self._pending: tuple[int, Sequence[Metrics]] | None = None
         self._rows: list[dict[str, np.ndarray]] = []
         self._row_start = self._start = time.perf_counter()
-        self._bar = tqdm(
-            total=steps,
-            initial=first_step,
-            desc="Training",
-            unit="step",
-            mininterval=1.0,
-            disable=jax.process_index() > 0,
+        self._bar = progress_bar.bar(
+            total=steps, initial=first_step, desc="Training", unit="step", disable=jax.process_index() > 0
         )
 
     def __enter__(self) -> "ProgressLog":

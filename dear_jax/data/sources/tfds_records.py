@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from dear_jax.data.datasets import DatasetRow
 from dear_jax.errors import UserError
-from dear_jax.files import storage
+from dear_jax.files import progress_bar, storage
 from dear_jax.files.local_copy import LocalCopy
 
 FORMAT = "array_record"  # the file format of TFDS that has random access
@@ -199,7 +198,8 @@ def _index(folder: Path, split: str, source: Sequence[bytes]) -> tuple[np.ndarra
     except Exception:  # absent, or whatever NumPy, zipfile and zlib make of a damaged one: it is made anew
         pass
     labels, files = [], []
-    for index in tqdm(range(len(source)), desc=f"Reading labels, once ({split})", disable=len(source) < 2000):
+    what = f"Reading labels, once ({split})"
+    for index in progress_bar.bar(range(len(source)), desc=what, unit="record", delay=progress_bar.DELAY):
         features = parse(source[index])
         labels.append(features["label"].int64_list.value[0])
         name = next((features[key].bytes_list.value[0] for key in FILE_FEATURES if key in features), b"")
