@@ -6,13 +6,18 @@
 plan, adapter file -> class sets -> scores -> results.json and results.md. Nothing is trained.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from etils import epath
 
+from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.evaluation import examples, summary
 from dear_jax.evaluation.measure import measure, path_weights
 from dear_jax.jobs.description import Description, describe_backbone, describe_data, describe_run
+from dear_jax.methods.adapter_file import Trained
 from dear_jax.parallel import processes
-from dear_jax.setup import data, runs
+from dear_jax.setup import data, departures, runs
 from dear_jax.setup.plans.evaluate import EvaluationPlan, make_plan
 
 __all__ = ["describe", "make_plan", "run"]
@@ -31,11 +36,22 @@ def run(plan: EvaluationPlan, workdir: epath.Path) -> None:
             trained, backbone = runs.load(plan.run, plan.backbone)
             runs.inherit_splits(plan.run, plan.data, files)
             classes, notes = data.load_classes(plan.data, backbone, files)
+        notes = _noted(plan, backbone, trained, notes)
         scores = measure(plan.measuring, plan.backbone, backbone, classes, trained)
         weights = path_weights(plan.backbone, backbone, trained)
         results = summary.make_results(plan, trained, scores, config_sha256, notes, classes, weights)
         examples.write(files, plan.measuring, classes, scores, trained, backbone.config.image_size)
         summary.report(results, files)
+
+
+def _noted(
+    plan: EvaluationPlan, backbone: Backbone, trained: Trained | None, notes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The notes on the data, with whether results compare with published ones."""
+    reasons = departures.of_backbone(backbone)
+    if trained is not None:
+        reasons += departures.of_draws(plan.data.protocol.name, trained.shots, trained.seeds)
+    return departures.note(notes, reasons)
 
 
 def describe(plan: EvaluationPlan, description: Description) -> None:
@@ -51,4 +67,5 @@ def describe(plan: EvaluationPlan, description: Description) -> None:
         description.section("Run", describe_run(trained))
     found = description.attempt(data.load_classes, plan.data, backbone)
     if found is not None:
-        description.section("Data", describe_data(*found))
+        classes, notes = found
+        description.section("Data", describe_data(classes, _noted(plan, backbone, trained, notes)))

@@ -19,7 +19,7 @@ from dear_jax.evaluation.measure import measure, path_weights
 from dear_jax.jobs.description import Description, describe_analysis, describe_backbone, describe_data
 from dear_jax.methods import adapter_file, wording
 from dear_jax.parallel import agreement, processes
-from dear_jax.setup import backbones, data, outcome
+from dear_jax.setup import backbones, data, departures, outcome
 from dear_jax.setup.plans.train import TrainingPlan, make_plan
 from dear_jax.setup.programs import make_programs
 from dear_jax.setup.roles import RoleMaps
@@ -59,9 +59,15 @@ def run(plan: TrainingPlan, workdir: epath.Path) -> None:
         scores = measure(plan.measuring, plan.backbone, backbone, task.classes, trained)
         weights = path_weights(plan.backbone, backbone, trained)
         summary.log(files, steps, trained, scores, time.perf_counter() - start, weights)
-        results = summary.make_results(plan, trained, scores, config_sha256, task.data, task.classes, weights)
+        notes = _notes(plan, backbone, task)
+        results = summary.make_results(plan, trained, scores, config_sha256, notes, task.classes, weights)
         examples.write(files, plan.measuring, task.classes, scores, trained, backbone.config.image_size)
         summary.report(results, files)
+
+
+def _notes(plan: TrainingPlan, backbone: Backbone, task: Task) -> dict[str, Any]:
+    """On the data, and whether results compare with published ones."""
+    return departures.note(task.data, [*departures.of_backbone(backbone), *plan.departures])
 
 
 def _announce(plan: TrainingPlan, backbone: Backbone, task: Task, programs: Sequence[Program]) -> None:
@@ -95,7 +101,7 @@ def describe(plan: TrainingPlan, description: Description) -> None:
     description.section("Role map", roles.found)
     task = description.attempt(data.load_task, plan.data, backbone)
     if task is not None:
-        description.section("Data", describe_data(task.classes, task.data) | _describe_draws(task))
+        description.section("Data", describe_data(task.classes, _notes(plan, backbone, task)) | _describe_draws(task))
         for place in roles.missing.values():
             dataset = data.open_dataset(plan.data)
             rows = description.attempt(describe_analysis, plan.roles, backbone, dataset, *place)

@@ -87,10 +87,13 @@ def _notes(run: Run, column: str, trained: bool) -> Iterator[str]:
     behind = {name: targets[name] for name in targets if column in (name, published.AVERAGE)}
     if trained or not behind:
         behind = {run.dataset: run.data, **behind}
+    said = " ".join(data["remark"] for data in behind.values())  # of results of today, the rest as well
     for name, data in behind.items():
         if not data["comparable"]:
             yield f"{name}: {data['remark'] or 'these are not the published images and splits.'}"
-    if run.backbone.rstrip("/").rsplit("/", 1)[-1] != published.BACKBONE:
+    other = run.backbone.rstrip("/").rsplit("/", 1)[-1] != published.BACKBONE
+    if other and "the backbone is " not in said:
         yield f"Backbone {run.backbone}; published: openai/{published.BACKBONE}."
-    if trained and run.shots != published.SHOTS and not PROTOCOLS[run.protocol].shots:
+    fewer = run.shots != published.SHOTS and not PROTOCOLS[run.protocol].shots
+    if trained and fewer and "shots are " not in said:
         yield f"{run.shots} shots; published: {published.SHOTS}."

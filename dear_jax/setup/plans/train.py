@@ -7,7 +7,19 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dear_jax.files.workdir import RunConfig
-from dear_jax.setup import backbones, checks, data, keys, methods, recipes, roles, selection, values, variants
+from dear_jax.setup import (
+    backbones,
+    checks,
+    data,
+    departures,
+    keys,
+    methods,
+    recipes,
+    roles,
+    selection,
+    values,
+    variants,
+)
 from dear_jax.setup.backbones import BackbonePlan
 from dear_jax.setup.data import DataPlan
 from dear_jax.setup.plans import evaluate
@@ -32,6 +44,7 @@ class TrainingPlan:
     variants: tuple[Variant, ...]
     schedule: Schedule
     measuring: Measuring
+    departures: tuple[str, ...]  # from what published tables were made with
     selection: Mapping[str, Any]  # the note of results on where settings were chosen; empty: nowhere
 
     @property
@@ -61,6 +74,7 @@ def make_plan(config: ConfigDict) -> TrainingPlan:
         variants=found,
         schedule=read_schedule(config),
         measuring=evaluate.read_measuring(config),
+        departures=tuple(departures.of_training(config)),
         selection=selection.note(config),
     )
 
