@@ -2,8 +2,8 @@
 
 The peaks are those of Google's documentation (cloud.google.com/tpu/docs/v4, /v5e, /v5p, /v6e and /tpu7x, read in 2026),
 but for the links of v4, six of 50 GB/s each way (arXiv 2304.01433, table 4). The column before the last is measured:
-`python -m pytest -m slow tests/jobs/test_compile.py -k large_product`. TPU v2 and v3, which libtpu knows too, are not
-to be had any more.
+`python -m pytest -m slow tests/jobs/test_compile.py -k large_product`. TPU v2 and v3, which libtpu knows too, are left
+out.
 """
 
 import dataclasses
