@@ -23,6 +23,11 @@ class UserErrors(UserError):
         self.problems = [f"{problem}." for problem in problems]
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things: 1 image, 2 images, 3 classes."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def show(value: Any) -> str:
     """A value as messages have it: of a long one the beginning."""
     text = repr(value)

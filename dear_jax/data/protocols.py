@@ -12,6 +12,7 @@ from dear_jax.data import splits
 from dear_jax.data.image_dataset import ImageDataset
 
 Row = Mapping[str, float]  # column -> accuracy in percent
+ALL = "accuracy"  # the class set, and its column, where all classes are told apart
 AVERAGE = "average"  # column: of the targets of a transfer, without the data set trained on
 
 
@@ -67,7 +68,7 @@ def _halves(dataset: ImageDataset) -> dict[str, Sequence[int]]:
 
 
 def _all_classes(dataset: ImageDataset) -> dict[str, Sequence[int]]:
-    return {"accuracy": range(len(dataset.class_names))}
+    return {ALL: range(len(dataset.class_names))}
 
 
 def _by_name(dataset: ImageDataset) -> dict[str, Sequence[int]]:
@@ -95,7 +96,7 @@ PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
         Protocol("base2new", "Base-to-new generalization", _halves, ("base", "new", "hm"), _hm, sets=2),
-        Protocol("few_shot", "Few-shot classification", _all_classes, ("accuracy",), _nothing, shots=True),
+        Protocol("few_shot", "Few-shot classification", _all_classes, (ALL,), _nothing, shots=True),
         _transfer("cross_dataset", "Cross-dataset transfer"),
         _transfer("domain_generalization", "Domain generalization"),
     )

@@ -123,8 +123,9 @@ class Evaluator:
         own = sharding.own_entries((count,), self.mesh, sharding.DATA)
         found, valid = [], []
         image_size = self.plain.config.image_size
+        size = f"{len(classes.class_names)} classes"
         batches = pipeline.eval_batches(classes.test, count, image_size, self.workers, own=own)
-        for batch in _shown(batches, -(-len(classes.test) // count), f"Evaluating {len(classes.class_names)} classes"):
+        for batch in _shown(batches, -(-len(classes.test) // count), f"Evaluating {size}"):
             valid.append(np.asarray(batch["valid"]))
             images = sharding.place(batch["image"], self.mesh, sharding.DATA)
             # Predictions stay on the device, so that the host can prepare the next batch meanwhile.

@@ -15,7 +15,7 @@ from etils import epath
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data import class_list, unlabelled
 from dear_jax.data.image_dataset import ImageSplit
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, count
 from dear_jax.evaluation.classifier import Classifier, tokenize
 from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description, describe_backbone, describe_run
@@ -57,8 +57,9 @@ def run(plan: PredictionPlan, workdir: epath.Path) -> None:
             workers=plan.workers,
         )
         print(
-            f"{len(images)} images, {len(classifier.classes)} classes, prompt {classifier.template!r}, adapter of "
-            f"{trained.dataset}, variant {trained.names[0]}, {describe_seeds(trained.seeds)}.",
+            f"{count(len(images), 'image')}, {count(len(classifier.classes), 'class')}, prompt "
+            f"{classifier.template!r}, adapter of {trained.dataset}, variant {trained.names[0]}, "
+            f"{describe_seeds(trained.seeds)}.",
             flush=True,
         )
         bad = classify(classifier, images, files, plan.shown)

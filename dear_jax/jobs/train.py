@@ -14,6 +14,8 @@ from etils import epath
 
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data.class_set import Task
+from dear_jax.data.protocols import ALL
+from dear_jax.errors import count
 from dear_jax.evaluation import examples, summary
 from dear_jax.evaluation.measure import measure, path_weights
 from dear_jax.jobs.description import Description, describe_analysis, describe_backbone, describe_data
@@ -74,10 +76,11 @@ def _announce(plan: TrainingPlan, backbone: Backbone, task: Task, programs: Sequ
     if task.batch_size < plan.schedule.batch_size:
         print(f"All {task.batch_size} training images make one batch: config.train.batch_size is larger.", flush=True)
     names = list(task.classes)
-    sizes = ", ".join(f"{len(c.class_names)} {name} classes" for name, c in task.classes.items())
+    kinds = {name: "" if name == ALL else f"{name} " for name in names}
+    sizes = ", ".join(count(len(c.class_names), f"{kinds[name]}class") for name, c in task.classes.items())
     print(
         f"{plan.title} on {task.data['name']} ({sizes}), backbone {backbone.name} ({backbone.fingerprint}): "
-        f"{len(task.train[0])} images of the {names[0]} classes for each of the seeds "
+        f"{count(len(task.train[0]), 'image')} of the {kinds[names[0]]}classes for each of the seeds "
         f"{', '.join(map(str, plan.schedule.seeds))}.",
         flush=True,
     )

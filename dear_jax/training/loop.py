@@ -17,6 +17,7 @@ from dear_jax.clip.checkpoints.weights import Backbone, cast
 from dear_jax.clip.split import Frozen, Prompts
 from dear_jax.data import pipeline
 from dear_jax.data.class_set import Task
+from dear_jax.errors import count
 from dear_jax.files.checkpoint import Checkpointer
 from dear_jax.files.workdir import Workdir
 from dear_jax.methods import wording
@@ -81,7 +82,7 @@ def train(
     runs, batches = make_runs(schedule, backbone, task, programs)
     epoch_steps = runs.length.steps_per_epoch
     params = place_backbone(schedule, backbone, programs, runs.mesh)
-    print(f"Compiling the train step for {len(task.trained_on.class_names)} classes ...", flush=True)
+    print(f"Compiling the train step for {count(len(task.trained_on.class_names), 'class')} ...", flush=True)
     updates = [_compile(program, runs, params, task) for program in programs]
     fixed = [_place_fixed(update.program, params, task, runs) for update in updates]
     states: States = tuple(
