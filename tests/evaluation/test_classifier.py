@@ -73,7 +73,6 @@ def test_probabilities_are_those_of_the_method(classifier, embedded_run, images)
     assert prediction.labels == [CLASSES[index] for index in whole.argmax(axis=1)]
 
 
-@pytest.mark.slow
 def test_few_images_cost_few_and_all_numbers_of_them_make_few_programs(embedded_run, images, monkeypatch):
     sizes = []
     eval_batches = features.pipeline.eval_batches
@@ -83,14 +82,18 @@ def test_few_images_cost_few_and_all_numbers_of_them_make_few_programs(embedded_
         return eval_batches(split, batch_size, *args, **kwargs)
 
     monkeypatch.setattr(features.pipeline, "eval_batches", count)
-    classifier = Classifier.load(embedded_run, CLASSES, batch_size=4)
+    classifier = Classifier.load(embedded_run, CLASSES, batch_size=16)
     whole = classifier(images).probabilities
-    for number in range(1, 6):
+    numbers = (5, 1, 2, 3, 4)
+    for number in numbers[1:]:
         np.testing.assert_allclose(classifier(images[:number]).probabilities, whole[:number], **CLOSE)
-    assert sizes == [4, 1, 2, 4, 4, 4]
-    assert classifier._probabilities._cache_size() == 3
+    devices = jax.device_count()
+    assert sizes == [-(-features.pipeline.fitting(number, 16) // devices) * devices for number in numbers]
+    assert max(sizes) < 16
+    assert classifier._probabilities._cache_size() == len({*sizes})
 
 
+@pytest.mark.slow
 def test_new_classes_are_fused_as_asked(embedded_run, images):
     for rule in ("class_only", 0.25):
         prediction = Classifier.load(embedded_run, CLASSES, new_classes=rule)(images)
