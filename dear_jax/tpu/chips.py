@@ -1,9 +1,9 @@
 """TPU chips: published peaks, the shapes in which they come, and devices of them to compile for, without a TPU.
 
-The peaks are those of Google's documentation (cloud.google.com/tpu/docs/v4, /v5e, /v5p, /v6e and /tpu7x, read in 2026),
-but for the links of v4, six of 50 GB/s each way (arXiv 2304.01433, table 4). The column before the last is measured:
-`python -m pytest -m slow tests/jobs/test_compile.py -k large_product`. TPU v2 and v3, which libtpu knows too, are left
-out.
+The peaks are those of Google's documentation (cloud.google.com/tpu/docs/v2, ... /v6e and /tpu7x, read in 2026), but for
+the links of v4, six of 50 GB/s each way (arXiv 2304.01433, table 4), and of v2 and v3, four of 496 and 656 Gbit/s each
+way (Jouppi et al., A Domain-Specific Supercomputer for Training Deep Neural Networks, CACM 2020). The column before the
+last is measured: `python -m pytest -m slow tests/jobs/test_compile.py -k large_product`.
 """
 
 import dataclasses
@@ -31,6 +31,7 @@ QUIET = {
     "TPU_STDERR_LOG_LEVEL": "3",
 }
 _TORUS = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+_SQUARES = ("2x2", "4x4", "8x8", "8x16", "16x16", "16x32", "32x32")
 _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16", "8x16x16", "16x16x16")
 
 
@@ -61,6 +62,8 @@ class Chip:
 
 
 CHIPS = {
+    "v2": Chip(45e12 / 2, 8 * 2**30, 700e9 / 2, 496e9 / 2, _SQUARES[:5], 32_219, devices=2),
+    "v3": Chip(123e12 / 2, 16 * 2**30, 900e9 / 2, 656e9 / 2, _SQUARES, 63_497, devices=2),
     "v4": Chip(275e12, 32 * 2**30, 1200e9, 600e9, _CUBES, 243_057, config="megacore"),
     "v5e": Chip(197e12, 16 * 2**30, 819e9, 400e9, _TORUS, 115_044),
     "v5p": Chip(459e12, 95 * 2**30, 2765e9, 1200e9, _CUBES, 236_349),

@@ -14,6 +14,8 @@ from tests.repository import REPOSITORY
 _CUBES = {4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096}
 # Google's pages of each chip: bfloat16 TFLOPS, GB of HBM and its GB/s, GB/s of the links; chips of the slices.
 PUBLISHED = {
+    "v2": ((45, 16, 700, 496), {4, 16, 64, 128, 256}),
+    "v3": ((123, 32, 900, 656), {4, 16, 64, 128, 256, 512, 1024}),
     "v4": ((275, 32, 1200, 600), _CUBES),
     "tpu7x": ((2307, 192, 7380, 1200), _CUBES),
     "v5e": ((197, 16, 819, 400), {1, 4, 8, 16, 32, 64, 128, 256}),
@@ -29,8 +31,8 @@ def test_a_chip_is_as_published(name):
     assert tuple(chip.devices * value for value in whole) == peaks
     counts = [math.prod(map(int, shape.split("x"))) for shape in chip.shapes]
     assert counts == sorted(slices)
-    # A chip's links make it a torus: of two dimensions (v5e, v6e) or of three.
-    assert {len(shape.split("x")) for shape in chip.shapes} == {2 if name in ("v5e", "v6e") else 3}
+    # A chip's links make it a torus: of two dimensions or of three.
+    assert {len(shape.split("x")) for shape in chip.shapes} == {2 if name in ("v2", "v3", "v5e", "v6e") else 3}
     assert all(chips.find(f"{name}:{shape}") is chip for shape in chip.shapes)
 
 
