@@ -6,7 +6,7 @@ images and class prompts are spread over the devices.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,11 +17,10 @@ from jaxtyping import Array, Float, Int
 
 from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Frozen, Prompts, Seen, Split, logit_scale
-from dear_jax.data import pipeline
 from dear_jax.data.class_set import ClassSet
-from dear_jax.data.pipeline import Batch
+from dear_jax.errors import count
+from dear_jax.evaluation.batches import batches
 from dear_jax.evaluation.metrics import CONFIDENCE_METRICS, GROUP_METRICS, METRICS
-from dear_jax.files import progress_bar
 from dear_jax.methods import paths, wording
 from dear_jax.methods.adapter_file import Adapters
 from dear_jax.methods.contract import Adapter, Classes, Method, Settings
@@ -119,20 +118,16 @@ class Evaluator:
             (*run, encode(run, Frozen(self.params, prompts)))
             for run, encode, prompts in zip(self.runs, self._classes, of_methods, strict=True)
         ]
-        (count,) = sharding.filled((pipeline.fitting(len(classes.test), self.batch_size),), self.mesh, sharding.DATA)
-        own = sharding.own_entries((count,), self.mesh, sharding.DATA)
         found, valid = [], []
-        image_size = self.plain.config.image_size
-        size = f"{len(classes.class_names)} classes"
-        batches = pipeline.eval_batches(classes.test, count, image_size, self.workers, own=own)
-        for batch in _shown(batches, -(-len(classes.test) // count), f"Evaluating {size}"):
+        size, what = self.plain.config.image_size, f"Evaluating {count(len(classes.class_names), 'class')}"
+        for batch in batches(classes.test, self.batch_size, size, self.mesh, what=what, workers=self.workers):
             valid.append(np.asarray(batch["valid"]))
             images = sharding.place(batch["image"], self.mesh, sharding.DATA)
             # Predictions stay on the device, so that the host can prepare the next batch meanwhile.
             found.append(self._predict(self.params, plain, images, adapted))
         kept = np.concatenate(valid)
         adapted_said, zero_shot, of_paths = jax.tree.map(
-            lambda *batches: np.concatenate([np.asarray(batch) for batch in batches], axis=-1)[..., kept], *found
+            lambda *parts: np.concatenate([np.asarray(part) for part in parts], axis=-1)[..., kept], *found
         )
         path_names = self.methods[0].paths if self.methods else ()
         return Predictions(adapted_said, zero_shot, of_paths, classes.test.labels, path_names)
@@ -202,9 +197,3 @@ def _said(logits: Float[Array, "*R B C"], scale: Any = 1.0) -> Said:
     most: Any = jnp.argmax(logits, axis=-1)
     probability: Any = jnp.exp(scale * logits.max(axis=-1) - jax.nn.logsumexp(scale * logits, axis=-1))
     return Said(most, probability)
-
-
-def _shown(batches: Iterable[Batch], count: int, what: str) -> Iterable[Batch]:
-    """The batches, with how far they are on the screen of the first process, if that takes long."""
-    silent = jax.process_index() > 0
-    return progress_bar.bar(batches, total=count, desc=what, unit="batch", delay=progress_bar.DELAY, disable=silent)

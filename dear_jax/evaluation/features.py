@@ -18,10 +18,10 @@ from dear_jax.clip import tokenizer as tokenizers
 from dear_jax.clip.checkpoints.weights import Backbone, cast
 from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Frozen
-from dear_jax.data import pipeline, prompts
+from dear_jax.data import prompts
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.evaluation.accuracy import encode_classes
-from dear_jax.files import progress_bar
+from dear_jax.evaluation.batches import batches
 from dear_jax.methods import wording
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.methods.contract import Adapter, Classes, Method, Settings
@@ -116,11 +116,8 @@ class Encoder:
     def batches(self, split: ImageSplit, skip_bad: bool = False) -> Iterator[tuple[Array, Bool[np.ndarray, "B"]]]:
         """The same as pixels on the devices, for a program of the caller's own."""
         size = self.method.split.config.image_size
-        (count,) = sharding.filled((pipeline.fitting(len(split), self.batch_size),), self.mesh, sharding.DATA)
-        own = sharding.own_entries((count,), self.mesh, sharding.DATA)
-        batches = pipeline.eval_batches(split, count, size, self.workers, skip_bad, own=own)
-        shown = {"total": -(-len(split) // count), "delay": progress_bar.DELAY, "disable": jax.process_index() > 0}
-        for batch in progress_bar.bar(batches, desc="Encoding images", unit="batch", **shown):
+        options: Any = {"what": "Encoding images", "workers": self.workers, "skip_bad": skip_bad}
+        for batch in batches(split, self.batch_size, size, self.mesh, **options):
             images, valid = sharding.place((batch["image"], batch["valid"]), self.mesh, sharding.DATA)
             yield images, np.asarray(self._valid(valid))  # each process knows of its own images alone
 

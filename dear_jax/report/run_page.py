@@ -29,6 +29,7 @@ CURVES = {  # columns of metrics.jsonl, in this order; others follow
 NO_CURVES = {"step", "epoch", "seconds"}
 LINES = 28  # of a chart at most: as many as look different
 PAIRS = 30  # of classes, named
+CELLS = ("true", "predicted", "images", "zero_shot")  # columns of a confusion matrix's cells
 LEVELS = (0.05, 0.15, 0.35, 0.65, 1.0)  # shares of a class's images, up to which a cell has this darkness
 GALLERIES = {
     "errors": ("Most certain errors", "Wrong with the highest probability, the mean over the seeds."),
@@ -318,9 +319,6 @@ def matrix(
             confused.append(Pair(names[true], names[predicted], count / seeds, share, plain))
     confused.sort(key=lambda pair: (-pair.images, -pair.share))
     return Matrix(names, tuple(right), tuple(wrong), cells, images, tuple(confused[:PAIRS]))
-
-
-CELLS = ("true", "predicted", "images", "zero_shot")
 
 
 def _galleries(shown: Mapping[str, Any], names: Sequence[str]) -> Iterator[Gallery]:

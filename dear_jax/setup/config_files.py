@@ -21,6 +21,18 @@ _HERE = Path(__file__).resolve().parents[1]
 _OWN = (_HERE.parent / PACKAGE, _HERE / PACKAGE)  # of a checkout, of an installed package
 
 
+def base() -> tuple[Path, ConfigDict]:
+    """The file that has every key, and what it gives.
+
+    Raises:
+        UserError: there is none, in no folder of configs.
+    """
+    if not folders():
+        raise UserError("There is no folder configs/ here, and none was installed: install the package anew.")
+    path = folders()[0] / BASE
+    return path, load(str(path))
+
+
 def folders() -> list[Path]:
     """The folders of configs: of the current folder, of this checkout, of the installed package, where there are."""
     return [folder for folder in (Path(PACKAGE), *_OWN) if (folder / BASE).is_file()]
@@ -30,7 +42,8 @@ def find(name: str) -> Path:
     """The file that a name or a path means.
 
     Args:
-        name: a path; or that of a file in `configs/`, also without folder and suffix: base2new.
+        name: a path; or that of a file in `configs/`, wherever this folder is; of one that is a config of its own also
+            without folder and suffix: base2new.
 
     Raises:
         UserError: there is none.
@@ -41,6 +54,8 @@ def find(name: str) -> Path:
     known = names()
     if name and path.parent in (Path(), Path(PACKAGE)) and path.suffix in ("", ".py") and path.stem in known:
         return known[path.stem]
+    if path == Path(PACKAGE, BASE) and folders():
+        return folders()[0] / BASE
     own = ", ".join(known)
     raise UserError(f"--config: no file {show(name)}. Give one such as configs/base2new.py, or one of {own}.")
 

@@ -1,6 +1,5 @@
 """What of a written config is not as configs/base.py and the method's recipe have it, and the command that says so."""
 
-import importlib
 import json
 import shlex
 from collections.abc import Mapping
@@ -8,11 +7,11 @@ from typing import Any, NamedTuple
 
 from flax.traverse_util import flatten_dict
 
-from dear_jax.setup import keys, recipes, values
+from dear_jax.errors import UserError
+from dear_jax.setup import config_files, keys, recipes, values
 
 # Whatever these are, the recipe is that of them: they count as set apart from the base config, and others from theirs.
 CHOSEN = ("method", "protocol", "data.dataset", "data.shots", "train.share")
-BASE = "configs.base"  # in the folder of configs, beside which every job starts
 
 
 class Difference(NamedTuple):
@@ -29,8 +28,8 @@ def differences(written: Mapping[str, Any]) -> list[Difference] | None:
     The default of a key of the recipe is that of the config's method, protocol, data set and shots.
     """
     try:
-        base = importlib.import_module(BASE).get_config()
-    except (ImportError, AttributeError):  # started in another folder, with configs of its own
+        _, base = config_files.base()
+    except UserError:
         return None
     config = keys.current(flatten_dict(dict(written), sep="."))
     plain = _plain(values.flat_values(base))
@@ -50,7 +49,7 @@ def command(found: list[Difference]) -> str:
     What a selection has chosen is among the settings, so that its workdir is not needed.
     """
     flags = [f"--config.{one.key}={_text(one.value)}" for one in found if one.key != "selection"]
-    return shlex.join(["python", "-m", "dear_jax.main", f"--config={BASE.replace('.', '/')}.py", *flags])
+    return shlex.join(["python", "-m", "dear_jax.main", "--config=configs/base.py", *flags])
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,23 +4,29 @@ Published tables have one backbone, three seeds, 16 shots (but in few-shot class
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
-from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.setup import recipes, values
+
+if TYPE_CHECKING:
+    from dear_jax.clip.checkpoints.weights import Backbone
 
 BACKBONE = "clip-vit-base-patch16"
 SEEDS = (1, 2, 3)
 SHOTS = 16
 
 
-def of_backbone(backbone: Backbone) -> list[str]:
+def is_published(name: str) -> bool:
+    """Whether a backbone's name, or the path of its folder, is that of published tables."""
+    return name.rstrip("/").rsplit("/", 1)[-1] == BACKBONE
+
+
+def of_backbone(backbone: "Backbone") -> list[str]:
     """Another CLIP than that of published tables."""
-    published = backbone.name.rstrip("/").rsplit("/", 1)[-1] == BACKBONE
-    return [] if published else [f"the backbone is {backbone.name}, published openai/{BACKBONE}"]
+    return [] if is_published(backbone.name) else [f"the backbone is {backbone.name}, published openai/{BACKBONE}"]
 
 
 def of_draws(protocol: str, shots: int, seeds: Sequence[int]) -> list[str]:

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from dear_jax.errors import UserError, show
 from dear_jax.setup import config_files, keys, values
 from dear_jax.setup.methods import METHODS
@@ -41,17 +39,9 @@ COMMANDS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Comment:
-    """What stands beside a key in its file."""
-
-    key: str
-    text: str
-
-
 def overview(jobs: Sequence[str]) -> str:
     """Jobs, configs, commands, groups of keys."""
-    config = _all_keys()
+    _, config = config_files.base()
     groups = sorted({key.partition(".")[0] for key in values.flatten(config) if "." in key})
     configs = [f"  {name:22} {_first_line(path)}" for name, path in config_files.names().items()]
     commands = [f"  {what:40} {command}" for what, command in COMMANDS]
@@ -74,7 +64,7 @@ def of_keys(name: str) -> str:
     Raises:
         UserError: there is no such key or group.
     """
-    config = _all_keys()
+    path, config = config_files.base()
     flat = values.flat_values(config)
     wanted = keys.current_name(name.removeprefix("config."))
     inside = [key for key in flat if wanted == "all" or key == wanted or key.startswith(f"{wanted}.")]
@@ -83,12 +73,12 @@ def of_keys(name: str) -> str:
     if not inside:
         known = sorted({key.partition(".")[0] for key in flat})
         raise UserError(f"--help={show(name)}: no key or group of that name. Groups and keys: {', '.join(known)}.")
-    said = {comment.key: comment.text for comment in comments()}
+    said = dict(comments(path))
     lines: list[str] = []
     group = ""
     for key in inside:
         above = key.rpartition(".")[0]
-        if above != group and (above in said or above):
+        if above and above != group:
             group = above
             lines += ["", f"config.{above}: {said.get(above, '')}".rstrip(": ")]
         lines += _describe(key, flat[key], said.get(key, ""))
@@ -106,33 +96,25 @@ def _describe(key: str, default: Any, meaning: str) -> list[str]:
     ]
 
 
-def _all_keys() -> ConfigDict:
-    """The config with every key and its default."""
-    folder = next(iter(config_files.folders()), None)
-    if folder is None:
-        raise UserError("There is no folder configs/ here, and none was installed: install the package anew.")
-    return config_files.load(str(folder / config_files.BASE))
-
-
 def _first_line(path: Path) -> str:
     return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
-def comments() -> Iterator[Comment]:
-    """Of every key and group."""
-    lines = (config_files.folders()[0] / config_files.BASE).read_text(encoding="utf-8").splitlines()
+def comments(base: Path) -> Iterator[tuple[str, str]]:
+    """Every key and group, and what stands beside it in its file."""
+    lines = base.read_text(encoding="utf-8").splitlines()
     for index, line in enumerate(lines):
         if match := _LINE.match(line):
-            yield Comment(match[1], _beside(lines, index))
+            yield match[1], _beside(lines, index)
         if line.startswith("    return config"):  # what follows sets keys anew
             break
     for name, method in METHODS.items():
         yield from _of_options(name, method.Options())
 
 
-def _of_options(prefix: str, options: Any) -> Iterator[Comment]:
+def _of_options(prefix: str, options: Any) -> Iterator[tuple[str, str]]:
     """Of the fields of a dataclass, also of those that it inherits, and of those of its groups."""
-    yield Comment(prefix, (inspect.getdoc(type(options)) or "").partition("\n")[0])
+    yield prefix, (inspect.getdoc(type(options)) or "").partition("\n")[0]
     for parent in type(options).__mro__:
         if not dataclasses.is_dataclass(parent):
             continue
@@ -144,7 +126,7 @@ def _of_options(prefix: str, options: Any) -> Iterator[Comment]:
                 if dataclasses.is_dataclass(value):
                     yield from _of_options(f"{prefix}.{name}", value)
                 else:
-                    yield Comment(f"{prefix}.{name}", _beside(lines, node.lineno - 1))
+                    yield f"{prefix}.{name}", _beside(lines, node.lineno - 1)
 
 
 def _beside(lines: Sequence[str], index: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.data.world import tasks
 from dear_jax.report.runs import Run, Scores
+from dear_jax.setup import departures
 from experiments.compare import published
 from experiments.compare.settings import adapter_row, zero_shot_row
 
@@ -91,9 +92,8 @@ def _notes(run: Run, column: str, trained: bool) -> Iterator[str]:
     for name, data in behind.items():
         if not data["comparable"]:
             yield f"{name}: {data['remark'] or 'these are not the published images and splits.'}"
-    other = run.backbone.rstrip("/").rsplit("/", 1)[-1] != published.BACKBONE
-    if other and "the backbone is " not in said:
-        yield f"Backbone {run.backbone}; published: openai/{published.BACKBONE}."
+    if not departures.is_published(run.backbone) and "the backbone is " not in said:
+        yield f"Backbone {run.backbone}; published: openai/{departures.BACKBONE}."
     fewer = run.shots != published.SHOTS and not PROTOCOLS[run.protocol].shots
     if trained and fewer and "shots are " not in said:
         yield f"{run.shots} shots; published: {published.SHOTS}."

@@ -8,11 +8,10 @@ import csv
 from pathlib import Path
 
 from dear_jax.report.blocks import Cell, Row
+from dear_jax.setup import departures
 
 FILE = Path(__file__).with_name("published.csv")
-BACKBONE = "clip-vit-base-patch16"
-SHOTS = 16
-SEEDS = 3
+SHOTS, SEEDS = departures.SHOTS, len(departures.SEEDS)
 SETTING = "ViT-B/16 16-shot"
 PROTOCOLS = {
     f"base-to-new {SETTING}": "base2new",

@@ -9,7 +9,6 @@ NVIDIA GPUs alone, and what it refuses is said.
 
 import argparse
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dear_jax.clip.layers import attention
+from experiments.speed import arguments
 from experiments.speed.case import VIT_B16
 from experiments.speed.worker import clock
 
@@ -30,7 +30,7 @@ def main() -> None:
     """Print a line for each size, mask and pass."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", action="append", type=int, required=True)
-    parser.add_argument("--dtype", action="append", choices=("float32", "bfloat16"), help="bfloat16 if none is given")
+    parser.add_argument("--dtype", action="append", choices=arguments.DTYPES, help="bfloat16 if none is given")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=20, help="that follow one another in a round")
     parser.add_argument("--json", type=Path, help="append a line of JSON per line")
@@ -41,9 +41,7 @@ def main() -> None:
                 for backward in (False, True):
                     result = measure(images, dtype, masked, backward, options.rounds, options.calls)
                     print(describe(result), flush=True)
-                    if options.json:
-                        with options.json.open("a") as file:
-                            file.write(json.dumps(result) + "\n")
+                    arguments.keep(result, options.json)
 
 
 def measure(images: int, dtype: str, masked: bool, backward: bool, rounds: int, calls: int) -> dict[str, Any]:

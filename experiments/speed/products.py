@@ -9,7 +9,6 @@ remains of the distance when everything else, from the softmax to the optimizer,
 products, and does better then.
 """
 
-import argparse
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dear_jax.tpu.flops import Product, products
-from experiments.speed.case import METHODS, Case
+from experiments.speed import arguments
+from experiments.speed.case import Case
 from experiments.speed.worker import PackageWorker, clock
 
 AT_LEAST = 0.02  # seconds that a product is repeated for
@@ -26,17 +26,12 @@ AT_LEAST = 0.02  # seconds that a product is repeated for
 
 def main() -> None:
     """Print a line for each case and dtype, and its slowest shapes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", default="dear", choices=METHODS)
-    parser.add_argument("--case", action="append", required=True, help="CLASSES,BATCH,SEEDS")
-    parser.add_argument("--dtype", action="append", choices=("float32", "bfloat16"), help="float32 if none is given")
+    parser = arguments.of_cases(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shown", type=int, default=5, help="shapes that lose most")
     options = parser.parse_args()
-    for text in options.case:
-        for dtype in options.dtype or ["float32"]:
-            case = Case(*map(int, text.split(",")), dtype=dtype, method=options.method)
-            describe(case, options.rounds, options.shown)
+    for case in arguments.cases(options):
+        describe(case, options.rounds, options.shown)
 
 
 def describe(case: Case, rounds: int, shown: int) -> None:

@@ -35,6 +35,7 @@ import numpy as np
 from dear_jax.clip import packing
 from dear_jax.methods.dear.model import DeAR
 from experiments.speed import formula
+from experiments.speed.arguments import DTYPES, keep
 from experiments.speed.case import METHODS, Case
 
 EVALUATIONS = ("encode", "encode_in_groups", "one", "job")  # what a worker can evaluate
@@ -47,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", action="append", choices=METHODS, help="dear if none is given")
     parser.add_argument("--case", action="append", required=True, help="CLASSES,BATCH,SEEDS[,VARIANTS]")
-    parser.add_argument("--dtype", action="append", choices=("float32", "bfloat16"), help="float32 if none is given")
+    parser.add_argument("--dtype", action="append", choices=DTYPES, help="float32 if none is given")
     parser.add_argument("--class_chunk", type=int, default=0)
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=5)
@@ -87,9 +88,7 @@ def main() -> None:
                     failed = True
                     continue
                 print(describe(case, result), flush=True)
-                if arguments.json:
-                    with arguments.json.open("a") as file:
-                        file.write(json.dumps({"case": dataclasses.asdict(case), **result}) + "\n")
+                keep({"case": dataclasses.asdict(case), **result}, arguments.json)
     sys.exit(int(failed))
 
 

@@ -7,10 +7,8 @@ inside it: a fusion with a matrix product in it is a matrix product. Time of an 
 operations inside it, so the kinds sum up to the time in which the device, or on a CPU any thread of it, was at work.
 """
 
-import argparse
 import collections
 import dataclasses
-import json
 import re
 import tempfile
 from collections.abc import Iterable
@@ -20,7 +18,8 @@ from typing import Any, NamedTuple
 import jax
 
 from dear_jax.tpu import hlo
-from experiments.speed.case import METHODS, Case
+from experiments.speed import arguments
+from experiments.speed.case import Case
 from experiments.speed.worker import PackageWorker
 
 PRODUCTS, ATTENTION, REDUCTIONS = "matrix products", "attention by cuDNN", "softmax, norms, other reductions"
@@ -50,24 +49,15 @@ class Event(NamedTuple):
 
 def main() -> None:
     """Trace every case and print a table for each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", default="dear", choices=METHODS)
-    parser.add_argument("--case", action="append", required=True, help="CLASSES,BATCH,SEEDS")
-    parser.add_argument("--dtype", action="append", choices=("float32", "bfloat16"), help="float32 if none is given")
-    parser.add_argument("--image_size", type=int, default=224)
+    parser = arguments.of_cases(__doc__)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--shown", type=int, default=5, help="operations that take most")
     parser.add_argument("--json", type=Path, help="append a line of JSON per case")
     options = parser.parse_args()
-    for text in options.case:
-        for dtype in options.dtype or ["float32"]:
-            sizes = map(int, text.split(","))
-            case = Case(*sizes, dtype=dtype, image_size=options.image_size, method=options.method)
-            result = measure(case, options.steps)
-            print(describe(case, result, options.shown), flush=True)
-            if options.json:
-                with options.json.open("a") as file:
-                    file.write(json.dumps({"case": dataclasses.asdict(case), **result}) + "\n")
+    for case in arguments.cases(options):
+        result = measure(case, options.steps)
+        print(describe(case, result, options.shown), flush=True)
+        arguments.keep({"case": dataclasses.asdict(case), **result}, options.json)
 
 
 def measure(case: Case, steps: int) -> dict[str, Any]:

@@ -8,7 +8,6 @@ whole workdir, or a `UserError` or a remark that something is damaged; another a
 failure. The times of steps in metrics.jsonl, which tables show and no result depends on, are not compared.
 """
 
-import argparse
 import collections
 import contextlib
 import dataclasses
@@ -33,7 +32,7 @@ from dear_jax.files.workdir import Workdir
 from dear_jax.methods import adapter_file
 from dear_jax.report.runs import find_runs
 from dear_jax.setup import keys, recipes
-from tests.campaigns import small_run
+from tests.campaigns import arguments, small_run
 
 NOTICED = "noticed"
 LEAVES: dict[str, str] = {}  # of the run's state: name -> dtype and shape
@@ -41,10 +40,7 @@ LEAVES: dict[str, str] = {}  # of the run's state: name -> dtype and shape
 
 def main() -> int:
     """Run the campaign; 0 if no flip had an effect without a word."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=200, help="flips")
-    options = parser.parse_args()
+    options = arguments.parse(__doc__, 200, "flips")
     generator = random.Random(options.seed)
     counts: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:

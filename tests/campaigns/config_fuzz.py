@@ -6,7 +6,6 @@ The right outcomes: the dry run ends well (exit code 0), or one paragraph on std
 without eating the machine's memory. The last line sums up; `--only=N` repeats setting number N.
 """
 
-import argparse
 import collections
 import contextlib
 import io
@@ -25,6 +24,7 @@ from typing import Any
 
 from dear_jax import main
 from dear_jax.setup import config_files, values
+from tests.campaigns import arguments
 from tests.repository import REPOSITORY
 
 # Before JAX and the hub's library are imported, which a job does: no setting may depend on a network.
@@ -172,9 +172,5 @@ def campaign(seed: int, count: int, only: int | None = None) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=900)
-    parser.add_argument("--only", type=int, help="one setting alone, by its number")
-    arguments = parser.parse_args()
-    sys.exit(1 if campaign(arguments.seed, arguments.count, arguments.only) else 0)
+    options = arguments.parse(__doc__, 900, "settings", single=True)
+    sys.exit(1 if campaign(options.seed, options.count, options.only) else 0)

@@ -6,7 +6,6 @@ The right outcomes: an image uint8 [H, W, 3], or a `UserError` that names the fi
 line sums up; `--only=N` repeats file number N.
 """
 
-import argparse
 import collections
 import functools
 import io
@@ -21,6 +20,7 @@ from PIL import Image
 
 from dear_jax.data import images
 from dear_jax.errors import UserError
+from tests.campaigns import arguments
 
 SECONDS = 10  # for one file, on a busy machine
 SIDES = (1, 7, 40, 64)
@@ -46,11 +46,7 @@ class _Late(BaseException):
 
 def main() -> int:
     """Exit code 1 where there is a fault."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=20000)
-    parser.add_argument("--only", type=int, default=None)
-    flags = parser.parse_args()
+    flags = arguments.parse(__doc__, 20000, "files", single=True)
     warnings.simplefilter("ignore")
     if flags.only is None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff and libavif write what they think of the file

@@ -6,7 +6,6 @@ The moments are drawn evenly over the time that an undisturbed start takes. Comp
 adapter.safetensors, byte by byte, and that the folder holds what an undisturbed run's does.
 """
 
-import argparse
 import random
 import shutil
 import subprocess
@@ -15,17 +14,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.campaigns import small_run
+from tests.campaigns import arguments, small_run
 
 COMPARED = ("results.json", "results.md", "adapter.safetensors")
 
 
 def main() -> int:
     """Run the campaign; 0 if every run ended as an undisturbed one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=10, help="kills")
-    options = parser.parse_args()
+    options = arguments.parse(__doc__, 10, "kills")
     generator = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -7,7 +7,6 @@ outcome: exit code 75 and one paragraph within a minute. A process that is kille
 job: the other waits for it, and says so with exit code 2. The last line sums up.
 """
 
-import argparse
 import collections
 import os
 import random
@@ -19,6 +18,7 @@ import time
 from pathlib import Path
 
 from dear_jax.parallel.processes import LOST
+from tests.campaigns import arguments
 from tests.repository import REPOSITORY
 
 MOMENTS = ("start", "step", "save", "evaluation")
@@ -116,8 +116,5 @@ def campaign(seed: int, count: int) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=20)
-    arguments = parser.parse_args()
-    sys.exit(1 if campaign(arguments.seed, arguments.count) else 0)
+    options = arguments.parse(__doc__, 20, "kills")
+    sys.exit(1 if campaign(options.seed, options.count) else 0)

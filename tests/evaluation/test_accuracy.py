@@ -9,9 +9,10 @@ import pytest
 from jax.sharding import Mesh
 
 from dear_jax.clip.split import Frozen, Split
+from dear_jax.data import pipeline
 from dear_jax.data.class_set import ClassSet
 from dear_jax.data.image_dataset import ImageSplit
-from dear_jax.evaluation import accuracy, metrics
+from dear_jax.evaluation import metrics
 from dear_jax.evaluation.accuracy import Evaluator
 from dear_jax.methods.adapter_file import Adapters
 from dear_jax.methods.dear import mask, patterns
@@ -154,7 +155,7 @@ def test_predictions_are_those_of_the_formula_and_leave_out_what_is_not_valid(
     assert tuple(alphas) == RULES
     valid = np.arange(len(images)) != 2
     batches = [{"image": images[[i]], "valid": valid[[i]]} for i in range(len(images))]
-    monkeypatch.setattr(accuracy.pipeline, "eval_batches", lambda *arguments, **options: iter(batches))
+    monkeypatch.setattr(pipeline, "eval_batches", lambda *arguments, **options: iter(batches))
 
     def labelled(labels):
         return dataclasses.replace(classes, test=ImageSplit(labels[valid], images[valid].__getitem__))

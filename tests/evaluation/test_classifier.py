@@ -13,6 +13,7 @@ import pytest
 from dear_jax import Classifier
 from dear_jax.clip.checkpoints import weights
 from dear_jax.clip.split import Frozen
+from dear_jax.data import pipeline
 from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
 from dear_jax.evaluation import features
@@ -75,20 +76,20 @@ def test_probabilities_are_those_of_the_method(classifier, embedded_run, images)
 
 def test_few_images_cost_few_and_all_numbers_of_them_make_few_programs(embedded_run, images, monkeypatch):
     sizes = []
-    eval_batches = features.pipeline.eval_batches
+    eval_batches = pipeline.eval_batches
 
     def count(split, batch_size, *args, **kwargs):
         sizes.append(batch_size)
         return eval_batches(split, batch_size, *args, **kwargs)
 
-    monkeypatch.setattr(features.pipeline, "eval_batches", count)
+    monkeypatch.setattr(pipeline, "eval_batches", count)
     classifier = Classifier.load(embedded_run, CLASSES, batch_size=16)
     whole = classifier(images).probabilities
     numbers = (5, 1, 2, 3, 4)
     for number in numbers[1:]:
         np.testing.assert_allclose(classifier(images[:number]).probabilities, whole[:number], **CLOSE)
     devices = jax.device_count()
-    assert sizes == [-(-features.pipeline.fitting(number, 16) // devices) * devices for number in numbers]
+    assert sizes == [-(-pipeline.fitting(number, 16) // devices) * devices for number in numbers]
     assert max(sizes) < 16
     assert classifier._probabilities._cache_size() == len({*sizes})
 

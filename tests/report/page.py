@@ -1,5 +1,6 @@
 """A page as tests read it: parsed, and as a browser leaves it once its script has run."""
 
+import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -37,6 +38,17 @@ class Page(HTMLParser):
     def find(self, tag, **attributes):
         wanted = attributes.items()
         return [found for name, found in self.tags if name == tag and all(found.get(k) == v for k, v in wanted)]
+
+
+def check_self_contained(html: str) -> None:
+    """Nothing of a page is loaded from anywhere else."""
+    page = Page(html)
+    assert not re.search(r"https?:|//\w|@import", re.sub(r"url\(data:[^)]*\)", "", html))
+    assert not [tag for tag, _ in page.tags if tag in {"link", "img", "iframe", "object", "embed", "base"}]
+    assert not [found for _, found in page.tags if "src" in found or "srcset" in found]
+    assert all(found["href"].startswith("#") for _, found in page.tags if "href" in found)
+    assert set(re.findall(r"url\((.{11})", html)) == {"data:image/"}
+    assert page.find("meta", name="viewport")
 
 
 def in_browser(address: str, folder: Path) -> Page:

@@ -45,3 +45,9 @@ def test_another_package_called_configs_is_in_nobody_s_way(tmp_path, monkeypatch
 def test_what_is_no_config_is_said_with_those_that_are(name):
     with pytest.raises(UserError, match=r"--config: no file .*base2new, cross_dataset, .*retrieve\."):
         config_files.find(name)
+
+
+@pytest.mark.parametrize("path", ["configs/base.py", "configs/few_shot.py"])
+def test_paths_of_the_pages_work_without_a_clone(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    assert config_files.load(path).job == "train"

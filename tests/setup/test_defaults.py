@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from dear_jax import main
-from dear_jax.setup import defaults, recipes
+from dear_jax.setup import config_files, defaults, recipes
 from tests.repository import REPOSITORY
 
 
@@ -60,7 +60,7 @@ def test_the_command_gives_the_same_config(flags):
 
 def test_without_the_configs_at_hand_nothing_is_known(monkeypatch):
     config = written("--config=configs/base.py")
-    monkeypatch.setattr(defaults, "BASE", "no_such_folder.base")
+    monkeypatch.setattr(config_files, "BASE", "no_such_file.py")
     assert defaults.differences(config) is None
 
 

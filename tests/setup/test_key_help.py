@@ -28,8 +28,8 @@ def test_its_commands_are_readme_s():
 
 
 def test_every_key_has_a_default_and_a_meaning():
-    config = config_files.load("configs/base.py")
-    said = {comment.key: comment.text for comment in key_help.comments()}
+    path, config = config_files.base()
+    said = dict(key_help.comments(path))
     flat = values.flat_values(config)
     assert not {key for key in flat if not said.get(key)}
     page = key_help.of_keys("all")

@@ -25,20 +25,13 @@ TOKENIZER = "openai/clip-vit-base-patch32"  # whose tokenizer all of them share
 HUB = "hf-hub:"  # what open_clip puts before a repository
 # ViT-B/16, ViT-L/14@336px; of the archives, ViT-L-14-336px.pt; of open_clip, ViT-L-14-336-quickgelu.
 _NAME = re.compile(r"(?:openai/)?vit-([bl])[-/](\d\d)(?:[-@](\d+)(?:px)?)?(?:-(?:quickgelu|openai))*(?:\.pt)?")
+ARCHIVES = ("ViT-B-32.pt", "ViT-B-16.pt", "ViT-L-14.pt", "ViT-L-14-336px.pt")
 
 
-ARCHIVES = {
-    "openai/clip-vit-base-patch32": "ViT-B-32.pt",
-    "openai/clip-vit-base-patch16": "ViT-B-16.pt",
-    "openai/clip-vit-large-patch14": "ViT-L-14.pt",
-    "openai/clip-vit-large-patch14-336": "ViT-L-14-336px.pt",
-}
-
-
-def downloaded(repository: str) -> Path | None:
-    """The archive of the same weights, where OpenAI's code, or CoOp's, has left it on this machine."""
-    path = Path("~/.cache/clip", ARCHIVES.get(repository, "")).expanduser()
-    return path if path.is_file() else None
+def downloaded(name: str) -> Path | None:
+    """The archive of a repository's weights, where OpenAI's code, or CoOp's, has left it on this machine."""
+    paths = (Path("~/.cache/clip", archive).expanduser() for archive in ARCHIVES if repository(archive) == name)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def repository(name: str) -> str:
