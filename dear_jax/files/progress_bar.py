@@ -10,7 +10,7 @@ BETWEEN_LINES = 10.0  # seconds
 DELAY = 5.0  # seconds of silence that nobody minds
 
 
-def bar(iterable: Iterable[Any] | None = None, **options: Any) -> "tqdm[Any]":
+def bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm:
     """tqdm's bar, or its numbers in lines of their own, so that a log file holds no carriage returns.
 
     Args:
