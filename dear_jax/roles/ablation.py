@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from dear_jax.clip import vision
 from dear_jax.clip.checkpoints.weights import Backbone
@@ -36,6 +37,14 @@ def each_role(roles: Roles, kinds: Sequence[str]) -> Bool[np.ndarray, "sets n H"
 
 
 def accuracies(
+    backbone: Backbone, split: ImageSplit, classes: Float[np.ndarray, "C d"], **options: Any
+) -> list[float]:
+    """Top-1 in percent under the ablation of each of the sets of heads; arguments as those of `predictions`."""
+    predicted = predictions(backbone, split, classes, **options)
+    return [100.0 * float(right) / len(split) for right in (predicted == split.labels).sum(axis=-1)]
+
+
+def predictions(
     backbone: Backbone,
     split: ImageSplit,
     classes: Float[np.ndarray, "C d"],
@@ -45,10 +54,10 @@ def accuracies(
     ablated: Bool[np.ndarray, "sets n H"],
     batch_size: int,
     workers: int = 0,
-) -> list[float]:
-    """Top-1 in percent under the ablation of each of the sets of heads; each image is decomposed once.
+) -> Int[np.ndarray, "sets images"]:
+    """The class that is predicted of each image under the ablation of each of the sets of heads.
 
-    All processes of a job call this, and share the images out.
+    Each image is decomposed once. All processes of a job call this, and share the images out.
 
     Args:
         backbone: the CLIP.
@@ -66,14 +75,13 @@ def accuracies(
     own = sharding.own_entries((batch_size,), mesh, sharding.DATA)
 
     @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, sharding.REPLICATED))
-    def count(params: dict, batch: dict[str, Array]) -> Array:
-        parts = decompose(params, config, vision.normalize(batch["image"], config), first_layer)
+    def predict(params: dict, images: Array) -> Array:
+        parts = decompose(params, config, vision.normalize(images, config), first_layer)
         changed = ablate(parts.total(), parts.heads, jnp.asarray(means), jnp.asarray(ablated))
-        predicted = jnp.argmax(jnp.einsum("bsd,cd->bsc", changed, jnp.asarray(classes)), axis=-1)
-        return ((predicted == batch["label"][:, None]) & batch["valid"][:, None]).sum(0)
+        return jnp.argmax(jnp.einsum("bsd,cd->bsc", changed, jnp.asarray(classes)), axis=-1)
 
-    correct = sum(
-        np.asarray(count(params, sharding.place(batch, mesh, sharding.DATA)))
+    found = [
+        np.asarray(predict(params, sharding.place(batch["image"], mesh, sharding.DATA)))
         for batch in pipeline.eval_batches(split, batch_size, config.image_size, workers, own=own)
-    )
-    return [100.0 * float(value) / len(split) for value in np.asarray(correct)]
+    ]
+    return np.concatenate(found)[: len(split)].T

@@ -27,6 +27,7 @@ from dear_jax.evaluation.choice import choose
 from dear_jax.files.json_files import read_object
 from dear_jax.report.tables import METRIC_TITLES, MODES, TITLES
 from dear_jax.report.text_tables import to_markdown
+from experiments.made_by import made_by, sentence
 from experiments.sweep import dose_figure
 from experiments.sweep.studies import STUDIES, TUNING, Study
 
@@ -100,19 +101,15 @@ def read(workdir: Path) -> dict:
 
 def note_how(folder: Path, name: str, flags: Sequence[str]) -> None:
     """Leave made_by.json beside the results: command, commit and device."""
-    import jax  # now, not before the runs: on a GPU it takes memory
-
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     command = " ".join(["python -m experiments.sweep.study", name, *(["--", *flags] if flags else [])])
-    how = {"command": command, "commit": commit.stdout.strip(), "device": jax.devices()[0].device_kind}
-    (folder / MADE_BY).write_text(json.dumps(how, indent=2) + "\n")
+    (folder / MADE_BY).write_text(json.dumps(made_by(command), indent=2) + "\n")
 
 
 def head(study: Study, results: Sequence[dict], folder: Path) -> list[str]:
     """The question, and what the results were made by."""
     path = folder / MADE_BY
     how = json.loads(path.read_text()) if path.exists() else {}
-    made = f"`{how['command']}` at commit {how['commit']} on {how['device']}: " if how else "Unfinished: "
+    made = f"{sentence(how)} " if how else "Unfinished: "
     draws = ", ".join(one["dataset"] for one in results)
     return [
         f"# {study.question}",
