@@ -1,6 +1,7 @@
 """dear_jax: DeAR (arXiv 2603.01111) in JAX and Flax: adapt CLIP without losing what CLIP knew.
 
-`from dear_jax import Classifier` classifies images with what a run has learned; runs are started by `dear_jax.main`.
+`train(config("base2new"))` trains as `python -m dear_jax.main --config=base2new` does, `Classifier` classifies images
+with what a run has learned.
 
 Dimensions, the same letters everywhere (layers are counted from 1, as in the paper):
 
@@ -20,22 +21,35 @@ In annotations every dimension is a name, never an expression, and the tests che
 its own place knows ("images", "heads clusters").
 """
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dear_jax.errors import UserError
     from dear_jax.evaluation.classifier import Classifier
+    from dear_jax.evaluation.results import Results
+    from dear_jax.python import config, evaluate, train
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "__version__"]
+__all__ = ["Classifier", "Results", "UserError", "__version__", "config", "evaluate", "train"]
+
+_PLACES = {
+    "Classifier": "dear_jax.evaluation.classifier",
+    "Results": "dear_jax.evaluation.results",
+    "UserError": "dear_jax.errors",
+    **dict.fromkeys(("config", "evaluate", "train"), "dear_jax.python"),
+}
 
 
 def __getattr__(name: str) -> object:
     """Import the public names on their first use: importing the package imports no JAX."""
-    if name == "Classifier":
-        from dear_jax.evaluation.classifier import Classifier
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in ("Classifier", "Results"):
+        from dear_jax import session
 
-        return Classifier
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        session.quiet()
+    return getattr(importlib.import_module(_PLACES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -28,8 +28,10 @@ ROOMS: dict[str, set[str]] = {
     "evaluation": BELOW_METHODS | {"methods", "parallel", "setup", "report"},
     "tpu": BELOW_METHODS | {"methods", "parallel", "training", "setup", "evaluation"},
     "jobs": BELOW_METHODS | {"methods", "parallel", "training", "setup", "evaluation", "tpu", "report"},
-    "main": {"errors", "files", "parallel", "training", "setup", "tpu", "jobs"},
-    "": {"evaluation"},  # the package itself: its public names
+    "session": {"errors", "files", "parallel", "setup", "tpu", "jobs"},
+    "main": {"errors", "files", "training", "setup", "jobs", "session"},
+    "python": {"errors", "files", "setup", "evaluation", "session"},
+    "": {"errors", "evaluation", "python", "session"},  # the package itself: its public names
 }
 METHODS = {path.stem for path in (PACKAGE / "setup" / "methods").glob("[a-z]*.py")}
 GENERIC = ("training", "evaluation", "parallel", "files")  # rooms that know the contract of a method alone
@@ -96,7 +98,7 @@ def test_jobs_do_not_import_each_other(path):
 @pytest.mark.parametrize("path", MODULES, ids=_name)
 def test_the_config_ends_in_setup(path):
     """Below it plans are read: plain dataclasses."""
-    if _room(_name(path)) not in ("setup", "main"):
+    if _room(_name(path)) not in ("setup", "session", "main", "python"):
         assert not re.search(r"ml_collections|ConfigDict", path.read_text())
 
 

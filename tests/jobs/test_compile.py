@@ -263,8 +263,8 @@ def test_the_yardstick_is_a_large_product(name):
 def test_libtpu_leaves_ordinary_runs_on_the_cpu():
     environment = {key: value for key, value in os.environ.items() if key != "JAX_PLATFORMS"}
     code = (
-        "from dear_jax import jobs, main; config = main.parse(['--config=configs/base2new.py'])[0]; "
-        "main._set_up(config, jobs.find(config.job)); import jax; "
+        "from dear_jax import main, session; config = main.parse(['--config=configs/base2new.py'])[0]; "
+        "session.set_up(config); import jax; "
     )
     command = [sys.executable, "-c", code + "print(jax.default_backend())"]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
