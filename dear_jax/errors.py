@@ -24,8 +24,12 @@ class UserErrors(UserError):
 
 
 def count(number: int, noun: str) -> str:
-    """A number of things: 1 image, 2 images, 3 classes."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"
+    """A number of things: 1 image, 2 images, 3 classes, 4 queries."""
+    if number == 1:
+        return f"{number} {noun}"
+    consonant_y = noun.endswith("y") and noun[-2:-1] not in "aeiou"
+    plural = f"{noun[:-1]}ies" if consonant_y else f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {plural}"
 
 
 def show(value: Any) -> str:

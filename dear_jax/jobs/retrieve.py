@@ -16,7 +16,7 @@ from etils import epath
 from dear_jax import __version__
 from dear_jax.data import transforms, unlabelled
 from dear_jax.data.image_dataset import ImageSplit
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, count
 from dear_jax.evaluation import ranking
 from dear_jax.evaluation.features import Encoder, check_images
 from dear_jax.files.workdir import Workdir
@@ -28,7 +28,7 @@ from dear_jax.report import contact_sheet, retrieval_tables
 from dear_jax.report.contact_sheet import Hit, Query, Ranking, Sheet
 from dear_jax.report.predictions import ZERO_SHOT
 from dear_jax.report.text_tables import to_csv
-from dear_jax.setup import data, runs
+from dear_jax.setup import data, methods, runs
 from dear_jax.setup.plans.retrieve import RetrievalPlan, make_plan
 
 __all__ = ["describe", "make_plan", "run"]
@@ -58,7 +58,7 @@ def run(plan: RetrievalPlan, workdir: epath.Path) -> None:
             splits, source = open_splits(plan, files)
         seen = {**source, "images": [*map(len, splits)], "names_sha256": [split.names_sha256() for split in splits]}
         agreement.check_alike(plan.config.values, seen, backbone.fingerprint)
-        print(f"{len(splits[0])} queries, {len(splits[1])} gallery images of {source['name']}.", flush=True)
+        print(f"{_sizes(*splits)} of {source['name']}.", flush=True)
         encoder = Encoder(trained, backbone, plan.backbone.compute_dtype, plan.batch_size, plan.workers)
         skip_bad = bool(plan.images) or plan.data.places.skip_bad
         queries, gallery = (encode(encoder, split, source.get("class_names"), skip_bad) for split in splits)
@@ -75,7 +75,8 @@ def run(plan: RetrievalPlan, workdir: epath.Path) -> None:
         size = min(backbone.config.image_size, THUMBNAIL)
         with processes.together():
             if processes.is_first():
-                sheet = make_sheet(title, queries, gallery, shown=plan.shown, top=plan.top, size=size)
+                about = describe_features(trained)
+                sheet = make_sheet(title, about, queries, gallery, shown=plan.shown, top=plan.top, size=size)
                 files.write_bytes("contact_sheet.png", contact_sheet.to_png(sheet))
                 files.write_text("contact_sheet.html", contact_sheet.to_html(sheet))
         print(
@@ -102,13 +103,17 @@ def open_splits(
     return draw(gallery, plan.queries, plan.seed), source
 
 
+def _sizes(queries: ImageSplit, gallery: ImageSplit) -> str:
+    return f"{count(len(queries), 'query')}, {count(len(gallery), 'gallery image')}"
+
+
 def draw(split: ImageSplit, queries: int, seed: int) -> tuple[ImageSplit, ImageSplit]:
     """Queries, at most half of the images, in the order of the draw; and the other images in their own."""
     if len(split) < 2:
         raise UserError(f"Retrieval needs at least 2 images, a query and a gallery; found {len(split)}.")
     order = np.random.default_rng(seed).permutation(len(split))
-    count = min(queries, len(split) // 2)
-    return split.subset(order[:count]), split.subset(np.sort(order[count:]))
+    drawn = min(queries, len(split) // 2)
+    return split.subset(order[:drawn]), split.subset(np.sort(order[drawn:]))
 
 
 def encode(encoder: Encoder, split: ImageSplit, class_names: list[str] | None, skip_bad: bool) -> Images:
@@ -187,7 +192,19 @@ def ranking_rows(queries: Images, gallery: Images, top: int) -> list[list[str]]:
     return rows
 
 
-def make_sheet(title: str, queries: Images, gallery: Images, *, shown: int, top: int, size: int) -> Sheet:
+def describe_features(trained: Trained) -> str:
+    """Whose features rank the images of a contact sheet: of several seeds those of the first."""
+    title = methods.find(trained.method).TITLE
+    seeds = f"seed {trained.seeds[0]}" + (f", the first of {len(trained.seeds)}" if len(trained.seeds) > 1 else "")
+    return (
+        f"{title} trained on {trained.dataset} ({count(trained.shots, 'shot')}), variant {trained.names[0]}, {seeds}; "
+        f"backbone {trained.backbone} ({trained.fingerprint})."
+    )
+
+
+def make_sheet(
+    title: str, about: str, queries: Images, gallery: Images, *, shown: int, top: int, size: int
+) -> Sheet:
     """The first queries with what each feature finds, and whether it has the query's label."""
     shown = min(shown, len(queries.split))
     tops = {name: top_of(queries, gallery, name, top) for name in queries.features}
@@ -204,10 +221,12 @@ def make_sheet(title: str, queries: Images, gallery: Images, *, shown: int, top:
         for row, (name, (order, cosines)) in enumerate(tops.items()):
             kind = CLASS_PATH if name == ZERO_SHOT else name
             same = _same(queries, gallery, kind, q, order[q])
-            hits = [Hit(shown + int(p), float(c), s) for p, c, s in zip(places[row, q], cosines[q], same, strict=True)]
+            labels = gallery.labels[kind][order[q]] if kind in gallery.labels else [""] * len(same)
+            found_here = zip(places[row, q], cosines[q], same, labels, strict=True)
+            hits = [Hit(shown + int(p), float(c), s, str(label)) for p, c, s, label in found_here]
             rankings.append(Ranking(name, kind if kind in queries.labels else "", tuple(hits)))
         found.append(Query(q, tuple(rankings)))
-    return Sheet(title, np.stack(pictures), tuple(titles), tuple(found))
+    return Sheet(title, about, np.stack(pictures), tuple(titles), tuple(found))
 
 
 def _same(queries: Images, gallery: Images, kind: str, query: int, places: np.ndarray) -> list[bool | None]:
@@ -238,6 +257,6 @@ def _describe_splits(plan: RetrievalPlan) -> dict[str, Any]:
     (queries, gallery), source = open_splits(plan)
     known = ", ".join([*queries.attributes, *(["class"] if "class_names" in source else [])])
     return {
-        "images": f"{len(queries)} queries, {len(gallery)} in the gallery, of {source['name']}",
+        "images": f"{_sizes(queries, gallery)} of {source['name']}",
         "measured by": known or "nothing: no labels are known",
     }

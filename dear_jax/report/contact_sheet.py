@@ -16,9 +16,13 @@ from dear_jax.report import pages
 
 SAME, OTHER, UNKNOWN = "#009E73", "#D55E00", "#999999"  # of Okabe and Ito (2008)
 INCH = 0.68  # side of a cell of the PNG
-HEADER = 0.9  # cells
+HEADER = 1.2  # cells
 LABEL = 2.3  # cells: width of the column with the features' names
-LEGEND = "Best first. Solid green frame: the query's label of this row; dashed: another label; grey: not known."
+LEAST_WIDTH = 13.6  # cells, for the lines above all
+LEGEND = (
+    "Best first; each image as the model sees it, cropped to its middle. Solid green frame: the query's label of this "
+    "row; dashed: another label; grey: not known."
+)
 DPI = 110
 
 
@@ -29,6 +33,7 @@ class Hit:
     picture: int  # its place in the sheet's pictures
     cosine: float
     same: bool | None  # whether it has the query's label; None: not known
+    label: str = ""  # its own of that kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +45,12 @@ class Ranking:
     hits: tuple[Hit, ...]
 
     @property
-    def share(self) -> str:
-        """How many of the shown images have the query's label."""
+    def precision(self) -> str:
+        """Which share of the shown images has the query's label."""
         if not self.label:
             return ""
-        return f"{sum(bool(hit.same) for hit in self.hits)} of {len(self.hits)} same {self.label}"
+        share = sum(bool(hit.same) for hit in self.hits) / len(self.hits)
+        return f"precision@{len(self.hits)} of {self.label}: {100 * share:.0f} %"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Sheet:
     """All that is shown."""
 
     title: str
+    about: str  # whose features these are: adapter, seed, backbone
     pictures: np.ndarray  # uint8 [M, s, s, 3], each once
     titles: tuple[str, ...]  # M texts that say what a picture is
     queries: tuple[Query, ...]
@@ -69,13 +76,14 @@ class Sheet:
 def to_png(sheet: Sheet) -> bytes:
     """A block per query: its picture on the left, a row per feature."""
     columns = max(len(ranking.hits) for query in sheet.queries for ranking in query.rankings)
-    width = 1.3 + LABEL + columns
+    width = max(LEAST_WIDTH, 1.3 + LABEL + columns)
     height = HEADER + sum(len(query.rankings) + 0.5 for query in sheet.queries)
     figure = Figure(figsize=(INCH * width, INCH * height))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), aspect="equal")
     axes.axis("off")
     axes.text(0.15, 0.3, sheet.title, va="center", fontsize=11, fontweight="bold")
-    axes.text(0.15, 0.62, LEGEND, va="center", fontsize=8)
+    axes.text(0.15, 0.62, sheet.about, va="center", fontsize=8)
+    axes.text(0.15, 0.9, LEGEND, va="center", fontsize=7)
     top = HEADER
     for query in sheet.queries:
         axes.imshow(
@@ -84,7 +92,7 @@ def to_png(sheet: Sheet) -> bytes:
         axes.text(0.7, top + 1.35, "query", ha="center", va="center", fontsize=8)
         for ranking in query.rankings:
             axes.text(1.45, top + 0.38, ranking.feature, va="center", fontsize=9, fontweight="bold")
-            axes.text(1.45, top + 0.66, ranking.share, va="center", fontsize=7)
+            axes.text(1.45, top + 0.66, ranking.precision, va="center", fontsize=6.5)
             for place, hit in enumerate(ranking.hits):
                 left = 1.3 + LABEL + place
                 extent = (left + 0.06, left + 0.94, top + 0.94, top + 0.06)
@@ -103,7 +111,7 @@ def to_png(sheet: Sheet) -> bytes:
 
 
 def to_html(sheet: Sheet) -> str:
-    """The page: each picture is in it once, and says what it is when pointed at."""
+    """The page: each picture is in it once; what it is stands in a list below, too, for whoever cannot point at it."""
     return pages.render("contact_sheet.html", sheet=sheet)
 
 

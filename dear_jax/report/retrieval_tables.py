@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dear_jax.errors import count
 from dear_jax.report import text_tables
 
 TITLES = {"precision": "Precision@{top}", "mean_average_precision": "mAP"}
@@ -11,9 +12,9 @@ TITLES = {"precision": "Precision@{top}", "mean_average_precision": "mAP"}
 def markdown(results: Mapping[str, Any]) -> str:
     """Percent, mean and population standard deviation over the seeds: a row per feature, a column per label."""
     parts = [
-        f"Retrieval by cosine: {results['queries']} queries, {results['gallery']} gallery images of "
+        f"Retrieval by cosine: {count(results['queries'], 'query')}, {count(results['gallery'], 'gallery image')} of "
         f"{results['data']['name']}; adapter of {results['trained_on']}, variant {results['variant']}, "
-        f"{len(results['seeds'])} seeds, backbone {results['backbone']}.",
+        f"{count(len(results['seeds']), 'seed')}, backbone {results['backbone']}.",
     ]
     kinds = list(results["chance"])
     if not kinds:
@@ -24,12 +25,12 @@ def markdown(results: Mapping[str, Any]) -> str:
             for feature, scores in {"chance": results["chance"], **results["features"]}.items()
         ]
         parts.append(text_tables.to_markdown([f"{title.format(top=results['top'])}, ranked by", *kinds], rows))
-    unmatched = {kind: results["queries"] - count for kind, count in results["queries_with_a_match"].items()}
+    unmatched = {kind: results["queries"] - matched for kind, matched in results["queries_with_a_match"].items()}
     notes = ["Percent. A gallery image is relevant if it has the query's label, by which a column is called."]
     notes += [
-        f"{count} queries without a relevant image are left out of {kind}."
-        for kind, count in unmatched.items()
-        if count
+        f"{count(left, 'query')} without a relevant image {'is' if left == 1 else 'are'} left out of {kind}."
+        for kind, left in unmatched.items()
+        if left
     ]
     return "\n\n".join([*parts, "\n".join(notes)]) + "\n"
 

@@ -153,7 +153,7 @@ def test_dry_runs(embedded_run, photos, capsys):
     assert f"images 9, from {photos}/0.png to {photos}/7.png" in printed
     assert "prompts 'a photo of a a.'; 'a photo of a b.'" in printed
     assert start("retrieve", embedded_run, "--dry_run") == 0
-    assert "images 200 queries, 1816 in the gallery, of world_scenes" in " ".join(capsys.readouterr().out.split())
+    assert "images 200 queries, 1,816 gallery images of world_scenes" in " ".join(capsys.readouterr().out.split())
     assert start("predict", embedded_run, "--dry_run", "--config.classes=a,a", "--config.run_seed=3") == 2
     message = capsys.readouterr().err
     assert "config.images is empty" in message

@@ -1,7 +1,6 @@
 """Contact sheets: complete, well formed, escaped, and the same in words as in colors."""
 
 import io
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from PIL import Image
 
 from dear_jax.report import contact_sheet, retrieval_tables
 from dear_jax.report.contact_sheet import Hit, Query, Ranking, Sheet
+from tests.report.page import Page, check_self_contained
 
 HOSTILE = """</style><script>alert(1)</script>" onload="x $5 & $"""
 
@@ -16,23 +16,10 @@ HOSTILE = """</style><script>alert(1)</script>" onload="x $5 & $"""
 @pytest.fixture
 def sheet() -> Sheet:
     pictures = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
-    known = Ranking("color", "color", (Hit(2, 0.91, True), Hit(299, 0.5, False)))
+    known = Ranking("color", "color", (Hit(2, 0.91, True, "red"), Hit(299, 0.5, False, HOSTILE)))
     unknown = Ranking(HOSTILE, "", (Hit(2, 0.4, None),))
-    return Sheet(HOSTILE, pictures, (HOSTILE,) * 300, (Query(0, (known, unknown)), Query(1, (known,))))
-
-
-class Page(HTMLParser):
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data
+    queries = (Query(0, (known, unknown)), Query(1, (known,)))
+    return Sheet(HOSTILE, f"DeAR, seed 1, {HOSTILE}", pictures, (HOSTILE,) * 300, queries)
 
 
 def test_page(sheet):
@@ -44,10 +31,16 @@ def test_page(sheet):
         *("query", "same", "other"),
     ]
     assert not [tag for tag, _ in page.tags if tag in ("script", "img", "link")]
+    check_self_contained(text)
     assert all(attributes["title"].startswith(HOSTILE) for attributes in pictures)
-    assert "1 of 2 same color" in page.text
-    assert "✓ 0.91" in page.text
-    assert "✗ 0.50" in page.text
+    assert "DeAR, seed 1, " in page.text
+    assert "precision@2 of color: 50 %" in page.text
+    assert "cropped to a square" in page.text
+    # Once below its picture, once in the list for whoever cannot point at it.
+    for said in ("✓ 0.91", "✗ 0.50"):
+        assert page.text.count(said) == 4
+    assert len(page.find("li")) == 5
+    assert [found["aria-labelledby"] for found in page.find("section")] == ["q1", "q2"]
     assert text.count("data:image/jpeg") == 2  # sheets of 256 pictures
     assert "http" not in text.replace('http-equiv="Content-Security-Policy"', "")
 
@@ -82,5 +75,5 @@ def test_table():
     table = retrieval_tables.markdown(results)
     assert "| Precision@9, ranked by | class |" in table
     assert "| chance | 12.3 |\n| zero-shot CLIP | 50.0 |\n| class | 65.0 ± 5.0 |" in table
-    assert "1 queries without a relevant image are left out of class." in table
+    assert "1 query without a relevant image is left out of class." in table
     assert "Nothing is known" in retrieval_tables.markdown(results | {"chance": {}})
