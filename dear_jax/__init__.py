@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from dear_jax.errors import UserError
     from dear_jax.evaluation.classifier import Classifier
     from dear_jax.evaluation.results import Results
-    from dear_jax.python import config, evaluate, train
+    from dear_jax.python import config, evaluate, run, train
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "Results", "UserError", "__version__", "config", "evaluate", "train"]
+__all__ = ["Classifier", "Results", "UserError", "__version__", "config", "evaluate", "run", "train"]
 
 _PLACES = {
     "Classifier": "dear_jax.evaluation.classifier",
     "Results": "dear_jax.evaluation.results",
     "UserError": "dear_jax.errors",
-    **dict.fromkeys(("config", "evaluate", "train"), "dear_jax.python"),
+    **dict.fromkeys(("config", "evaluate", "run", "train"), "dear_jax.python"),
 }
 
 

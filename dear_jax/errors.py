@@ -14,6 +14,10 @@ class UserError(ValueError):
     and keeps its traceback.
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the message alone, as the command line does."""
+        return [f"error: {self}"]
+
 
 class UserErrors(UserError):
     """Several mistakes at once, each a text of its own for whoever counts them."""

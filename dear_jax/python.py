@@ -54,29 +54,48 @@ def train(config: ConfigDict, workdir: epath.PathLike | None = None) -> "Results
         UserError: what the command line answers in a paragraph.
         KeyboardInterrupt: after Ctrl-C, once a checkpoint is saved.
     """
-    return _run(config, "train", workdir)
+    return _results(config, "train", workdir)
 
 
 def evaluate(config: ConfigDict, workdir: epath.PathLike | None = None) -> "Results":
     """Measure the adapter of `config.run`, or zero-shot CLIP alone, in the same way."""
-    return _run(config, "evaluate", workdir)
+    return _results(config, "evaluate", workdir)
 
 
-def _run(config: ConfigDict, job: str, workdir: epath.PathLike | None) -> "Results":
+def run(config: ConfigDict, workdir: epath.PathLike | None = None) -> epath.Path:
+    """Do the job of a config as the command line does: predict, retrieve, find_roles, report, ...
+
+    Args:
+        config: of `config` above.
+        workdir: folder of the run; none: a new one below `runs/`.
+
+    Returns:
+        The workdir, which holds what the job has written.
+
+    Raises:
+        UserError: what the command line answers in a paragraph.
+        KeyboardInterrupt: after Ctrl-C, once a checkpoint is saved.
+    """
     if not isinstance(config, ConfigDict):
         raise UserError(f"expected a config, as dear_jax.config('base2new') gives it, found {show(config)}.")
-    if config.job not in ("train", job):  # the config files of a protocol say train
-        raise UserError(f"config.job is {show(config.job)}: dear_jax.{job} takes the config of a protocol.")
-    config = overrides.apply_values(copy.deepcopy(config), {"job": job})
     place = storage.to_path(workdir) if workdir is not None else None
     with session.settings_kept(), session.full_disks_answered():
         session.set_up(config)
-        from dear_jax.evaluation.results import Results  # which imports JAX
-
         with session.one_voice():
             module, plan, place = session.prepare(config, place)
             try:
                 module.run(plan, place)
             except SystemExit as error:  # how the loop leaves once it has saved what it was asked to
                 raise KeyboardInterrupt(f"stopped; with workdir={str(place)!r} it goes on from here") from error
+    return place
+
+
+def _results(config: ConfigDict, job: str, workdir: epath.PathLike | None) -> "Results":
+    if isinstance(config, ConfigDict):
+        if config.job not in ("train", job):  # the config files of a protocol say train
+            raise UserError(f"config.job is {show(config.job)}: dear_jax.{job} takes the config of a protocol.")
+        config = overrides.apply_values(copy.deepcopy(config), {"job": job})
+    place = run(config, workdir)
+    from dear_jax.evaluation.results import Results  # which imports JAX
+
     return Results(place)

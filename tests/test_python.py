@@ -127,6 +127,17 @@ def test_evaluation_does_its_own_job_with_the_config_of_a_protocol(with_job, fin
     assert (calls, config.job) == (["evaluate"], "train")
 
 
+def test_any_job_is_done_and_gives_its_workdir(with_job, tmp_path):
+    calls = []
+    with_job(lambda plan, workdir: calls.append((plan.config.job, plan.config.run)))
+    assert dear_jax.run(dear_jax.config("retrieve", run="runs/mine"), tmp_path / "there") == tmp_path / "there"
+    assert calls == [("retrieve", "runs/mine")]
+
+
+def test_a_notebook_shows_the_message_of_a_mistake_alone():
+    assert UserError("no such key")._render_traceback_() == ["error: no such key"]
+
+
 def test_a_program_keeps_its_own_settings(with_job, finished):
     seen = []
     with_job(lambda plan, workdir: seen.append(jax.config.jax_default_matmul_precision))
