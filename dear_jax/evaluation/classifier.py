@@ -4,7 +4,7 @@
 
     classifier = Classifier.load("runs/mine", classes=["cat", "dog"])
     prediction = classifier("photos/*.jpg")      # or paths, PIL images, uint8 arrays
-    print(prediction)                            # what the whole says, zero-shot CLIP, and each path
+    print(prediction)                            # what the whole says, zero-shot CLIP, and each path; or a table
     prediction.probabilities                     # [images, classes]; prediction.paths["color"] is what color says
 
 Probabilities are the softmax of fused logits (methods/dear section 4), of the logits of a path, and of zero-shot CLIP.
@@ -13,13 +13,15 @@ Of several seeds the mean of their probabilities is given.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jaxtyping import Array, Float, Int, UInt8
 
 from dear_jax.clip import tokenizer as tokenizers
@@ -30,17 +32,24 @@ from dear_jax.clip.split import logit_scale
 from dear_jax.data import prompts, unlabelled
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.data.unlabelled import Item
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, count
 from dear_jax.evaluation.features import ClassGroup, Encoder
+from dear_jax.files import storage
 from dear_jax.methods import adapter_file, paths
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.methods.contract import Adapter, Method, Settings, check_classes
 from dear_jax.methods.paths import Rule
-from dear_jax.report import predictions
+from dear_jax.report import predictions, tables, text_tables
+from dear_jax.report.frames import to_frame
 from dear_jax.setup.backbones import DTYPES
 
+if TYPE_CHECKING:
+    import pandas
 
-@dataclasses.dataclass(frozen=True)
+SHOWN = 20  # images, or names of classes, in a table on the screen
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class Prediction:
     """What N images are, among C classes."""
 
@@ -63,6 +72,46 @@ class Prediction:
             predictions.describe(name, self.class_names, row)
             for name, row in zip(self.images, self.rows(), strict=True)
         )
+
+    def __repr__(self) -> str:
+        return tables.to_markdown(self._table())
+
+    def _repr_html_(self) -> str:
+        return tables.to_html([self._table()])
+
+    def _table(self) -> tables.Numbers:
+        more = f", of which {SHOWN} are shown" if len(self) > SHOWN else ""
+        caption = f"{count(len(self), 'image')} among {count(len(self.class_names), 'class')}{more}."
+        return predictions.table(
+            caption, self.class_names, itertools.islice(zip(self.images, self.rows(), strict=True), SHOWN)
+        )
+
+    def records(self) -> list[dict[str, str | float]]:
+        """Per image its name, the prediction and its probability, and the same of zero-shot CLIP and of each path."""
+        pairs = zip(self.images, self.rows(), strict=True)
+        return [predictions.record(name, self.class_names, row) for name, row in pairs]
+
+    def to_csv(self, path: epath.PathLike) -> None:
+        """Write the records to a file, as the job `predict` does.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        pairs = zip(self.images, self.rows(), strict=True)
+        rows = [predictions.row(name, self.class_names, row) for name, row in pairs]
+        names = (predictions.WHOLE, predictions.ZERO_SHOT, *self.paths)
+        try:
+            storage.write_atomically(storage.to_path(path), text_tables.to_csv([predictions.header(names), *rows]))
+        except storage.failures() as error:
+            raise UserError(f"cannot write {path}: {storage.reason(error)}. Give a file that you may write.") from error
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """The records as a table of pandas.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return to_frame(self.records())
 
     def rows(self) -> Iterator[dict[str, np.ndarray]]:
         """Per image, float32 [C] for each of "all paths", "zero-shot CLIP", "class" and the further paths."""
@@ -168,6 +217,28 @@ class Classifier:
         self._rule = of_new if self.trained.is_new(names) else "learned"
         self._class_names = names
 
+    def __repr__(self) -> str:
+        return tables.to_markdown(self._table())
+
+    def _repr_html_(self) -> str:
+        return tables.to_html([self._table()])
+
+    def _table(self) -> tables.Numbers:
+        trained, classes = self.trained, ", ".join(self.classes[:SHOWN])
+        more = f", and {len(self.classes) - SHOWN} more" if len(self.classes) > SHOWN else ""
+        rows = {
+            "method": trained.method,
+            "backbone": f"{trained.backbone} ({trained.fingerprint})",
+            "trained on": f"{trained.dataset}, {count(len(trained.class_names), 'class')}, "
+            f"{count(trained.shots, 'shot')}",
+            "seeds": ", ".join(map(str, trained.seeds)),
+            "variant": trained.names[0],
+            "paths": ", ".join(self.paths),
+            "prompt": self.template,
+            "classes": f"{classes}{more}",
+        }
+        return tables.Numbers("Classifier.", ("", ""), tuple(rows.items()))
+
     @property
     def paths(self) -> tuple[str, ...]:
         """The names of the paths, "class" first."""
@@ -262,7 +333,7 @@ def _probabilities(
     shapes = jax.eval_shape(of_seed, jax.tree.map(lambda leaf: leaf[0], seeds))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     (whole, of_paths), _ = jax.lax.scan(add, zeros, seeds)
-    count = len(jax.tree.leaves(adapter)[0])
+    seed_count = len(jax.tree.leaves(adapter)[0])
     plain = jnp.concatenate([group.plain for group in groups])
     zero_shot = jax.nn.softmax(logit_scale(params) * seen.features @ plain.T)
-    return whole / count, of_paths / count, zero_shot
+    return whole / seed_count, of_paths / seed_count, zero_shot

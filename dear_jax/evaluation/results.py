@@ -9,7 +9,7 @@ from dear_jax.errors import UserError
 from dear_jax.evaluation.classifier import Classifier
 from dear_jax.evaluation.summary import find_finished
 from dear_jax.files import storage
-from dear_jax.report import pages, tables
+from dear_jax.report import tables
 from dear_jax.report.frames import to_frame
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ class Results(Mapping[str, Any]):
         return tables.results_markdown(self._values)
 
     def _repr_html_(self) -> str:
-        found = tables.results_tables(self._values)
-        return pages.render("fragment.html", tables=found, remarks=tables.remarks(self._values))
+        return tables.to_html(tables.results_tables(self._values), tables.remarks(self._values))
 
     def rows(self) -> list[dict[str, Any]]:
         """A row of accuracies in percent, as the table has them, for zero-shot CLIP and every variant and seed."""

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from dear_jax.report.tables import Numbers
+
 WHOLE, ZERO_SHOT = "all paths", "zero-shot CLIP"
 Opinions = Mapping[str, np.ndarray]
 
@@ -36,9 +38,25 @@ def header(names: Sequence[str]) -> list[str]:
 
 def row(image: str, class_names: Sequence[str], opinions: Opinions) -> list[str]:
     """The top class and its probability: of the whole, of zero-shot CLIP, of each path."""
+    cells = record(image, class_names, opinions).values()
+    return [*(number(cell) if isinstance(cell, float) else cell for cell in cells), ""]
+
+
+def record(image: str, class_names: Sequence[str], opinions: Opinions) -> dict[str, str | float]:
+    """The same by its columns, without the one for problems."""
     said = {name: _best(class_names, values) for name, values in opinions.items()}
     order = [WHOLE, *(name for name in said if name != WHOLE)]
-    return [image, *(cell for name in order for cell in (said[name][0], number(said[name][1]))), ""]
+    return dict(zip(header(order), (image, *(cell for name in order for cell in said[name])), strict=False))
+
+
+def table(caption: str, class_names: Sequence[str], rows: Iterable[tuple[str, Opinions]]) -> Numbers:
+    """A row per image: the prediction, then what zero-shot CLIP and each path say, as class and percent."""
+    cells, names = [], [WHOLE]
+    for image, opinions in rows:
+        names = [WHOLE, *(name for name in opinions if name != WHOLE)]
+        said = [_best(class_names, opinions[name]) for name in names]
+        cells.append((image, *(f"{label} {100 * probability:.1f} %" for label, probability in said)))
+    return Numbers(caption, ("image", "prediction", *names[1:]), tuple(cells))
 
 
 def bad_row(image: str, names: Sequence[str], problem: str) -> list[str]:

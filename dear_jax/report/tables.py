@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dear_jax.report import text_tables
+from dear_jax.report import pages, text_tables
 
 TITLES = {"base": "Base", "new": "New", "hm": "HM", "accuracy": "Accuracy", "average": "Average"}
 METRIC_TITLES = {
@@ -31,10 +31,17 @@ class Numbers:
 
 def results_markdown(results: Mapping[str, Any]) -> str:
     """One run as a table: zero-shot CLIP, every seed, mean and population standard deviation; percent."""
-    parts = []
-    for table in results_tables(results):
-        parts += [table.caption, text_tables.to_markdown(table.head, table.rows)]
-    return "\n\n".join([*filter(None, parts), *remarks(results)]) + "\n"
+    return "\n\n".join([*map(to_markdown, results_tables(results)), *remarks(results)]) + "\n"
+
+
+def to_markdown(table: Numbers) -> str:
+    """The caption and the table."""
+    return "\n\n".join(filter(None, [table.caption, text_tables.to_markdown(table.head, table.rows)]))
+
+
+def to_html(tables: Sequence[Numbers], remarks: Sequence[str] = ()) -> str:
+    """Tables as a notebook shows them."""
+    return pages.render("fragment.html", tables=tables, remarks=remarks)
 
 
 def remarks(results: Mapping[str, Any]) -> list[str]:

@@ -1,9 +1,11 @@
 """Classify images from Python: the numbers are those of the method, in any batch, chunk and form of input."""
 
+import csv
 import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from dear_jax.clip.split import Frozen
 from dear_jax.data import pipeline
 from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
+from dear_jax.evaluation import classifier as classifiers
 from dear_jax.evaluation import features
 from dear_jax.methods import adapter_file as adapters
 from dear_jax.methods import paths as rules
@@ -182,6 +185,49 @@ def test_in_words_and_in_part(classifier, images):
     part = prediction.select([3, 1])
     assert part.images == ("image 3", "image 1")
     np.testing.assert_array_equal(part.paths["color"], prediction.paths["color"][[3, 1]])
+
+
+def test_as_tables(classifier, images, monkeypatch):
+    prediction = classifier(images)
+    lines = repr(prediction).splitlines()
+    assert lines[0] == "5 images among 4 classes."
+    assert lines[2] == "| image | prediction | zero-shot CLIP | class | color | shape | texture |"
+    assert lines[4].startswith(f"| image 0 | {prediction.labels[0]} ")
+    assert prediction._repr_html_().count("<tr>") == 1 + 5
+    monkeypatch.setattr(classifiers, "SHOWN", 2)
+    assert repr(prediction).startswith("5 images among 4 classes, of which 2 are shown.")
+    assert prediction._repr_html_().count("<tr>") == 1 + 2
+    assert "| classes | green circle, red heart, and 2 more |" in repr(classifier)
+    assert "| prompt | a photo of a {}. |" in repr(classifier)
+    assert "<td class=\"number\">world_compositions, 3 classes, 1 shot</td>" in classifier._repr_html_()
+
+
+def test_as_csv(classifier, images, tmp_path):
+    prediction = classifier(images)
+    prediction.to_csv(tmp_path / "said.csv")
+    rows = list(csv.DictReader((tmp_path / "said.csv").read_text().splitlines()))
+    assert [row["prediction"] for row in rows] == prediction.labels
+    assert [row["color"] for row in rows] == [record["color"] for record in prediction.records()]
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], prediction.probabilities.max(axis=1), 1e-5)
+    with pytest.raises(UserError, match=r"absent/said\.csv: No such file or directory"):
+        prediction.to_csv(tmp_path / "absent" / "said.csv")
+
+
+def test_for_pandas(classifier, images, monkeypatch):
+    prediction = classifier(images)
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=lambda rows: rows))
+    assert prediction.to_pandas() == prediction.records()
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match=r"to_pandas needs pandas .*pip install pandas"):
+        prediction.to_pandas()
+
+
+def test_as_a_table_of_pandas(classifier, images):
+    pandas = pytest.importorskip("pandas")
+    frame = classifier(images).to_pandas()
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame["image"]) == [f"image {number}" for number in range(5)]
+    assert frame["probability"].dtype == float
 
 
 NOTEBOOK = """

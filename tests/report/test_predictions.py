@@ -36,3 +36,15 @@ def test_rows_fit_the_header():
         "problem": "",
     }
     assert (read[1]["image"], read[1]["problem"], read[1]["prediction"]) == ("c.png", "torn", "")
+
+
+def test_records_are_the_rows_before_they_are_texts():
+    record = predictions.record("a,b.png", NAMES, OPINIONS)
+    assert list(record) == predictions.header(list(OPINIONS))[:-1]
+    assert (record["prediction"], record["probability"], record["zero-shot CLIP probability"]) == (NAMES[1], 0.75, 0.6)
+
+
+def test_as_a_table():
+    table = predictions.table("1 image.", NAMES, [("a.png", OPINIONS)])
+    assert table.head == ("image", "prediction", "zero-shot CLIP", "color")
+    assert table.rows == (("a.png", 'dog, "the" animal 75.0 %', "cat 60.0 %", 'dog, "the" animal 100.0 %'),)
