@@ -134,7 +134,9 @@ def get_config() -> ConfigDict:
     config.compute.matmul_precision = "float32"  # float32 products of accelerators: float32 | tensorfloat32 | bfloat16
     config.compute.mesh = ()  # sizes of ("run", "data"), whose product is the number of devices; empty: chosen
     config.compute.shard_backbone = False  # spread the backbone's larger matrices over "data", to save memory
-    config.compute.compilation_cache = ""  # folder of compiled programs, for later starts; empty: none
+    # Folder of compiled programs, for later starts. auto: that of JAX_COMPILATION_CACHE_DIR, else one below
+    # XDG_CACHE_HOME or ~/.cache, 512 MiB at most for a kind of processor; none: no program is kept.
+    config.compute.compilation_cache = "auto"
     config.compute.coordinator = ""  # HOST:PORT of process 0, where several processes run one job; empty: one process
     config.compute.processes = 0  # how many processes
     config.compute.process = -1  # which of them this is, from 0

@@ -7,7 +7,6 @@ outside of this project into the words of a user's mistake.
 import contextlib
 import datetime
 import os
-import warnings
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -51,6 +50,7 @@ def set_up(config: ConfigDict) -> None:
     quiet()
     import jax
 
+    from dear_jax.files import program_cache
     from dear_jax.parallel import processes
     from dear_jax.parallel.processes import Cluster
 
@@ -62,29 +62,11 @@ def set_up(config: ConfigDict) -> None:
             "config.compute.matmul_precision: expected float32, tensorfloat32 or bfloat16, found "
             f"{show(compute.matmul_precision)}."
         ) from error
-    if compute.compilation_cache:
-        _use_cache(os.path.expanduser(compute.compilation_cache))
+    own = compute.compilation_cache == program_cache.AUTO
+    program_cache.use(program_cache.NONE if own and row.measures_compiling else compute.compilation_cache)
     if not jax.distributed.is_initialized():  # as a Python program may have done
         processes.start(config_values.read(Cluster, compute), config.job, row.together)
     _check_devices()
-
-
-def _use_cache(folder: str) -> None:
-    """Keep compiled programs in a folder; what is damaged in it is compiled anew, without a word.
-
-    Raises:
-        UserError: there can be no such folder.
-    """
-    import jax
-
-    try:
-        storage.to_path(folder).mkdir(parents=True, exist_ok=True)
-    except storage.failures() as error:
-        why = f"cannot make the folder {show(folder)}: {storage.reason(error)}"
-        raise UserError(f"config.compute.compilation_cache: {why}.") from error
-    warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _check_devices() -> None:
@@ -161,13 +143,16 @@ def full_disks_answered() -> Iterator[None]:
 
 @contextlib.contextmanager
 def settings_kept() -> Iterator[None]:
-    """Give a Python program back what `set_up` changes of it: the precision of JAX and the levels of absl's log."""
+    """Give a Python program back what `set_up` changes: JAX's precision and cache of programs, and absl's levels."""
     import jax
+
+    from dear_jax.files import program_cache
 
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     levels = {name: flags.FLAGS[name].value for name in ("verbosity", "stderrthreshold")}
     try:
-        yield
+        with program_cache.kept():
+            yield
     finally:
         jax.config.update("jax_default_matmul_precision", precision)
         for name, value in levels.items():

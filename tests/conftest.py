@@ -1,8 +1,11 @@
 """Several CPU devices, so that sharding is tested anywhere; shapes are checked, silent promotion is an error."""
 
+import atexit
 import importlib.util
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,12 @@ os.environ["XLA_FLAGS"] = " ".join(
         os.environ.get("XLA_FLAGS", ""),  # the last value of a flag counts
     )
 )
+
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have what is set here
+    # The user's cache is none of the tests' business, but for matplotlib, which lists the fonts of the machine there.
+    os.environ.setdefault("MPLCONFIGDIR", os.path.expanduser("~/.cache/matplotlib"))
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="dear_jax-tests-")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 import jax
 import jax.numpy as jnp
