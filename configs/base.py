@@ -19,13 +19,15 @@ BACKBONE = "openai/clip-vit-base-patch16"  # of all published tables
 def get_config() -> ConfigDict:
     """All keys with their defaults: few-shot training of DeAR on the embedded CLIP and world."""
     config = ConfigDict()
-    config.job = "train"  # train | select | evaluate | predict | retrieve | report | pretrain | find_roles | compile
+    # train | select | evaluate | predict | retrieve | report | push | pretrain | find_roles | compile
+    config.job = "train"
     config.protocol = "base2new"  # base2new | few_shot | cross_dataset | domain_generalization; methods/dear section 5
     config.method = "dear"  # how CLIP is adapted: a row of dear_jax/setup/methods, whose keys are the group of its name
-    # evaluate, predict, retrieve: workdir (or adapter file) of a finished training run; evaluate without: zero-shot;
-    # report: workdir of the run whose page is made
+    # evaluate, predict, retrieve: workdir (or adapter file) of a finished training run, or hf://USER/NAME[@REVISION] of
+    # the Hugging Face Hub; evaluate without: zero-shot; report, push: the run whose page is made, or that is uploaded
     config.run = ""
-    config.run_backbone = ""  # its backbone's folder, where that is no longer where the run had it
+    config.run_backbone = ""  # its backbone's folder or hub name, where that is no longer where the run had it
+    config.repo = ""  # push: the repository of the Hugging Face Hub that the run is uploaded to, as USER/NAME
     config.run_variant = ""  # predict, retrieve: which variant of the run; empty: its first
     config.run_seed = config_dict.placeholder(int)  # the same for its seed; None: all (predict: their mean probability)
     config.images = ""  # predict, retrieve: folder, pattern such as "photos/**/*.jpg", or text file with a path a line
@@ -127,6 +129,11 @@ def get_config() -> ConfigDict:
     config.retrieve.query_images = ""  # queries of one's own, as config.images, which then is the gallery
     config.retrieve.top = 10  # gallery images shown per query, and of precision@top
     config.retrieve.shown = 6  # queries on the contact sheets
+
+    config.push = ConfigDict()
+    config.push.private = False  # whether a repository that is made is private
+    config.push.license = ""  # of the adapter, as the hub calls it, such as apache-2.0; empty: none is named
+    config.push.pictures = False  # whether the page that is uploaded shows test images, and what they are called
 
     config.compute = ConfigDict()
     config.compute.dtype = "float32"  # of the towers: float32 | bfloat16; adapter and losses stay float32

@@ -49,7 +49,7 @@ from dear_jax.methods.dear.model import Start
 from dear_jax.setup import config_files, recipes, values
 from dear_jax.setup.methods import METHODS, dear
 
-pytest_plugins = ["tests.emulated_bucket"]
+pytest_plugins = ["tests.emulated_bucket", "tests.emulated_hub"]
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

@@ -2,7 +2,7 @@
 
     from dear_jax import Classifier
 
-    classifier = Classifier.load("runs/mine", classes=["cat", "dog"])
+    classifier = Classifier.load("runs/mine", classes=["cat", "dog"])  # or a run on the hub: "USER/NAME"
     prediction = classifier("photos/*.jpg")      # or paths, PIL images, uint8 arrays
     print(prediction)                            # what the whole says, zero-shot CLIP, and each path; or a table
     prediction.probabilities                     # [images, classes]; prediction.paths["color"] is what color says
@@ -34,7 +34,7 @@ from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.data.unlabelled import Item
 from dear_jax.errors import UserError, count
 from dear_jax.evaluation.features import ClassGroup, Encoder
-from dear_jax.files import storage
+from dear_jax.files import hub, storage
 from dear_jax.methods import adapter_file, paths
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.methods.contract import Adapter, Method, Settings, check_classes
@@ -179,7 +179,8 @@ class Classifier:
         """The classifier that a training run has left.
 
         Args:
-            run: the run's workdir, or its `adapter.safetensors`.
+            run: the run's workdir, or its `adapter.safetensors`; or a repository of the Hugging Face Hub, as USER/NAME,
+                and with a branch, tag or commit of it as USER/NAME@REVISION.
             classes: C different names; none: the classes that the run was trained on. They can be set anew at any time.
             variant: which, of a run with several; empty: the first.
             seed: which; none: the mean of what all seeds of the run say.
@@ -194,7 +195,7 @@ class Classifier:
         Raises:
             UserError: no run, another backbone than the run's, or classes that cannot be told apart.
         """
-        trained = adapter_file.load(run).select(variant, seed)
+        trained = adapter_file.load(hub.address(run)).select(variant, seed)
         return cls(trained, weights.load_backbone(backbone or trained.backbone, trained.image_size), classes, **options)
 
     @property

@@ -222,7 +222,11 @@ def make_page(folder: epath.Path, run: str = "") -> str:
     Raises:
         UserError: the folder holds no finished run, or a damaged one.
     """
-    found = run_page.read(folder)
+    return render_page(run_page.read(folder), run)
+
+
+def render_page(found: run_page.Files, run: str = "") -> str:
+    """The same of files that were read, or made for it."""
     settings = defaults.differences(found.config)
     return run_page.render(found, settings, defaults.command(settings) if settings is not None else "", run)
 

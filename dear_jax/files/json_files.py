@@ -45,6 +45,11 @@ def seal(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**value, SEAL: _digest(value)}
 
 
+def to_text(value: Mapping[str, Any]) -> str:
+    """The content of a file: an object of JSON's own types, sealed."""
+    return json.dumps(seal(value), indent=2, allow_nan=False) + "\n"
+
+
 def unseal(value: dict[str, Any]) -> dict[str, Any]:
     """The object without its checksum, if it has one.
 

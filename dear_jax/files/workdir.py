@@ -90,7 +90,7 @@ class Workdir:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write or replace a file, sealed; arrays become numbers or lists, what is not finite null."""
-        self.write_text(name, json.dumps(json_files.seal(_plain(value)), indent=2, allow_nan=False) + "\n")
+        self.write_text(name, json_files.to_text(_plain(value)))
 
     def write_text(self, name: str, text: str) -> None:
         """Write or replace a file: whoever reads it sees the old or the new one, never a part."""

@@ -27,6 +27,7 @@ JOBS = {
     "predict": Job("dear_jax.jobs.predict", together=True),
     "retrieve": Job("dear_jax.jobs.retrieve", together=True),
     "report": Job("dear_jax.jobs.report"),
+    "push": Job("dear_jax.jobs.push"),
     "pretrain": Job("dear_jax.jobs.pretrain"),
     "find_roles": Job("dear_jax.jobs.find_roles", together=True),
     "compile": Job("dear_jax.jobs.compile", measures_compiling=True),

@@ -9,7 +9,7 @@ not hold, the page says.
 from etils import epath
 
 from dear_jax.evaluation import summary
-from dear_jax.files import storage
+from dear_jax.files import hub
 from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description
 from dear_jax.report import run_page
@@ -32,7 +32,7 @@ def run(plan: ReportPlan, workdir: epath.Path) -> None:
 
 
 def _make(plan: ReportPlan) -> str:
-    return summary.make_page(storage.to_path(plan.run), plan.run)
+    return summary.make_page(hub.run_folder(plan.run), plan.run)
 
 
 def describe(plan: ReportPlan, description: Description) -> None:

@@ -20,7 +20,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save
 
 from dear_jax.errors import UserError
-from dear_jax.files import json_files, storage
+from dear_jax.files import hub, json_files, storage
 from dear_jax.methods.contract import Adapter, Method, Settings
 
 NAME = "adapter.safetensors"  # in the workdir of a training run
@@ -123,12 +123,12 @@ def _checksum(content: bytes, found: re.Match[bytes]) -> bytes:
 
 
 def load(path: epath.PathLike) -> Trained:
-    """Read the file of a run, given as its workdir or by its own name.
+    """Read the file of a run, given as its workdir, by its own name, or as hf://USER/NAME.
 
     Raises:
         UserError: there is none, it is no adapter file, or it is damaged.
     """
-    path = storage.to_path(path)
+    path = hub.run_folder(path)
     if path.is_dir():
         if not (path / NAME).exists():
             begun = (path / "config.json").exists()
@@ -136,7 +136,10 @@ def load(path: epath.PathLike) -> Trained:
             raise UserError(f"config.run: {path} holds no {NAME}. A workdir has it once its run has trained; {state}.")
         path = path / NAME
     if not path.is_file():
-        raise UserError(f"config.run: no file or folder {path}. Give the workdir of a finished training run.")
+        raise UserError(
+            f"config.run: no file or folder {path}. Give the workdir of a finished training run, or hf://USER/NAME for "
+            "one on the Hugging Face Hub."
+        )
     try:
         content = storage.read_bytes(path)
         about = _read_metadata(content, path)

@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict
 
 from dear_jax.data.protocols import PROTOCOLS
 from dear_jax.errors import UserError
-from dear_jax.files import json_files
+from dear_jax.files import hub, json_files
 from dear_jax.report.step_times import step_seconds
 from dear_jax.report.tables import method_title
 
@@ -111,9 +111,11 @@ def read_run(folder: Path) -> Run:
 
 
 def _training_folder(folder: Path, config: Mapping[str, Any]) -> Path:
-    """The workdir of the training: this one, or that of `config.run`, which is a workdir or a file in one."""
+    """The workdir of the training: this one, or that of `config.run`, a workdir, a file in one or a run on the hub."""
     if not config.get("run"):
         return folder
+    if hub.is_address(config["run"]):
+        return Path(hub.cached_run(config["run"]) or config["run"])
     place = Path(config["run"]).expanduser()
     return place if place.is_dir() else place.parent
 

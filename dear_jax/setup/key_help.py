@@ -35,6 +35,7 @@ COMMANDS = (
     ("which head does what", "--config=configs/find_roles.py"),
     ("what images show", "--config=configs/predict.py --config.run=WORKDIR --config.images='photos/*.jpg'"),
     ("images like this one by color, ...", "--config=configs/retrieve.py --config.run=WORKDIR"),
+    ("put a run on the Hugging Face Hub", "--config=configs/push.py --config.run=WORKDIR --config.repo=USER/NAME"),
     ("the cost on a TPU", "--config=configs/base2new.py:imagenet --config.job=compile --config.topology=v5e:8x8"),
 )
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from dear_jax.clip.checkpoints import weights
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.errors import UserError
-from dear_jax.files import json_files, storage
+from dear_jax.files import hub, json_files, storage
 from dear_jax.files.workdir import DRAWN_SPLITS, Workdir
 from dear_jax.methods import adapter_file
 from dear_jax.methods.adapter_file import Adapters, Part, Trained
@@ -23,7 +23,7 @@ from dear_jax.setup.data import DataPlan
 class RunChoice:
     """Which trained run, and what of it: keys of the config."""
 
-    run: str  # workdir or adapter file; empty: none, zero-shot CLIP
+    run: str  # workdir, adapter file or hf://USER/NAME; empty: none, zero-shot CLIP
     backbone: str  # its backbone's folder, where that has moved
     variant: str  # empty: the first
     seed: int | None  # None: all
@@ -68,7 +68,12 @@ def _load(choice: RunChoice) -> tuple[Trained, Backbone]:
 
 
 def inherit_splits(choice: RunChoice, plan: DataPlan, files: Workdir) -> None:
-    """Where the run drew splits of the same images for itself, an evaluation must not draw others: it copies them."""
+    """Where the run drew splits of the same images for itself, an evaluation must not draw others: it copies them.
+
+    A run on the hub has none: lists of its owner's images do not leave the machine.
+    """
+    if hub.is_address(choice.run):
+        return
     earlier = storage.to_path(choice.run) / DRAWN_SPLITS
     if not choice.run or not earlier.is_file() or (files.path / DRAWN_SPLITS).exists():
         return

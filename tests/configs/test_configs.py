@@ -27,7 +27,8 @@ def test_each_protocol_has_a_config_file_and_each_file_a_job():
     names = {path.stem for path in (REPOSITORY / "configs").glob("*.py")}
     protocols = {name: load(name).protocol for name in names if load(name).job == "train"}
     assert protocols == {name: name for name in PROTOCOLS} | {"base": "base2new"}
-    assert {load(name).job for name in names - protocols.keys()} == {"find_roles", "predict", "retrieve", "pretrain"}
+    others = {load(name).job for name in names - protocols.keys()}
+    assert others == {"find_roles", "predict", "retrieve", "push", "pretrain"}
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.py")), ids=lambda path: path.stem)
@@ -36,7 +37,8 @@ def test_without_an_argument_a_file_is_of_the_embedded_world_and_gives_a_plan(pa
     assert config.is_locked
     assert config.data.dataset in tasks.TASKS
     assert config.backbone == "embedded"
-    jobs.find(config.job).load().make_plan(config)
+    needed = {"run": "WORKDIR", "repo": "USER/NAME"} if config.job == "push" else {}
+    jobs.find(config.job).load().make_plan(values.set_all(config, needed))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

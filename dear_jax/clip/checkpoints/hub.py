@@ -8,20 +8,17 @@ before its weights are fetched.
 
 import functools
 import os
-import re
 from pathlib import Path
 from typing import Any, Protocol
 
 from dear_jax.clip.checkpoints import openai
 from dear_jax.errors import UserError, show
-from dear_jax.files import json_files, storage
+from dear_jax.files import hub, json_files, storage
 from dear_jax.files.local_copy import LocalCopy
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 WEIGHT_SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
 SHOWN = 8  # files in a message
-_TIMEOUT = 10.0  # seconds until a silent hub counts as unreachable
 
 
 class Files(Protocol):
@@ -53,7 +50,7 @@ def locate(name: str) -> Files:
     if name and os.path.isfile(path):
         return Directory(path.parent, path.name)
     name = openai.repository(name)
-    if _REPOSITORY.fullmatch(name):
+    if hub.REPOSITORY.fullmatch(name):
         return Repository(name)
     raise UserError(
         f"config.backbone is {show(name)}: no embedded backbone and no directory has that name. Give 'embedded', the "
@@ -165,7 +162,7 @@ class Repository:
         from huggingface_hub import HfApi
 
         try:
-            info = HfApi().model_info(self.name, revision=self._commit, timeout=_TIMEOUT)
+            info = HfApi().model_info(self.name, revision=self._commit, timeout=hub.TIMEOUT)
         except Exception as error:
             self._trouble = self._explain(error, "the repository's list of files could not be read")
             if self._commit is None:
@@ -174,17 +171,10 @@ class Repository:
         return frozenset(file.rfilename for file in info.siblings or ())
 
     def _explain(self, error: Exception, what: str) -> UserError:
-        from huggingface_hub import constants, errors
+        from huggingface_hub import constants
 
         endpoint, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
-        if isinstance(error, errors.GatedRepoError):
-            reason = f"the repository is gated: accept its conditions at {endpoint}/{self.name} and run `hf auth login`"
-        elif isinstance(error, errors.RepositoryNotFoundError):
-            reason = "there is no such public repository: correct the name, or run `hf auth login` if it is private"
-        elif isinstance(error, errors.OfflineModeIsEnabled) or constants.is_offline_mode():
-            reason = "HF_HUB_OFFLINE is set: unset it"
-        else:
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        reason = hub.reason(error, self.name)
         archive = openai.downloaded(self.name)
         there = f" Or set config.backbone to {archive}, OpenAI's archive of it, which is here." if archive else ""
         return UserError(

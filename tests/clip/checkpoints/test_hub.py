@@ -13,6 +13,7 @@ from huggingface_hub import constants
 
 from dear_jax.clip.checkpoints import hub, weights
 from dear_jax.errors import UserError
+from tests.emulated_hub import NOWHERE, use_endpoint
 
 EMBEDDED = weights.EMBEDDED["embedded"]
 FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "vocab.json", "merges.txt")
@@ -20,18 +21,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache folder, and no hub."""
-    folder = tmp_path / "hub"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    use_endpoint(monkeypatch, "http://127.0.0.1:9")  # the discard port: nothing listens
-    return folder
-
-
-def use_endpoint(monkeypatch, endpoint: str) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+def cache(hub_cache):
+    return hub_cache
 
 
 def fill(cache, files=FILES) -> None:
@@ -108,7 +99,7 @@ def test_only_the_needed_files_are_downloaded_and_only_once(server, cache, monke
     assert sorted(server.log) == sorted(FILES)
     assert weights.load_backbone("tiny/clip").fingerprint == fingerprint
     assert sorted(server.log) == sorted(FILES)
-    use_endpoint(monkeypatch, "http://127.0.0.1:9")
+    use_endpoint(monkeypatch, NOWHERE)
     assert weights.load_backbone("tiny/clip").fingerprint == fingerprint
 
 
