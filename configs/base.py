@@ -48,6 +48,9 @@ def get_config() -> ConfigDict:
     config.data.exif = True  # turn images as their EXIF tag says; False: the very pixels of the CoOp family's tools
     config.data.cache_gb = 1.0  # GiB of memory for decoded training images; 0: decode them anew each epoch
     config.data.shots = 16  # training images per class
+    # JSON lines of the images drawn, in 2SFS's form: read where the file is there, else written. In its name {shots},
+    # {seed} and {split} stand for these; empty: images are drawn by the seeds alone, as CoOp's tools do.
+    config.data.shots_file = ""
     # Prompt with one {} for the class name; empty: the data set's own. `ensemble`, or a text file with a prompt per
     # line: plain CLIP, zero-shot and as what methods compare with, takes the mean over OpenAI's list or these.
     config.data.template = ""

@@ -88,6 +88,9 @@ def describe_data(classes: Mapping[str, ClassSet], data: Mapping[str, Any]) -> d
         "images": ", ".join(f"{count} {split}" for split, count in data["images"].items()),
         "comparable": f"{'yes' if data['comparable'] else 'not'} with published tables. {data['remark']}".strip(),
     }
+    if "shots_file" in data:
+        drawn = "drawn by the seeds" if data["shots_file"]["drawn_by_seed"] else "others than the seeds draw"
+        rows["shots"] = f"those of {data['shots_file']['file']}, {drawn}"
     if "skipped" in data:
         left_out = data["skipped"]["images"]
         rows["left out"] = f"{len(left_out)} images{': ' if left_out else ''}{' '.join(left_out[:10])}"

@@ -69,7 +69,8 @@ def run(plan: TrainingPlan, workdir: epath.Path) -> None:
 
 def _notes(plan: TrainingPlan, backbone: Backbone, task: Task) -> dict[str, Any]:
     """On the data, and whether results compare with published ones."""
-    return departures.note(task.data, [*departures.of_backbone(backbone), *plan.departures])
+    reasons = [*departures.of_backbone(backbone), *departures.of_listed_draws(task.data), *plan.departures]
+    return departures.note(task.data, reasons)
 
 
 def _announce(plan: TrainingPlan, backbone: Backbone, task: Task, programs: Sequence[Program]) -> None:

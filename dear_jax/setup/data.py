@@ -10,14 +10,16 @@ from ml_collections import ConfigDict
 
 from dear_jax.clip import tokenizer as tokenizers
 from dear_jax.clip.checkpoints.weights import Backbone
-from dear_jax.data import prompts, splits, templates
+from dear_jax.data import prompts, shots_file, splits, templates
 from dear_jax.data.class_set import FEW, WHOLE, ClassSet, Task
 from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.data.loading import Places, load_dataset, same_images
 from dear_jax.data.protocols import PROTOCOLS, Protocol
+from dear_jax.data.shots_file import Draw
 from dear_jax.data.skipping import Checked, describe_classes
 from dear_jax.errors import UserError
 from dear_jax.files.workdir import DRAWN_SPLITS, Workdir
+from dear_jax.parallel import processes
 from dear_jax.setup import ranges, values
 
 
@@ -34,6 +36,7 @@ class DataPlan:
     protocol: Protocol
     targets: tuple[str, ...]  # data sets that a protocol with `transfers` also measures on
     measured_split: str = "test"  # whose images are measured on: test | val
+    shots_file: str = ""  # of the draws, read or written; empty: none
 
 
 def read(config: ConfigDict) -> DataPlan:
@@ -49,6 +52,7 @@ def read(config: ConfigDict) -> DataPlan:
         PROTOCOLS[config.protocol],
         tuple(config.eval.datasets),
         config.eval.split,
+        data.shots_file,
     )
 
 
@@ -68,13 +72,13 @@ def load_task(plan: DataPlan, backbone: Backbone, files: Workdir | None = None) 
     """The few-shot draws and the class sets of a protocol and data set (methods/dear section 5).
 
     CoOp's draw is over all classes; base-to-new then keeps the base half. Splits that had to be drawn are kept in
-    `files`, for a second start.
+    `files`, for a second start; without it, as in a dry run, no file of draws is written.
     """
-    return make_task(plan, open_dataset(plan, files), backbone)
+    return make_task(plan, open_dataset(plan, files), backbone, writes=files is not None)
 
 
-def make_task(plan: DataPlan, dataset: ImageDataset, backbone: Backbone) -> Task:
-    """The same of an open data set.
+def make_task(plan: DataPlan, dataset: ImageDataset, backbone: Backbone, writes: bool = False) -> Task:
+    """The same of an open data set; `writes` whether draws that no file has yet go into `plan.shots_file`.
 
     Raises:
         UserError: no training images; a prompt that cannot be read.
@@ -83,13 +87,15 @@ def make_task(plan: DataPlan, dataset: ImageDataset, backbone: Backbone) -> Task
         raise UserError(f"{dataset.name} has test images only: training needs a data set with training images.")
     _report_short_classes(dataset, plan.shots)
     kept = next(iter(plan.protocol.class_sets(dataset).values()))
-    drawn = [_draw(dataset, plan.shots, seed, kept) for seed in plan.seeds]
+    draws, note = draw_shots(plan, dataset, writes)
+    drawn = [draw.train[np.isin(dataset.train.labels[draw.train], kept)] for draw in draws]
     readable, skipped = _measured(plan, dataset), dict[str, Any]()
     if plan.places.skip_bad:
         readable, drawn, skipped = _skip_bad(readable, drawn)
     train = tuple(dataset.train.subset(indices).keep_classes(kept) for indices in drawn)
     classes, data = _class_sets(plan, backbone, readable, skipped)
-    validation = functools.cache(functools.partial(_validation, dataset, plan, kept, drawn))
+    data |= {"shots_file": note} if note else {}
+    validation = functools.cache(functools.partial(_validation, dataset, plan, kept, drawn, draws))
     return Task(train, classes, data, min(plan.batch_size, len(train[0])), validation)
 
 
@@ -180,33 +186,79 @@ def check_names(plan: DataPlan, dataset: ImageDataset, backbone: Backbone) -> No
         prompts.check_distinct(dataset.class_names, backbone.tokenizer(class_prompts(plan, dataset)))
 
 
-def _draw(dataset: ImageDataset, shots: int, seed: int, kept: Sequence[int]) -> np.ndarray:
-    drawn, _ = splits.few_shot(dataset.train.labels, dataset.val.labels, shots, seed)
-    return drawn[np.isin(dataset.train.labels[drawn], kept)]
+def draw_shots(plan: DataPlan, dataset: ImageDataset, writes: bool = False) -> tuple[list[Draw], dict[str, Any]]:
+    """The draw of every seed over all classes, and the results' note on the file that it is in, if there is one.
+
+    Raises:
+        UserError: the file of draws does not fit; the draws of two seeds have other numbers of images.
+    """
+    val = _validation_images(dataset)
+    by_seed = {
+        seed: Draw(*splits.few_shot(dataset.train.labels, val.labels, plan.shots, seed)) for seed in plan.seeds
+    }
+    if not plan.shots_file:
+        return list(by_seed.values()), {}
+    kept = {seed: shots_file.read(plan.shots_file, dataset, val, plan.shots, seed) for seed in plan.seeds}
+    draws = {seed: kept[seed] or by_seed[seed] for seed in plan.seeds}
+    fresh = {seed: draw for seed, draw in by_seed.items() if kept[seed] is None}
+    _check_alike(draws, dataset)
+    if fresh and writes and processes.is_first():
+        shots_file.write(plan.shots_file, dataset, val, plan.shots, fresh)
+    print(f"The draw of training images {'goes to' if fresh else 'is that of'} {plan.shots_file}.", flush=True)
+    same = all(np.array_equal(np.sort(draws[seed].train), np.sort(by_seed[seed].train)) for seed in plan.seeds)
+    return list(draws.values()), {
+        "file": plan.shots_file,
+        "images_sha256": [dataset.train.subset(draw.train).names_sha256() for draw in draws.values()],
+        "drawn_by_seed": same,
+    }
+
+
+def _check_alike(draws: Mapping[int, Draw], dataset: ImageDataset) -> None:
+    """Refuse seeds that cannot be trained together: their draws have other numbers of images of a class."""
+    classes = len(dataset.class_names)
+    counts = np.stack([np.bincount(dataset.train.labels[draw.train], minlength=classes) for draw in draws.values()])
+    differ = np.flatnonzero((counts != counts[0]).any(axis=0)).tolist()
+    if differ:
+        found = ", ".join(f"{n} of seed {seed}" for seed, n in zip(draws, counts[:, differ[0]].tolist(), strict=True))
+        raise UserError(
+            "config.data.shots_file: the draws of seeds that are trained together need as many images of each class; "
+            f"of {describe_classes(differ, dataset.class_names)} they have {found}. Train them one by one, with "
+            "--config.seeds=SEED."
+        )
+
+
+def _validation_images(dataset: ImageDataset) -> ImageSplit:
+    """The validation split, of which none is left where it is the test's, as ImageNet's."""
+    return dataset.val.subset([]) if same_images(dataset.val, dataset.test) else dataset.val
 
 
 def _validation(
-    dataset: ImageDataset, plan: DataPlan, kept: Sequence[int], drawn: Sequence[np.ndarray], which: str
+    dataset: ImageDataset,
+    plan: DataPlan,
+    kept: Sequence[int],
+    drawn: Sequence[np.ndarray],
+    draws: Sequence[Draw],
+    which: str,
 ) -> tuple[ImageSplit, ...]:
     """Of each seed, none of them a test image.
 
     Where there are no others, a draw takes training images that are not trained on, as LP++'s official code does.
     """
-    val = dataset.val
-    if same_images(val, dataset.test):
-        val = val.subset([])
+    val = _validation_images(dataset)
 
     def keep(split: ImageSplit) -> ImageSplit:
         split = split.keep_classes(kept)
         return Checked(split).readable() if plan.places.skip_bad else split
 
-    def draw(seed: int, trained_on: np.ndarray) -> ImageSplit:
+    def draw(seed: int, trained_on: np.ndarray, listed: Draw) -> ImageSplit:
+        if which == FEW and plan.shots_file and len(val) and len(listed.val):
+            return keep(val.subset(listed.val))
         split = val if len(val) else dataset.train.subset(np.setdiff1d(np.arange(len(dataset.train)), trained_on))
         count = None if which == FEW else plan.shots
         _, indices = splits.few_shot(dataset.train.labels, split.labels, plan.shots, seed, count)
         return keep(split.subset(indices))
 
-    return (keep(val),) * len(plan.seeds) if which == WHOLE else tuple(map(draw, plan.seeds, drawn))
+    return (keep(val),) * len(plan.seeds) if which == WHOLE else tuple(map(draw, plan.seeds, drawn, draws))
 
 
 def _skip_bad(

@@ -39,6 +39,13 @@ def of_draws(protocol: str, shots: int, seeds: Sequence[int]) -> list[str]:
     return found
 
 
+def of_listed_draws(data: Mapping[str, Any]) -> list[str]:
+    """Draws from a file that are not those of the seeds."""
+    if data.get("shots_file", {}).get("drawn_by_seed", True):
+        return []
+    return ["the training images are those of config.data.shots_file, not those that CoOp's tools draw"]
+
+
 def of_training(config: ConfigDict) -> list[str]:
     """Another training than the method's recipe; of a resolved config."""
     recipe = recipes.of(config.method, config.protocol, config.data.dataset, config.data.shots)

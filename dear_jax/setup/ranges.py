@@ -105,8 +105,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "compute.distributed": ("auto", "true", "false"),
 }
 PATHS = (
-    *("run", "run_backbone", "backbone", "images", "selection", "data.root", "data.splits", "roles.bank"),
-    *("roles.anchors", "roles.cache", "retrieve.query_images", "compute.compilation_cache"),
+    *("run", "run_backbone", "backbone", "images", "selection", "data.root", "data.splits", "data.shots_file"),
+    *("roles.bank", "roles.anchors", "roles.cache", "retrieve.query_images", "compute.compilation_cache"),
     *("dear.mask.role_map", "dear.mask.file"),
 )
 

@@ -5,6 +5,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from dear_jax.data.leave_out import leaves_classes_out
+from dear_jax.errors import UserError
 from dear_jax.files.workdir import RunConfig
 from dear_jax.setup import backbones, candidates, checks, data, keys, methods, recipes, roles, values, variants
 from dear_jax.setup.backbones import BackbonePlan
@@ -59,6 +60,10 @@ def make_plan(config: ConfigDict) -> SelectionPlan:
     """
     resolved, options = recipes.resolve(config), config.select
     checks.check(values.set_open(resolved, {"variants": ""}), trains=True)
+    if config.data.shots_file:
+        raise UserError(
+            "config.data.shots_file is of training runs: the job select draws for each of its folds. Leave it out."
+        )
     plan = data.read(resolved)
     found = candidates.find(config, leaves_classes_out(plan.protocol))
     shares = dict.fromkeys(candidate.share for candidate in found)
