@@ -2,7 +2,8 @@
 
     python -m dear_jax.main --config=configs/base2new.py                      # the embedded CLIP and world
     python -m dear_jax.main --config=configs/base2new.py:oxford_pets --config.data.root=DATA
-    python -m dear_jax.main --config=configs/base2new.py:folder --config.data.root=MY_IMAGES
+
+An adapter of all classes, as for images of your own, is made by configs/few_shot.py.
 
 DeAR's recipe is 16 shots, seeds 1 to 3, 10 epochs of batch 4 (ImageNet: 5 epochs of batch 32); that of each method
 stands in its file of `dear_jax/setup/methods/`.

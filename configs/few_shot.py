@@ -2,6 +2,7 @@
 
     python -m dear_jax.main --config=configs/few_shot.py --config.data.shots=4                     # embedded
     python -m dear_jax.main --config=configs/few_shot.py:oxford_pets --config.data.root=DATA --config.data.shots=4
+    python -m dear_jax.main --config=configs/few_shot.py:folder --config.data.root=MY_IMAGES      # a folder per class
 
 DeAR's recipe is 50 epochs of batch 32. `python -m experiments.reproduce --protocol=few_shot` runs all five numbers of
 shots. Where there are fewer images than a batch, all of them make one batch, as in Dassl.

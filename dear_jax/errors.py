@@ -27,13 +27,13 @@ class UserErrors(UserError):
         self.problems = [f"{problem}." for problem in problems]
 
 
-def count(number: int, noun: str) -> str:
-    """A number of things: 1 image, 2 images, 3 classes, 4 queries."""
+def count(number: int, one: str, many: str = "") -> str:
+    """A number of things: 1 image, 2 images, 3 classes, 4 queries; other words than nouns are given as `many`."""
     if number == 1:
-        return f"{number} {noun}"
-    consonant_y = noun.endswith("y") and noun[-2:-1] not in "aeiou"
-    plural = f"{noun[:-1]}ies" if consonant_y else f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{number:,} {plural}"
+        return f"{number} {one}"
+    consonant_y = one.endswith("y") and one[-2:-1] not in "aeiou"
+    regular = f"{one[:-1]}ies" if consonant_y else f"{one}es" if one.endswith("s") else f"{one}s"
+    return f"{number:,} {many or regular}"
 
 
 def show(value: Any) -> str:

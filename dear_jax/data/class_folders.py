@@ -7,7 +7,8 @@ from typing import NamedTuple
 from etils import epath
 from PIL import Image
 
-from dear_jax.errors import UserError
+from dear_jax.data import images as readers  # which registers what Pillow alone does not read
+from dear_jax.errors import UserError, count
 from dear_jax.files import storage
 
 NO_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}  # formats of Pillow that are no photographs
@@ -29,6 +30,18 @@ class Found(NamedTuple):
 
     images: list[str]  # sorted paths
     left_out: list[str]  # files that are not hidden and whose names have no image's suffix
+
+
+def describe_left_out(paths: Sequence[str]) -> str:
+    """What to say of files below folders of images whose names have no image's suffix."""
+    heic = sum(path.lower().endswith(readers.HEIC) for path in paths)
+    hint = f" {count(heic, 'of them is', 'of them are')} HEIC. {readers.HEIC_HINT}" if heic else ""
+    return f"{count(len(paths), 'file is', 'files are')} left out, without the suffix of an image: {some(paths)}.{hint}"
+
+
+def some(paths: Sequence[str]) -> str:
+    """The first five paths."""
+    return ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
 
 
 def class_folders(folder: epath.Path) -> list[str]:
@@ -73,11 +86,10 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name in OTHERS
 
 
-def check_filled(images: Mapping[str, Sequence[str]], where: epath.Path) -> None:
-    """Refuse classes without images: how many, and the first ten."""
+def check_filled(images: Mapping[str, Sequence[str]], where: epath.Path, hint: str = "") -> None:
+    """Refuse classes without images: how many, and the first ten; `hint` says what else may be of use."""
     empty = [name for name, files in images.items() if not files]
     if empty:
-        raise UserError(
-            f"{where}: {len(empty)} class folders hold no image: {', '.join(empty[:10])}. Add images, or take the "
-            "folders away."
-        )
+        which = count(len(empty), "class folder holds", "class folders hold")
+        advice = f"Add images, or take the folder{'s' * (len(empty) > 1)} away. {hint}".strip()
+        raise UserError(f"{where}: {which} no image: {', '.join(empty[:10])}. {advice}")

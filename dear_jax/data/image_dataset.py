@@ -8,7 +8,7 @@ of their images or classes without loading any. Nothing that uses them knows whe
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,11 @@ class ImageSplit:
         """How to call the images: as their loader does, if it has names for them, else by their places."""
         names = getattr(self.load, "names", None)
         return tuple(names) if names else tuple(map(_name, range(len(self))))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Where the images are on a disk; an empty text for one that is no file there."""
+        return _files(self.load, range(len(self)))
 
     def names_sha256(self) -> str:
         """Equal where images are called the same, in the same order; also of names that are no UTF-8."""
@@ -170,6 +175,12 @@ def _name(index: int) -> str:
     return f"image {index}"
 
 
+def _files(load: Load, indices: Iterable[int]) -> tuple[str, ...]:
+    """Where the images of a loader are, as far as it knows."""
+    files = getattr(load, "files", None)
+    return tuple(files[index] if files else "" for index in indices)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Picked:
     """`load` of some images of a larger split; a class, not a closure, so that it pickles."""
@@ -182,6 +193,11 @@ class _Picked:
         """Those that the images have in the larger split."""
         names = getattr(self.load, "names", None)
         return tuple(names[index] if names else _name(index) for index in self.indices)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Where they are on a disk."""
+        return _files(self.load, self.indices)
 
     def __call__(self, index: int) -> np.ndarray:
         return self.load(int(self.indices[index]))

@@ -10,6 +10,7 @@ An image that cannot be read whole is a `UserError` that names it.
 import contextlib
 import dataclasses
 import io
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,9 +20,20 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from dear_jax.errors import UserError
 from dear_jax.files import storage
 
+try:
+    import pillow_heif
+except ImportError:
+    pillow_heif = None
+else:
+    pillow_heif.register_heif_opener()
+
 MAX_PIXELS = 2**28  # 268 megapixels: 800 MB as RGB; more is refused
 LARGE_PIXELS = 2**24  # 17 megapixels: what is larger is shrunk by a whole number right away, to spare memory
 SKIP_HINT = "Replace it, or leave such images out by --config.data.skip_bad=true."
+
+HEIC = (".heic", ".heics", ".heif", ".heifs", ".hif")  # names of a telephone's photographs
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")  # bytes 8 to 11 of such a file
+HEIC_HINT = "HEIC is read where pillow-heif is installed: pip install 'dear_jax[heic]'."
 
 # What results say of how images were read, by `exif`.
 READ_AS = {
@@ -53,6 +65,13 @@ class FileLoader:
     def names(self) -> tuple[str, ...]:
         """How to call the images."""
         return self.paths
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Where they are on a disk; empty texts in a bucket."""
+        if storage.is_remote(self.folder):
+            return ("",) * len(self.paths)
+        return tuple(os.path.join(self.folder, path) for path in self.paths)
 
     def __call__(self, index: int) -> np.ndarray:
         """The image, uint8 [H, W, 3]."""
@@ -86,7 +105,10 @@ def decode(data: bytes, name: str, exif: bool = True) -> np.ndarray:
         with _damage_named(name), Image.open(io.BytesIO(data)) as image:
             return _to_array(image, name, exif)
     except UnidentifiedImageError as error:
-        raise UserError(f"The file {name} ({len(data)} bytes) is no image that Pillow knows. {SKIP_HINT}") from error
+        heic = f"{HEIC_HINT} " if not pillow_heif and data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS else ""
+        raise UserError(
+            f"The file {name} ({len(data)} bytes) is no image that Pillow knows. {heic}{SKIP_HINT}"
+        ) from error
 
 
 def to_array(image: Image.Image, name: str, exif: bool = True) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The same image in training and in test, by its content: what is measured on it says nothing.
 
 In: two splits of files on a disk. Out: which files of the second are in the first too. Sizes are compared first, then
-the last bytes, then whole files, so that few are read.
+the last bytes, then whole files, so that few are read. Where the first is no longer at hand, as the images that an
+adapter was trained on, its marks stand for it: of each file a hash of its size and its last bytes.
 """
 
 import hashlib
@@ -9,12 +10,15 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 
+import numpy as np
+from jaxtyping import Bool, UInt8
+
 from dear_jax.data.image_dataset import ImageSplit
-from dear_jax.data.images import FileLoader
 from dear_jax.files import storage
 
 MOST = 200_000  # files: beyond it, as with all of ImageNet, looking at every size would take minutes
 TAIL = 4096  # bytes: unlike its head, the end of an image's file is its own
+MARK = 8  # bytes: among a million images two are taken for the same with a probability of 1 in 40 million
 
 Key = Callable[[str], Hashable]
 
@@ -30,12 +34,31 @@ def in_both(train: ImageSplit, test: ImageSplit) -> list[str]:
     return [second[path] for path in theirs]
 
 
+def marks(splits: Sequence[ImageSplit]) -> UInt8[np.ndarray, "N mark"]:
+    """The marks of all images of some splits that are files on a disk, each once and in order."""
+    paths = dict.fromkeys(path for split in splits for path in split.files if path)
+    found = set(filter(None, storage.in_threads(_mark, list(paths))))
+    return np.array([list(mark) for mark in sorted(found)], np.uint8).reshape(-1, MARK)
+
+
+def marked(split: ImageSplit, known: UInt8[np.ndarray, "N mark"]) -> Bool[np.ndarray, "M"]:
+    """Which images of a split are files whose mark is among those."""
+    if not len(known):
+        return np.zeros(len(split), bool)
+    mine = {row.tobytes() for row in known}
+    found = storage.in_threads(lambda path: _mark(path) in mine if path else False, split.files)
+    return np.array(found, bool)
+
+
+def _mark(path: str) -> bytes | None:
+    """The mark of a file; None where it cannot be read, which is answered elsewhere."""
+    tail = _or_none(_tail, path) if os.path.isfile(path) else None  # a pipe might never end
+    return None if tail is None else hashlib.sha256(repr(tail).encode()).digest()[:MARK]
+
+
 def _files(split: ImageSplit) -> dict[str, str]:
     """Path -> name of the images of a split; none of those in a bucket or in records."""
-    load = split.load
-    if not isinstance(load, FileLoader) or storage.is_remote(load.folder):
-        return {}
-    return {os.path.join(load.folder, name): name for name in load.paths}
+    return {path: name for path, name in zip(split.files, split.names, strict=True) if path}
 
 
 def _equal(key: Key, first: Sequence[str], second: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from dear_jax.data import images
-from dear_jax.data.class_folders import images_below
+from dear_jax.data.class_folders import describe_left_out, images_below, is_image, some
 from dear_jax.data.image_dataset import ImageSplit
-from dear_jax.errors import UserError, show
+from dear_jax.errors import UserError, count, show
 
 Item = str | Path | Image.Image | np.ndarray
 WANTED = "a path, a PIL image, or an array uint8 [H, W, 3]"
@@ -36,6 +36,11 @@ class ItemLoader:
     names: tuple[str, ...]
     exif: bool = True
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Where they are on a disk; empty texts for what a program holds."""
+        return tuple(str(item) if isinstance(item, str | Path) else "" for item in self.items)
+
     def __call__(self, index: int) -> np.ndarray:
         """The image, uint8 [H, W, 3]."""
         item = self.items[index]
@@ -49,7 +54,7 @@ class ItemLoader:
 
 
 def find(text: str) -> tuple[str, ...]:
-    """The image files that a text names, sorted.
+    """The image files that a text names, sorted. What a folder or a pattern leaves out is counted and named on screen.
 
     Args:
         text: a folder: all images below it; a file `*.txt`: a path per line; an image; or a pattern, where `*` stands
@@ -60,12 +65,18 @@ def find(text: str) -> tuple[str, ...]:
     """
     path = Path(os.path.expanduser(text))
     found: list[str] = []
+    left_out = ""
     if text and path.is_dir():
-        found = [str(path / name) for name in images_below(path, path).images]
+        below = images_below(path, path)
+        found = [str(path / name) for name in below.images]
+        left_out = describe_left_out(below.left_out) if below.left_out else ""
     elif path.is_file():
         found = _read_list(path) if path.suffix == ".txt" else [str(path)]
     elif text:
         found = sorted(str(found) for found in _match(path) if found.is_file())
+        left_out = _describe_misfits(path, found)
+    if left_out:
+        print(f"{text}: {left_out}", flush=True)
     if not found:
         raise UserError(
             f"No image is found by {show(text)} in {Path.cwd()}. Give a folder, a text file with a path per "
@@ -74,12 +85,44 @@ def find(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _match(pattern: Path) -> list[Path]:
-    """What fits a pattern; the folders that are there by its very names, such as `a[1]`, are no patterns."""
+def top(text: str) -> Path:
+    """The folder that all images of a text (`find`) lie below: of `photos/**/*.jpg` it is `photos`."""
+    path = Path(os.path.expanduser(text))
+    if path.is_dir():
+        return path
+    if path.is_file():
+        listed = _read_list(path) if path.suffix == ".txt" else [text]
+        return Path(os.path.commonpath([os.path.abspath(os.path.dirname(name)) for name in listed] or [os.curdir]))
+    return _split(path)[0]
+
+
+def _split(pattern: Path) -> tuple[Path, Path]:
+    """The folder that is there by a pattern's very names, such as `a[1]`, which are no patterns; and the rest."""
     parts = pattern.parts
-    count = next(n for n in range(len(parts) - 1, -1, -1) if Path(*parts[:n]).is_dir())
-    folder, rest = Path(*parts[:count]), str(Path(*parts[count:]))
-    return [folder / name for name in glob.glob(rest, root_dir=folder, recursive=True)]
+    known = next(n for n in range(len(parts) - 1, -1, -1) if Path(*parts[:n]).is_dir())
+    return Path(*parts[:known]), Path(*parts[known:])
+
+
+def _match(pattern: Path) -> list[Path]:
+    """What fits a pattern."""
+    folder, rest = _split(pattern)
+    return [folder / name for name in glob.glob(str(rest), root_dir=folder, recursive=True)]
+
+
+def _describe_misfits(pattern: Path, found: Sequence[str]) -> str:
+    """The images that a pattern would find if it ended otherwise, such as .JPG or .heic against *.jpg; or nothing."""
+    if not pattern.suffix or any(sign in pattern.suffix for sign in "*?["):
+        return ""
+    others = {str(path) for path in _match(pattern.with_suffix(".*")) if path.is_file()} - set(found)
+    misfits = sorted(path for path in others if is_image(path) or path.lower().endswith(images.HEIC))
+    if not misfits:
+        return ""
+    unread = not all(map(is_image, misfits))
+    return (
+        f"{count(len(misfits), 'image ends', 'images end')} otherwise and {'is' if len(misfits) == 1 else 'are'} left "
+        f"out: {some(misfits)}. Give the folder to have images of every kind."
+        + (f" {images.HEIC_HINT}" if unread else "")
+    )
 
 
 def _read_list(path: Path) -> list[str]:
@@ -134,8 +177,8 @@ def _name(item: Item, index: int) -> str:
     return str(getattr(item, "filename", "")) or f"image {index}"
 
 
-def unreadable(bad: Sequence[str], count: int) -> str:
-    """What to say at the end about images that could not be read."""
-    others = "; the others are done" if len(bad) < count else ""
+def unreadable(bad: Sequence[str], of: int) -> str:
+    """What to say at the end about those of so many images that could not be read."""
+    others = "; the others are done" if len(bad) < of else ""
     more = f" And {len(bad) - 10} more." if len(bad) > 10 else ""
-    return f"{len(bad)} of {count} images could not be read{others}. {' '.join(bad[:10])}{more}"
+    return f"{len(bad)} of {count(of, 'image')} could not be read{others}. {' '.join(bad[:10])}{more}"

@@ -8,7 +8,7 @@ import numpy as np
 from dear_jax.clip.checkpoints.weights import Backbone, parameter_count
 from dear_jax.data.class_set import ClassSet
 from dear_jax.data.image_dataset import ImageDataset
-from dear_jax.errors import UserError, UserErrors
+from dear_jax.errors import UserError, UserErrors, count
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.roles import analysis
 from dear_jax.setup.roles import RolePlan
@@ -60,7 +60,9 @@ def print_rows(title: str, rows: Mapping[str, Any]) -> None:
 def describe_run(trained: Trained) -> dict[str, Any]:
     """The trained adapters that are evaluated."""
     return {
-        "trained on": f"{trained.dataset}, {len(trained.class_names)} classes, {trained.shots} shots",
+        "trained on": f"{trained.dataset}, {count(len(trained.class_names), 'class')}"
+        + (f" of {len(trained.class_names) + len(trained.other_classes)}" if trained.other_classes else "")
+        + f", {count(trained.shots, 'shot')}",
         "backbone": f"{trained.backbone} ({trained.fingerprint})",
         "seeds": ", ".join(map(str, trained.seeds)),
         "variants": ", ".join(trained.names),

@@ -4,16 +4,18 @@ r"""Job: what the images of a user show, by what a run has learned.
         --config.classes=cat,dog
 
 run, images, class names -> probabilities -> predictions.csv, probabilities.csv and the screen. Images that cannot be
-read are named in predictions.csv and at the end, with exit code 2; the others are classified all the same.
+read are named in predictions.csv and at the end, with exit code 2; the others are classified all the same. Where images
+lie in folders called after the classes, these are the truth, and the accuracy is given.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from dear_jax.clip.checkpoints.weights import Backbone
-from dear_jax.data import class_list, unlabelled
+from dear_jax.data import class_list, truth, twice, unlabelled
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError, count
 from dear_jax.evaluation.classifier import Classifier, tokenize
@@ -62,7 +64,11 @@ def run(plan: PredictionPlan, workdir: epath.Path) -> None:
             f"{describe_seeds(trained.seeds)}.",
             flush=True,
         )
-        bad = classify(classifier, images, files, plan.shown)
+        if names is None and trained.other_classes:
+            print(describe_partial(trained), flush=True)
+        known = twice.marked(images, trained.images)
+        truths = truth.of_folders(images.names, unlabelled.top(plan.images), classifier.classes)
+        bad = classify(classifier, images, files, plan.shown, truths, known)
         print(f"All files of this run are in {files.path}.", flush=True)
     if bad:
         raise UserError(unlabelled.unreadable(bad, len(images)))
@@ -83,38 +89,88 @@ def class_names(plan: PredictionPlan) -> tuple[str, ...] | None:
     return class_list.parse(plan.classes) if plan.classes else None
 
 
-def classify(classifier: Classifier, images: ImageSplit, files: Workdir, shown: int) -> list[str]:
-    """Write and print what all images are, in their order.
+def classify(
+    classifier: Classifier,
+    images: ImageSplit,
+    files: Workdir,
+    shown: int,
+    truths: Sequence[str],
+    known: Sequence[bool] | np.ndarray,
+) -> list[str]:
+    """Write and print what all N images are, in their order.
+
+    Args:
+        classifier: what says it.
+        images: the images.
+        files: of the workdir.
+        shown: how many are printed.
+        truths: the class of each image, empty where it is not known; N.
+        known: whether an image was trained on; N.
 
     Returns:
         Which images could not be read, and why.
     """
     opinions = (WHOLE, ZERO_SHOT, *classifier.paths)
-    top = [predictions.header(opinions)]
+    has_truth = any(truths)
+    top = [predictions.header(opinions, *["truth"] * has_truth)]
     table = [["image", *classifier.classes]]
     labels: list[str] = []
     bad: list[str] = []
+    right: list[np.ndarray] = []  # of each image whose truth is known, bool by opinion; and whether it was trained on
     for prediction, readable in classifier.stream(images, skip_bad=True):
         for name, row, label, good in zip(
             prediction.images, prediction.rows(), prediction.labels, readable, strict=True
         ):
+            place = len(top) - 1
+            true = [truths[place]] * has_truth
             if not good:
-                bad.append(images.problem(len(top) - 1))
-                top.append(predictions.bad_row(name, opinions, bad[-1]))
+                bad.append(images.problem(place))
+                top.append(predictions.bad_row(name, opinions, bad[-1], *true))
                 table.append([name, *[""] * len(classifier.classes)])
                 continue
-            top.append(predictions.row(name, classifier.classes, row))
+            top.append(predictions.row(name, classifier.classes, row, *true))
             table.append([name, *map(predictions.number, row[WHOLE])])
             labels.append(label)
+            if truths[place]:
+                index = classifier.classes.index(truths[place])
+                right.append(np.array([*(row[one].argmax() == index for one in opinions), known[place]]))
             if len(labels) <= shown:
                 print(predictions.describe(name, classifier.classes, row), flush=True)
     files.write_text("predictions.csv", to_csv(top))
     files.write_text("probabilities.csv", to_csv(table))
     if len(labels) > shown:
-        print(f"... and {len(labels) - shown} more images in predictions.csv.")
+        print(f"... and {count(len(labels) - shown, 'more image')} in predictions.csv.")
     if labels:
         print(f"Predicted: {predictions.summary(labels)}.")
+    if right:
+        _print_accuracies(opinions, np.array(right), len(labels))
+    if sum(known):
+        print(
+            f"{count(int(sum(known)), 'image was', 'images were')} trained on (files of the same content): what is "
+            "said of them tells nothing about others."
+        )
     return bad
+
+
+def _print_accuracies(opinions: Sequence[str], right: np.ndarray, images: int) -> None:
+    """The accuracies of all opinions on the images whose truth is known; `right` is bool [K, opinions + trained on]."""
+    said, known = right[:, :-1], right[:, -1]
+    parts = {f"{len(said)} of {count(images, 'image')} in folders called after classes": said}
+    if 0 < known.sum() < len(known):
+        parts[f"the {count(int((~known).sum()), 'image')} of these not trained on"] = said[~known]
+    for what, of in parts.items():
+        print(f"Accuracy on {what}: {predictions.accuracies(dict(zip(opinions, of.T, strict=True)))}.")
+
+
+def describe_partial(trained: Trained) -> str:
+    """That a run knows some classes of its data set only, and how to tell others apart."""
+    others, known = trained.other_classes, len(trained.class_names)
+    return (
+        f"The run was trained on {known} of the {known + len(others)} classes of {trained.dataset}, and these alone "
+        "are told apart here. config.classes names others: --config.classes=NAME,NAME or a text file with a name per "
+        f"line. Not trained on: {', '.join(others[:10])}{', ...' if len(others) > 10 else ''}. An adapter of all "
+        "classes: --config=configs/few_shot.py."
+    )
 
 
 def describe_seeds(seeds: Sequence[int]) -> str:
@@ -145,8 +201,10 @@ def _describe_classes(plan: PredictionPlan, trained: Trained, backbone: Backbone
     """The classes that they are told apart into."""
     names = class_names(plan) or trained.class_names
     texts, token_ids = tokenize(names, plan.template or trained.template, backbone, trained.class_names)
+    partial = {} if plan.classes or not trained.other_classes else {"of its data set": describe_partial(trained)}
     return {
         "classes": len(names),
+        **partial,
         "prompts": "; ".join(map(repr, texts[:3])),
         "context": f"{token_ids.shape[1]} tokens",
     }

@@ -85,6 +85,12 @@ def _announce(plan: TrainingPlan, backbone: Backbone, task: Task, programs: Sequ
         f"{', '.join(map(str, plan.schedule.seeds))}.",
         flush=True,
     )
+    if plan.data.protocol.sets > 1 and task.data["source"] == "folder":
+        print(
+            f"The protocol {plan.data.protocol.name} trains on half of the classes, to measure what becomes of the "
+            "others. For an adapter of all your classes: --config=configs/few_shot.py:folder.",
+            flush=True,
+        )
     variants = [name for program in programs for name in program.names]
     if len(variants) > 1:
         plural = "1 program" if len(programs) == 1 else f"{len(programs)} programs"

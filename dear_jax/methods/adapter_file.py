@@ -1,9 +1,10 @@
 """Trained adapters as one small file, `adapter.safetensors` of a run: all that is needed beside the backbone.
 
 Tensors are named PROGRAM/adapter/LEAF `[S, V, ...]` and PROGRAM/settings/NAME `[V, ...]`, boolean ones packed into
-bits. The file's metadata says, as JSON under `dear_jax`, what they belong to: backbone and fingerprint, method and its
-structure, seeds, variants, and the classes they were trained on; and `sha256`, the SHA-256 of the whole file with zeros
-in its place, so that no bit changes without a word. Files of the versions before 3 have none.
+bits; `images` has a mark of each image file trained on, by which it is known again. The file's metadata says, as JSON
+under `dear_jax`, what they belong to: backbone and fingerprint, method and its structure, seeds, variants, and the
+classes they were trained on; and `sha256`, the SHA-256 of the whole file with zeros in its place, so that no bit
+changes without a word. Files of the versions before 3 have none.
 """
 
 import dataclasses
@@ -27,6 +28,9 @@ NAME = "adapter.safetensors"  # in the workdir of a training run
 FORMATS = tuple(f"dear_jax adapter, version {number}" for number in (1, 2, 3))  # the last is written, with a checksum
 CHECKSUM = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')  # JSON in JSON; names have their quotes escaped twice
 FIRST_METHOD = "dear"  # of all files of version 1
+IMAGES = "images"
+NO_IMAGES = np.zeros((0, 0), np.uint8)
+APART = ("parts", IMAGES)  # what stands in tensors, not in the metadata
 
 
 class Adapters(NamedTuple):
@@ -64,6 +68,9 @@ class Trained:
     parts: tuple[Part, ...]
     reading: str = ""  # the backbone's, of tokenizer and preprocessing; empty: of before it was kept
     ensemble: tuple[str, ...] = ()  # templates over which plain CLIP took the mean; empty: the one template
+    other_classes: tuple[str, ...] = ()  # of the same data set, not trained on
+    # Marks of the files trained on, by any seed, uint8 [N, mark]; see data/twice.py.
+    images: np.ndarray = dataclasses.field(default_factory=lambda: NO_IMAGES, compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,7 +105,7 @@ class Trained:
 
 def to_bytes(trained: Trained) -> bytes:
     """The content of the file."""
-    tensors: dict[str, np.ndarray] = {}
+    tensors: dict[str, np.ndarray] = {IMAGES: trained.images} if len(trained.images) else {}
     parts = []
     for number, part in enumerate(trained.parts):
         packed = {}
@@ -109,7 +116,7 @@ def to_bytes(trained: Trained) -> bytes:
                     leaf = np.packbits(leaf.reshape(len(leaf), -1), axis=-1)
                 tensors[f"{number}/{group}/{name}"] = np.ascontiguousarray(leaf)
         parts.append({"structure": dict(part.structure), "names": part.names, "packed": packed})
-    fields = {f.name: getattr(trained, f.name) for f in dataclasses.fields(trained) if f.name != "parts"}
+    fields = {f.name: getattr(trained, f.name) for f in dataclasses.fields(trained) if f.name not in APART}
     about = {"format": FORMATS[-1], "sha256": "0" * 64, **fields, "parts": parts}
     content = save(tensors, metadata={"dear_jax": json.dumps(about)})
     found = CHECKSUM.search(content)
@@ -186,9 +193,9 @@ def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
 def _upgrade(about: dict[str, Any]) -> dict[str, Any]:
     """The metadata of version 1, which knew one method and one boolean array, as those of version 2.
 
-    Of this version there are files without an ensemble, and without the backbone's reading.
+    Of this version there are files without an ensemble, the backbone's reading, or the classes not trained on.
     """
-    about = {"ensemble": [], "reading": "", **about}
+    about = {"ensemble": [], "reading": "", "other_classes": [], **about}
     if about["format"] != FORMATS[0]:
         return about
     parts = [
@@ -203,7 +210,7 @@ def _from_tensors(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> Trai
     fields: dict[str, Any] = {
         field.name: tuple(value) if isinstance(value := about[field.name], list) else value
         for field in dataclasses.fields(Trained)
-        if field.name != "parts"
+        if field.name not in APART
     }
     parts = []
     for number, part in enumerate(about["parts"]):
@@ -215,7 +222,7 @@ def _from_tensors(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> Trai
                     name = key.removeprefix(prefix)
                     leaves[name] = _unpack(leaf, part["packed"].get(f"{group}/{name}"))
         parts.append(Part(part["structure"], tuple(part["names"]), groups["adapter"], groups["settings"]))
-    return Trained(**fields, parts=tuple(parts))
+    return Trained(**fields, parts=tuple(parts), images=tensors.get(IMAGES, NO_IMAGES))
 
 
 def _unpack(leaf: np.ndarray, shape: Sequence[int] | None) -> np.ndarray:

@@ -30,16 +30,16 @@ def summary(labels: Iterable[str], at_most: int = 10) -> str:
     return ", ".join([*parts, *([f"{rest} of other classes"] if rest else [])])
 
 
-def header(names: Sequence[str]) -> list[str]:
-    """The columns of `row`; `names` are those of the opinions."""
+def header(names: Sequence[str], *more: str) -> list[str]:
+    """The columns of `row`; `names` are those of the opinions, `more` what else is known of an image."""
     pairs = [(f"{name}", f"{name} probability") for name in names if name != WHOLE]
-    return ["image", "prediction", "probability", *(column for pair in pairs for column in pair), "problem"]
+    return ["image", *more, "prediction", "probability", *(column for pair in pairs for column in pair), "problem"]
 
 
-def row(image: str, class_names: Sequence[str], opinions: Opinions) -> list[str]:
+def row(image: str, class_names: Sequence[str], opinions: Opinions, *more: str) -> list[str]:
     """The top class and its probability: of the whole, of zero-shot CLIP, of each path."""
-    cells = record(image, class_names, opinions).values()
-    return [*(number(cell) if isinstance(cell, float) else cell for cell in cells), ""]
+    _, *cells = record(image, class_names, opinions).values()
+    return [image, *more, *(number(cell) if isinstance(cell, float) else cell for cell in cells), ""]
 
 
 def record(image: str, class_names: Sequence[str], opinions: Opinions) -> dict[str, str | float]:
@@ -59,9 +59,14 @@ def table(caption: str, class_names: Sequence[str], rows: Iterable[tuple[str, Op
     return Numbers(caption, ("image", "prediction", *names[1:]), tuple(cells))
 
 
-def bad_row(image: str, names: Sequence[str], problem: str) -> list[str]:
+def bad_row(image: str, names: Sequence[str], problem: str, *more: str) -> list[str]:
     """The row of an image that could not be read."""
-    return [image, *[""] * (2 * len(names)), problem]
+    return [image, *more, *[""] * (2 * len(names)), problem]
+
+
+def accuracies(right: Mapping[str, Sequence[bool]]) -> str:
+    """In percent, by name: of how many images what was said is right."""
+    return ", ".join(f"{name} {100 * sum(of) / len(of):.1f} %" for name, of in right.items())
 
 
 def number(probability: float) -> str:

@@ -25,7 +25,7 @@ USAGE = (
 COMMANDS = (
     ("train, then base, new and HM", "--config=configs/base2new.py"),
     ("what it would do, and all that is wrong", "--config=configs/base2new.py --dry_run"),
-    ("your own images, a folder per class", "--config=configs/base2new.py:folder --config.data.root=MY_IMAGES"),
+    ("your own images, a folder per class", "--config=configs/few_shot.py:folder --config.data.root=MY_IMAGES"),
     ("another data set, from CoOp's folders", "--config=configs/base2new.py:oxford_pets --config.data.root=DATA"),
     ("another protocol", "--config=configs/few_shot.py --config.data.shots=4"),
     ("another method by its recipe", "--config=configs/base2new.py --config.method=mmrl"),

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from dear_jax.clip.checkpoints.weights import Backbone
+from dear_jax.data import twice
 from dear_jax.data.class_set import Task
 from dear_jax.methods.adapter_file import Part, Trained
 from dear_jax.methods.contract import Adapter
@@ -40,6 +41,8 @@ def collect(
         template=task.trained_on.template,
         ensemble=task.trained_on.ensemble,
         class_names=task.trained_on.class_names,
+        other_classes=tuple(name for name in task.data["class_names"] if name not in task.trained_on.class_names),
+        images=twice.marks(task.train),
         shots=plan.data.shots,
         seeds=plan.data.seeds,
         parts=tuple(

@@ -33,14 +33,26 @@ def assert_close(pixel: np.ndarray, color: tuple[int, ...]) -> None:
     assert np.abs(pixel.astype(int) - np.array(color)).max() <= 3, pixel  # JPEG's rounding
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "AVIF", "HEIF"])
 def test_formats(kind):
-    options = {"lossless": True} if kind == "WEBP" else {"quality": 95} if kind == "JPEG" else {}
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif")
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 95} if kind in ("JPEG", "AVIF", "HEIF") else {}
     decoded = images.decode(encoded(halves(), kind, **options), "x")
     assert decoded.shape == (20, 40, 3)
     assert decoded.dtype == np.uint8
     assert_close(decoded[10, 5], BLUE)
     assert_close(decoded[10, 35], RED)
+
+
+def test_heic_without_its_package_is_told_what_it_needs(monkeypatch):
+    monkeypatch.setattr(images, "pillow_heif", None)
+    content = b"\0\0\0\x18ftypheic" + bytes(40)
+    monkeypatch.setattr(Image, "open", lambda file: (_ for _ in ()).throw(images.UnidentifiedImageError("?")))
+    with pytest.raises(UserError, match=r"x \(52 bytes\) is no image that Pillow knows. HEIC is read where .*\[heic\]"):
+        images.decode(content, "x")
+    with pytest.raises(UserError, match=r"knows. Replace it"):
+        images.decode(bytes(40), "x")
 
 
 def test_cmyk():

@@ -1,10 +1,12 @@
 """Images that are in training and in test."""
 
+import os
+
 import numpy as np
 import pytest
 from etils import epath
 
-from dear_jax.data import loading, twice
+from dear_jax.data import loading, twice, unlabelled
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.data.images import FileLoader
 from dear_jax.data.loading import Places, load_dataset
@@ -38,6 +40,20 @@ def test_files_of_the_same_content(folder):
     assert found == ["copy of a", "link"]
     assert twice.in_both(split(folder, "a", "absent"), split(folder, "absent", "short")) == []
     assert twice.in_both(split(folder, "a"), split(folder, "a")) == ["a"]
+
+
+def test_files_are_known_again_by_their_marks(folder):
+    marks = twice.marks([split(folder, "a", "short").subset([0]), split(folder, "link", "absent")])
+    assert marks.shape == (1, twice.MARK)
+    os.mkfifo(folder / "pipe")  # which nobody waits for
+    names = ("copy of a", "another tail", "short", "link", "absent", "pipe")
+    assert twice.marked(split(folder, *names), marks).tolist() == [True, False, False, True, False, False]
+    mixed = unlabelled.gather([folder / "a", np.zeros((2, 2, 3), np.uint8)])
+    assert twice.marked(mixed, marks).tolist() == [True, False]
+    drawn = ImageSplit(np.zeros(1, int), lambda index: np.zeros((1, 1, 3), np.uint8))
+    assert twice.marks([drawn]).shape == (0, twice.MARK)
+    assert not twice.marked(drawn, marks).any()
+    assert not twice.marked(split(folder, "a"), twice.marks([])).any()
 
 
 def test_only_what_may_be_equal_is_read(folder, monkeypatch):

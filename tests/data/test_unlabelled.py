@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dear_jax.data import class_list, pipeline, unlabelled
+from dear_jax.data import class_folders, class_list, images, pipeline, unlabelled
 from dear_jax.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 15, 3), dtype=np.uint8)
@@ -45,6 +45,31 @@ def test_what_a_text_finds(photos, text, found):
     assert list(unlabelled.find(str(photos.parent / text))) == (
         found if text == "list.txt" else [str(photos.parent / name) for name in found]
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "top"),
+    [("photos", "photos"), ("photos/*/**/*.png", "photos"), ("photos/deep/er/c.png", "photos/deep/er"), ("*.png", ".")],
+)
+def test_the_folder_that_all_lies_below(photos, text, top):
+    assert unlabelled.top(text).resolve() == (photos.parent / top).resolve()
+    assert unlabelled.top("list.txt") == photos  # of photos/deep/er/c.png and photos/a.png
+
+
+def test_what_is_left_out_is_counted_and_named(photos, monkeypatch, capsys):
+    for name in ("d.PNG", "e.webp", "f.heic"):
+        (photos / name).write_bytes((photos / "a.png").read_bytes())
+    monkeypatch.setattr(class_folders, "SUFFIXES", tuple(set(class_folders.SUFFIXES) - set(images.HEIC)))
+    assert list(unlabelled.find("photos/*.png")) == ["photos/a.png", "photos/b[1].png"]
+    assert capsys.readouterr().out == (
+        "photos/*.png: 3 images end otherwise and are left out: photos/d.PNG, photos/e.webp, photos/f.heic. Give the "
+        f"folder to have images of every kind. {images.HEIC_HINT}\n"
+    )
+    assert len(unlabelled.find("photos/e.*")) == len(unlabelled.find("photos/a.png")) == 1
+    assert capsys.readouterr().out == ""
+    assert len(unlabelled.find("photos")) == 5
+    said = "2 files are left out, without the suffix of an image: f.heic, notes.md. 1 of them is HEIC. "
+    assert capsys.readouterr().out == f"photos: {said}{images.HEIC_HINT}\n"
 
 
 @pytest.mark.parametrize("text", ["", "photos/*.jpg", "absent", "empty", "empty.txt"])

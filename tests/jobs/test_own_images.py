@@ -1,5 +1,6 @@
 """Jobs on folders of images: splits kept in the workdir, bad images refused or left out, the data in results.json."""
 
+import csv
 import json
 import os
 import subprocess
@@ -62,7 +63,10 @@ def test_training_on_ones_own_images(flags, photos, tmp_path, capsys):
     workdir = tmp_path / "run"
     arguments = flags(photos, *SMALL, f"--workdir={workdir}")
     assert main.main(arguments) == 0
-    assert "DeAR on photos (2 base classes, 2 new classes)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "DeAR on photos (2 base classes, 2 new classes)" in said
+    assert "trains on half of the classes" in said
+    assert "--config=configs/few_shot.py:folder" in said
     results = json.loads((workdir / "results.json").read_text())
     assert results["dataset"] == "photos"
     data = results["data"]
@@ -72,12 +76,32 @@ def test_training_on_ones_own_images(flags, photos, tmp_path, capsys):
     assert data["comparable"] is False
     assert (workdir / "results.md").read_text().endswith("These images and splits are the user's own.\n")
 
+    check_prediction(photos, workdir, tmp_path / "predicted", capsys)
+
     drawn = (workdir / "splits.json").read_text()
     (workdir / "results.json").unlink()
     Image.new("RGB", (9, 9)).save(photos / "red" / "00a.png")
     assert main.main(arguments) == 0
     assert (workdir / "splits.json").read_text() == drawn
     assert json.loads((workdir / "results.json").read_text()) == results
+
+
+def check_prediction(photos: Path, run: Path, workdir: Path, capsys) -> None:
+    """On the very folder of a run of half of its classes: truth, accuracy, and what a reader must know."""
+    flags = [f"--config={REPOSITORY / 'configs' / 'predict.py'}", f"--config.run={run}", f"--config.images={photos}"]
+    assert main.main([*flags, f"--workdir={workdir}"]) == 0
+    said = capsys.readouterr().out
+    assert "trained on 2 of the 4 classes of photos, and these alone are told apart here. config.classes names" in said
+    assert "Not trained on: red, yellow." in said
+    assert "8 images were trained on (files of the same content)" in said
+    with (workdir / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["truth"] for row in rows] == ["blue circle"] * 12 + ["green_circle"] * 12 + [""] * 24
+    right = sum(row["truth"] == row["prediction"] for row in rows)
+    assert (
+        f"Accuracy on 24 of 48 images in folders called after classes: all paths {100 * right / 24:.1f} %, zero-shot"
+    ) in said
+    assert "Accuracy on the 16 images of these not trained on: all paths" in said
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
@@ -128,7 +152,7 @@ def test_bad_images_are_left_out_and_listed(flags, photos, tmp_path, capsys):
 def test_what_is_wrong_with_the_images_is_told_at_once(flags, photos, tmp_path, capsys):
     (photos / "orange").mkdir()
     assert main.main(flags(photos, *SMALL, f"--workdir={tmp_path / 'a'}")) == 2
-    assert "1 class folders hold no image: orange" in capsys.readouterr().err
+    assert "1 class folder holds no image: orange" in capsys.readouterr().err
     (photos / "orange").rmdir()
     (photos / "classnames.txt").write_text("red\tYellow\n")
     assert main.main(flags(photos, *SMALL, f"--workdir={tmp_path / 'b'}")) == 2

@@ -101,6 +101,16 @@ def test_loaded_as_saved(trained, backbone, tmp_path):
     assert first.method == DeAR(Split(backbone.config, 2, 2), ATTRIBUTES, text_count=3)
 
 
+def test_what_was_trained_on_and_what_was_not_is_kept(trained, tmp_path):
+    marks = np.arange(24, dtype=np.uint8).reshape(3, 8)
+    save(dataclasses.replace(trained, other_classes=("cow",), images=marks), tmp_path)
+    found = adapters.load(tmp_path).select("d", 5)
+    assert found.other_classes == ("cow",)
+    np.testing.assert_array_equal(found.images, marks)
+    save(trained, tmp_path)
+    assert (adapters.load(tmp_path).other_classes, len(adapters.load(tmp_path).images)) == ((), 0)
+
+
 def as_json(value):
     return json.loads(json.dumps(value))
 

@@ -48,3 +48,13 @@ def test_as_a_table():
     table = predictions.table("1 image.", NAMES, [("a.png", OPINIONS)])
     assert table.head == ("image", "prediction", "zero-shot CLIP", "color")
     assert table.rows == (("a.png", 'dog, "the" animal 75.0 %', "cat 60.0 %", 'dog, "the" animal 100.0 %'),)
+
+
+def test_what_else_is_known_is_a_column():
+    header = predictions.header(list(OPINIONS), "truth")
+    rows = [predictions.row("a.png", NAMES, OPINIONS, "cat"), predictions.bad_row("c.png", list(OPINIONS), "torn", "")]
+    read = list(csv.DictReader(io.StringIO(text_tables.to_csv([header, *rows]))))
+    assert [row["truth"] for row in read] == ["cat", ""]
+    assert read[0]["prediction"] == NAMES[1]
+    right = {"all paths": np.array([True, False, True]), "color": np.array([False, False, False])}
+    assert predictions.accuracies(right) == "all paths 66.7 %, color 0.0 %"

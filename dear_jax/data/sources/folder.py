@@ -12,12 +12,13 @@ from typing import Any
 from etils import epath
 
 from dear_jax.data import listing
-from dear_jax.data.class_folders import Found, check_filled, class_folders, images_below
+from dear_jax.data.class_folders import Found, check_filled, class_folders, describe_left_out, images_below, some
 from dear_jax.data.image_dataset import ImageDataset
+from dear_jax.data.images import HEIC, HEIC_HINT
 from dear_jax.data.listing import SPLITS, Entry, Listing
 from dear_jax.data.sources.imagenet import NAMES_FILE, read_lines
 from dear_jax.data.splits import random_splits
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, count
 from dear_jax.files import storage
 
 SPLIT_NAMES = {  # lower case
@@ -58,7 +59,7 @@ def load(
     else:
         found = _given(lists)
     if earlier is None:
-        found = _rename(found, _read_names(folder))
+        found = _rename(found, read_names(folder))
     named = ", ".join(parts.values())
     splits = "splits.json in the workdir, drawn by config.data.split_seed" if drawn else f"folders {named}"
     dataset = listing.to_dataset(
@@ -113,7 +114,8 @@ def _list_classes(folder: epath.Path, part: str) -> dict[str, Found]:
     names = class_folders(folder / part)
     found = storage.in_threads(lambda name: images_below(folder, folder / part / name), names)
     classes = dict(zip(names, found, strict=True))
-    check_filled({name: of.images for name, of in classes.items()}, folder / part)
+    heic = any(path.lower().endswith(HEIC) for of in classes.values() for path in of.left_out)
+    check_filled({name: of.images for name, of in classes.items()}, folder / part, HEIC_HINT if heic else "")
     return classes
 
 
@@ -131,18 +133,14 @@ def _describe_rest(
     ]
     notes = {}
     if left_out:
-        what = "1 file is" if len(left_out) == 1 else f"{len(left_out)} files are"
-        notes["files_left_out"] = f"{what} left out, without the suffix of an image: {_some(left_out)}."
+        notes["files_left_out"] = describe_left_out(left_out)
     if nested:
-        what = "1 image lies" if len(nested) == 1 else f"{len(nested)} images lie"
-        notes["nested"] = f"{what} deeper than in the folder of the class, to which it is counted: {_some(nested)}."
+        what = count(len(nested), "image lies", "images lie")
+        where = f"the folder of the class, to which {'it is' if len(nested) == 1 else 'they are'} counted"
+        notes["nested"] = f"{what} deeper than in {where}: {some(nested)}."
     for note in notes.values():
         print(f"{folder}: {note}", flush=True)
     return notes
-
-
-def _some(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
 
 
 def _draw(images: Mapping[str, Sequence[str]], split_seed: int) -> Listing:
@@ -166,7 +164,7 @@ def _entries(images: Mapping[str, Sequence[str]], classes: Sequence[str]) -> lis
     return [(path, label_of[name], name) for name, paths in images.items() for path in paths]
 
 
-def _read_names(folder: epath.Path) -> dict[str, str]:
+def read_names(folder: epath.Path) -> dict[str, str]:
     """classnames.txt: a line per class to rename, its folder, a tab or else a blank, its name."""
     path = folder / NAMES_FILE
     if not path.is_file():

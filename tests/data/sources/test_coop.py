@@ -237,7 +237,7 @@ def test_roots_of_another_kind_are_told_apart(tmp_path, write_layout):
 def test_class_folders_without_images_or_names_are_refused(tmp_path, write_layout):
     folder = write_layout("imagenet_a", tmp_path) / "imagenet-a"
     (folder / "n01440764" / "image.JPEG").unlink()
-    with pytest.raises(UserError, match="imagenet-a: 1 class folders hold no image: n01440764"):
+    with pytest.raises(UserError, match="imagenet-a: 1 class folder holds no image: n01440764"):
         load("imagenet_a", tmp_path)
     (folder / "n01440764").rmdir()
     with pytest.raises(UserError, match="expected 200 classes, found 199"):

@@ -1,9 +1,12 @@
 """Images of one's own: class folders, given or drawn splits, names, and what is refused."""
 
 import os
+import re
 
 import pytest
 
+from dear_jax.data import class_folders
+from dear_jax.data.images import HEIC, HEIC_HINT
 from dear_jax.data.loading import Places, load_dataset
 from dear_jax.data.prompts import prompts
 from dear_jax.data.sources import folder
@@ -159,7 +162,7 @@ def test_what_cannot_be_split_or_told_apart_is_refused(root, tmp_path):
     with pytest.raises(UserError, match=r"1 classes have a single image, which cannot be split.*: ant"):
         load(root)
     (root / "ant" / "b.webp").unlink()
-    with pytest.raises(UserError, match="1 class folders hold no image: ant"):
+    with pytest.raises(UserError, match="1 class folder holds no image: ant"):
         load(root)
     with pytest.raises(UserError, match=r"expected one folder per class in .*, found no folder"):
         load(root / "big dog")
@@ -221,14 +224,20 @@ def test_links_that_lead_back_give_each_image_once(root):
     assert sum(map(sum, load(root).counts().values())) == 16
 
 
-def test_every_suffix_that_pillow_reads_is_one_and_the_rest_is_said(root, write_pictures, capsys):
+def test_every_suffix_that_pillow_reads_is_one_and_the_rest_is_said(root, write_pictures, capsys, monkeypatch):
+    monkeypatch.setattr(class_folders, "SUFFIXES", tuple(set(class_folders.SUFFIXES) - set(HEIC)))
     read = ("jfif", "jpe", "avif", "jp2", "tga", "PPM", "apng")
     write_pictures(root, [f"ant/of_{suffix}.{suffix}" for suffix in read])
     for name in ("a.heic", "b.txt", "c"):
         (root / "ant" / name).write_text("")
     dataset = load(root)
     assert sum(dataset.counts()[row][0] for row in ROWS) == 2 + len(read)
-    said = "3 files are left out, without the suffix of an image: ant/a.heic, ant/b.txt, ant/c."
+    said = "3 files are left out, without the suffix of an image: ant/a.heic, ant/b.txt, ant/c. "
+    said += f"1 of them is HEIC. {HEIC_HINT}"
     assert dataset.notes["files_left_out"] == said
     assert said in capsys.readouterr().out
     assert dataset.notes["nested"].startswith("1 image lies deeper than in the folder of the class")
+    (root / "photos").mkdir()
+    (root / "photos" / "a.heic").write_text("")
+    with pytest.raises(UserError, match=rf"1 class folder holds no image: photos. Add .* {re.escape(HEIC_HINT)}"):
+        load(root)
