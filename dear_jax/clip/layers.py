@@ -27,6 +27,7 @@ class Analysis(NamedTuple):
     """What the heads of a layer did."""
 
     probabilities: Float[Array, "B H T T"]  # attention of query row to key column, float32
+    values: Float[Array, "B T H Dh"]  # what is weighted by it, of the key columns
     head_outputs: Float[Array, "B T H Dh"]  # each head's weighted values, before the output projection
 
 
@@ -218,8 +219,9 @@ class Block(nn.Module):
         self, x: Float[Array, "B T D"], mask: Bool[Array, "#H T T"] | None = None
     ) -> tuple[Float[Array, "B T D"], Analysis]:
         """Attention, then the MLP, each of the normalised input, each added to the residual stream."""
-        outputs, probabilities = attention(*self.project(x), mask)
-        return self.finish(x, outputs), Analysis(probabilities, outputs)
+        query, key, value = self.project(x)
+        outputs, probabilities = attention(query, key, value, mask)
+        return self.finish(x, outputs), Analysis(probabilities, value, outputs)
 
     def project(self, x: Float[Array, "*B D"], pick: Pick | None = None) -> tuple[Array, Array, Array]:
         """Keys and values of all rows, queries of all or of those that `pick` takes, `[..., H, Dh]`."""

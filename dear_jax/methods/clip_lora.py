@@ -33,6 +33,8 @@ from dear_jax.clip.layers import LOW_RANK, Params, unit
 from dear_jax.clip.split import Frozen, Prompts, Seen
 from dear_jax.methods import initializers, losses, paths
 from dear_jax.methods.contract import Adapter, Length, Method, Targets
+from dear_jax.roles import decompose
+from dear_jax.roles.decompose import ReadOut
 
 TOWERS = ("vision", "text")
 ENCODERS = ("both", *TOWERS)
@@ -139,6 +141,12 @@ class CLIPLoRA(Method):
             return seen.features[:, None]
         x = self.split.read_images(self._add("vision", adapter, settings, params, noise), seen.prefix)
         return unit(vision.project(params, self.split.config, x[:, :1]))
+
+    def read_out(self, adapter: Adapter, settings: Any, params: Params) -> ReadOut:
+        """Plain CLIP's, of the parameters with the additions."""
+        return decompose.plain(
+            params if self.encoders == "text" else self._add("vision", adapter, settings, params, None)
+        )
 
     def loss(
         self,

@@ -22,6 +22,7 @@ from dear_jax.clip.split import Frozen, Prompts, Seen, Split
 from dear_jax.data.class_set import WHOLE
 from dear_jax.errors import UserError
 from dear_jax.methods import paths
+from dear_jax.roles.decompose import ReadOut
 
 # What is learned, float32: all that is differentiated, saved and placed on devices. `Method.fit` may add what
 # predictions need beside it.
@@ -147,6 +148,20 @@ class Method(abc.ABC):
         Raises:
             UserError: the method has none.
         """
+
+    def read_out(self, adapter: Adapter, settings: Settings, params: Params) -> ReadOut:
+        """How the vision tower is read, by which `roles.places` says where in an image each path's logits come from.
+
+        The logits must be those of the contract: scale * cos(feature, class) of unit `classes` `[C, d]`.
+
+        Raises:
+            UserError: the method's logits are something else.
+        """
+        raise UserError(
+            f"There are no maps of {type(self).__name__}: its logits are more than the similarity of an image's "
+            "feature with a class's, so that they are no sum over places of the image. Without config.run, "
+            "config.job=explain shows where plain CLIP looks."
+        )
 
     @abc.abstractmethod
     def loss(

@@ -28,6 +28,8 @@ from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Frozen, OwnTokens, Prompts, Seen
 from dear_jax.methods import learned_words, losses
 from dear_jax.methods.contract import Adapter, Method, Targets
+from dear_jax.roles import decompose
+from dear_jax.roles.decompose import ReadOut
 
 
 class Settings(NamedTuple):
@@ -109,6 +111,10 @@ class CoOp(Method):
     def features(self, adapter: Adapter, settings: Any, params: Params, seen: Seen) -> Float[Array, "B N d"]:
         """Plain CLIP's."""
         return seen.features[:, None]
+
+    def read_out(self, adapter: Adapter, settings: Any, params: Params) -> ReadOut:
+        """Plain CLIP's."""
+        return decompose.plain(params)
 
     def loss(
         self,

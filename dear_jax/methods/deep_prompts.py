@@ -22,6 +22,8 @@ from dear_jax.clip.split import Frozen, Prompts, Seen
 from dear_jax.data.templates import A_PHOTO_OF_A
 from dear_jax.methods import initializers
 from dear_jax.methods.contract import Adapter, Method
+from dear_jax.roles import decompose
+from dear_jax.roles.decompose import ReadOut
 
 WORDS = 4  # of "a photo of a", from which prompts can start
 STD = 0.02  # of prompts that start from no word
@@ -57,10 +59,17 @@ class DeepPrompts(Method):
 
     def features(self, adapter: Adapter, settings: Any, params: Params, seen: Seen) -> Float[Array, "B 1 d"]:
         """Image features v, unit length."""
+        x = self.split.read_images(params, seen.prefix, self._image_tokens(adapter, params))
+        return unit(vision.project(params, self.split.config, x[:, :1]))
+
+    def read_out(self, adapter: Adapter, settings: Any, params: Params) -> ReadOut:
+        """The class token, with the prompts behind the patches."""
+        return decompose.plain(params)._replace(tokens=self._image_tokens(adapter, params))
+
+    def _image_tokens(self, adapter: Adapter, params: Params) -> Tokens:
         tower, values = self.split.config.vision, self.prompts(adapter)[1]
         entering = layers.apply_norm(params["vision_model"]["pre_layrnorm"], values[0], tower.layer_norm_epsilon)
-        x = self.split.read_images(params, seen.prefix, deep_tokens(values.at[0].set(entering), tower.layers))
-        return unit(vision.project(params, self.split.config, x[:, :1]))
+        return deep_tokens(values.at[0].set(entering), tower.layers)
 
 
 def deep_tokens(values: Float[Array, "depth K D"], count: int) -> Tokens:

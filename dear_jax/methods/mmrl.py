@@ -28,6 +28,7 @@ from dear_jax.clip.layers import Params, Tokens, unit
 from dear_jax.clip.split import Frozen, Prompts, Seen
 from dear_jax.methods import initializers, losses, paths
 from dear_jax.methods.contract import CLASS_PATH, Adapter, Method
+from dear_jax.roles.decompose import ReadOut
 
 
 class Settings(NamedTuple):
@@ -104,6 +105,15 @@ class MMRL(Method):
         tokens = vision.final_norm(params, config, x[:, 1:]) @ self.projection(adapter, params)
         of_paths = (vision.project(params, config, x[:, 0]), tokens.mean(axis=1))
         return unit(jnp.stack(of_paths, axis=1))
+
+    def read_out(self, adapter: Adapter, settings: Any, params: Params) -> ReadOut:
+        """The class token through CLIP's projection, and the mean over the tokens through P."""
+        frozen = jnp.asarray(params["visual_projection"]["kernel"], jnp.float32)
+        kernels = jnp.stack([frozen, self.projection(adapter, params)])
+        first = 1 + self.split.config.patches
+        rows = ((0,), tuple(range(first, first + self.count)))
+        tokens = self.tokens(adapter, settings, "vision")
+        return ReadOut(params, kernels, rows, tokens, first_layer=self.split.vision_layer)
 
     def weights(self, adapter: Adapter, settings: Any) -> Float[Array, "N"]:
         """a and 1 - a."""

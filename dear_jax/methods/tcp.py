@@ -32,6 +32,8 @@ from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Frozen, OwnTokens, Prompts, Seen
 from dear_jax.methods import initializers, learned_words, losses, meta_net
 from dear_jax.methods.contract import Adapter, Method, Targets
+from dear_jax.roles import decompose
+from dear_jax.roles.decompose import ReadOut
 
 REDUCTION = 4  # of the features' width, within the network
 # Of the prompts: what follows the learned tokens.
@@ -118,6 +120,10 @@ class TCP(Method):
     def features(self, adapter: Adapter, settings: Any, params: Params, seen: Seen) -> Float[Array, "B N d"]:
         """Plain CLIP's."""
         return seen.features[:, None]
+
+    def read_out(self, adapter: Adapter, settings: Any, params: Params) -> ReadOut:
+        """Plain CLIP's."""
+        return decompose.plain(params)
 
     def loss(
         self,

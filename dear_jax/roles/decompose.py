@@ -6,9 +6,12 @@ Comes in: normalised pixels. Goes out: `Parts`, each in the joint space, whose s
 
 The final LayerNorm is linear once an image's own standard deviation is known: part p becomes
 `(p - mean(p)) / std * scale`, and its bias is a part of its own. After Gandelsman et al., arXiv 2310.05916.
+
+`walk` is what this and `places.locate`, which cuts the heads by image position as well, have in common.
 """
 
-from typing import NamedTuple, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +19,7 @@ from jaxtyping import Array, Bool, Float
 
 from dear_jax.clip import layers, vision
 from dear_jax.clip.config import CLIPConfig
-from dear_jax.clip.layers import MLP, Block, Params
+from dear_jax.clip.layers import MLP, Analysis, Block, Params, Tokens
 
 
 class Parts(NamedTuple):
@@ -33,34 +36,90 @@ class Parts(NamedTuple):
         return self.before + self.heads.sum((1, 2)) + self.biases.sum(1) + self.mlps.sum(1) + self.norm_bias[None]
 
 
-class _LayerParts(NamedTuple):
-    """What one layer adds to the class token, before the final LayerNorm."""
+class ReadOut(NamedTuple):
+    """How a vision tower is read: what enters it, and which rows of its last layer each of N paths is made of.
 
-    heads: Float[Array, "B H D"]
+    The feature of path i, before it is scaled to unit length, is the mean over its rows r of `LN(row r) @ kernels[i]`
+    with the frozen final LayerNorm LN.
+    """
+
+    params: Params  # CLIP's, with what is learned inside the vision tower, if anything
+    kernels: Float[Array, "N D d"]
+    rows: tuple[tuple[int, ...], ...]  # of each path; 0 is the class token, learned tokens stand behind the patches
+    tokens: Tokens | None = None
+    head_mask: Bool[Array, "L H T T"] | None = None
+    first_layer: int = 1  # J, counted from 1, before which the tokens enter; the mask is of the layers from it on
+
+
+def plain(params: Params) -> ReadOut:
+    """Plain CLIP: one path, the class token through the frozen projection."""
+    return ReadOut(params, params["visual_projection"]["kernel"][None], ((0,),))
+
+
+class LayerParts(NamedTuple):
+    """What one layer adds to some rows, before the final LayerNorm."""
+
+    heads: Float[Array, "*rows H D"]
     bias: Float[Array, "D"]
-    mlp: Float[Array, "B D"]
+    mlp: Float[Array, "*rows D"]
+
+
+def walk(
+    read: ReadOut,
+    config: CLIPConfig,
+    x: Float[Array, "B Q D"],
+    first_layer: int,
+    look: Callable[[Params, Array, Analysis], Any],
+) -> tuple[Float[Array, "B T D"], Any]:
+    """Run layers first_layer.. and look at each: up to L, or, before the layer where tokens enter, up to that one.
+
+    Args:
+        read: what enters.
+        config: the architecture.
+        x: input of the first of these layers, without learned tokens.
+        first_layer: counted from 1, at most `read.first_layer` where tokens enter.
+        look: a layer's parameters, its input `[B, T, D]` and what its heads did -> a tree of arrays.
+
+    Returns:
+        The output of the last one, and what was seen, leaves `[n, ...]`.
+    """
+    tower, originals, enters = config.vision, x.shape[1], read.first_layer
+    below = read.tokens is not None and first_layer < enters
+    tokens, mask = (None, None) if below else (read.tokens, read.head_mask)
+    last = enters - 1 if below else tower.layers
+    stack = layers.slice_layers(read.params["vision_model"]["encoder"]["layers"], first_layer, last)
+    count = last - first_layer + 1
+    if tokens is not None:
+        tokens.check(count)
+        x = layers.insert_tokens(x, tokens.at(0)[0], originals)
+    block = Block(tower)
+
+    def layer(x: Array, entry: tuple[Params, Array, Array | None]) -> tuple[Array, Any]:
+        one, index, mask = entry
+        if tokens is not None:
+            x = jnp.where(index > 0, layers.mix_tokens(x, tokens, originals, index), x)
+        following, analysis = cast(tuple[Array, Analysis], block.apply({"params": one}, x, mask))
+        return following, look(one, x, analysis)
+
+    return cast(tuple[Array, Any], jax.lax.scan(layer, x, (stack, jnp.arange(count), mask)))
 
 
 def decompose(params: Params, config: CLIPConfig, pixels: Float[Array, "B h w 3"], first_layer: int = 1) -> Parts:
     """The parts of layers first_layer..L of plain CLIP, in float32; with first_layer 1 all there are."""
-    stack = layers.slice_layers(params["vision_model"]["encoder"]["layers"], first_layer, config.vision.layers)
     start = vision.prefix(params, config, pixels, first_layer - 1)
-    block = Block(config.vision)
 
-    def layer(x: Array, one: Params) -> tuple[Array, _LayerParts]:
-        outputs = block.apply({"params": one}, x)
-        following, analysis = cast(tuple[Array, layers.Analysis], outputs)
-        return following, _layer_parts(one, config, x[:, 0], analysis.head_outputs[:, 0])
+    def look(one: Params, x: Array, analysis: Analysis) -> LayerParts:
+        return layer_parts(one, config, x[:, 0], analysis.head_outputs[:, 0])
 
-    end, parts = jax.lax.scan(layer, start, stack)
+    end, parts = walk(plain(params), config, start, first_layer, look)
     norm = params["vision_model"]["post_layernorm"]
     kernel = params["visual_projection"]["kernel"]
-    deviation = jnp.sqrt(jnp.var(end[:, 0], axis=-1) + config.vision.layer_norm_epsilon)
+    spread = deviation(config, end[:, 0])
     matrix = norm["scale"][:, None] * kernel
 
     def to_joint(part: Float[Array, "B *parts D"]) -> Float[Array, "B *parts d"]:
         centred = part - part.mean(-1, keepdims=True)
-        return (centred / deviation.reshape(-1, *(1,) * (part.ndim - 1))) @ matrix
+        return (centred / spread.reshape(-1, *(1,) * (part.ndim - 1))) @ matrix
 
     biases = jnp.broadcast_to(parts.bias[None], (len(pixels), *parts.bias.shape))
     return Parts(
@@ -72,18 +131,29 @@ def decompose(params: Params, config: CLIPConfig, pixels: Float[Array, "B h w 3"
     )
 
 
-def _layer_parts(
-    one: Params, config: CLIPConfig, x: Float[Array, "B D"], head_outputs: Float[Array, "B H Dh"]
-) -> _LayerParts:
-    """Each head through its own rows of the output projection; the MLP of the class token, computed anew."""
+def deviation(config: CLIPConfig, rows: Float[Array, "*rows D"]) -> Float[Array, "*rows"]:
+    """By what the final LayerNorm divides each row."""
+    return jnp.sqrt(jnp.var(rows, axis=-1) + config.vision.layer_norm_epsilon)
+
+
+def layer_parts(
+    one: Params, config: CLIPConfig, x: Float[Array, "*rows D"], head_outputs: Float[Array, "*rows H Dh"]
+) -> LayerParts:
+    """Each head through its own rows of the output projection; the MLP of the rows, computed anew."""
     tower = config.vision
-    kernel = one["self_attn"]["out_proj"]["kernel"].reshape(tower.heads, tower.head_width, tower.width)
+    heads = jnp.einsum("...hc,hcD->...hD", head_outputs, head_kernels(one, config))
     bias = one["self_attn"]["out_proj"]["bias"]
-    heads = jnp.einsum("bhc,hcD->bhD", head_outputs, kernel)
-    middle = x + heads.sum(1) + bias[None]
+    middle = x + heads.sum(-2) + jnp.broadcast_to(bias, x.shape)
     normed = layers.apply_norm(one["layer_norm2"], middle, tower.layer_norm_epsilon)
     mlp = MLP(tower, jnp.float32).apply({"params": one["mlp"]}, normed)
-    return _LayerParts(heads, bias, cast(Array, mlp))
+    return LayerParts(heads, bias, cast(Array, mlp))
+
+
+def head_kernels(one: Params, config: CLIPConfig) -> Float[Array, "H Dh D"]:
+    """A layer's output projection, cut into the rows of its heads."""
+    tower = config.vision
+    kernel: Array = one["self_attn"]["out_proj"]["kernel"]
+    return kernel.reshape(tower.heads, tower.head_width, tower.width)
 
 
 def ablate(

@@ -13,13 +13,14 @@ from jax.sharding import Mesh
 
 from configs import few_shot
 from dear_jax import Classifier, jobs
-from dear_jax.clip import tokenizer
-from dear_jax.clip.split import Frozen
+from dear_jax.clip import tokenizer, vision
+from dear_jax.clip.split import Frozen, logit_scale
 from dear_jax.errors import UserError
 from dear_jax.jobs.description import Description
 from dear_jax.methods import adapter_file
 from dear_jax.methods.contract import Length, Support
 from dear_jax.parallel import axes, sharding
+from dear_jax.roles import places
 from dear_jax.setup import backbones, checks, methods, recipes, values, variants
 from dear_jax.setup.plans import compile as compile_plans
 from dear_jax.setup.programs import make_programs
@@ -41,6 +42,7 @@ CLOSE = dict(rtol=2e-4, atol=2e-6)
 QUICK = ("dear", "toy_probe")  # the others are run with the slow tests
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*methods.METHODS, QUICK[1])]
 WITHOUT_FEATURES = ("cocoop",)  # of images, which says so where these are asked for
+WITHOUT_MAPS = ("cocoop", "tip_adapter", "tip_adapter_f", "lpp", "linear_probe", "toy_probe")  # which says so
 WITHOUT_ROLES = {"dear": {"dear.mask.pattern": "open"}}  # of a CLIP whose heads nobody has looked at
 
 
@@ -222,6 +224,27 @@ def test_its_loss_has_the_parts_that_are_promised(everything, one, frozen):
     assert {name: leaf.shape for name, leaf in found["gradient"].items()} == {
         name: leaf.shape for name, leaf in adapter.items()
     }
+
+
+def test_its_maps_sum_up_to_its_logits(name, method, everything, one, beside, frozen, batches):
+    adapter, settings, seen, labels = one
+    if name in WITHOUT_MAPS:
+        with pytest.raises(UserError, match="There are no maps of"):
+            method.read_out(adapter | beside, settings, frozen.params)
+        return
+    found, config = everything(adapter, settings, frozen, seen, labels), method.split.config
+    pixels = vision.normalize(batches[0][0][0], config)
+    texts = jnp.broadcast_to(found["classes"], (BATCH, *found["classes"].shape))
+
+    @jax.jit
+    def locate(adapter, settings, params):
+        read = method.read_out(adapter, settings, params)
+        return places.locate(read, config, pixels, texts)
+
+    parts = locate(adapter, settings, frozen.params)
+    scale = float(logit_scale(frozen.params))
+    np.testing.assert_allclose(parts.total() / scale, found["logits"] / scale, atol=1e-5)  # cosines, of float32 sums
+    np.testing.assert_allclose(parts.attention[:, :, -1].sum(-1), 1, rtol=1e-5)
 
 
 def test_it_is_pure_and_deterministic(everything, one, frozen):

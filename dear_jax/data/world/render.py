@@ -98,6 +98,21 @@ def render_with_coverage(
     return _finish(picture, scenes, shift), coverage
 
 
+def accessory_coverage(scenes: Scenes, shift: Shift = NO_SHIFT) -> np.ndarray:
+    """How much of each pixel shows what makes the body an object (wheels, a sail, ...): float32 [N, SIZE, SIZE].
+
+    Painted on black and on white: what the two pictures differ by shows through.
+    """
+    across, down = _center(scenes)
+    radius = scenes.between("radius", *RADIUS)
+    u, v = _body_frame(across, down, radius, scenes, shift.rotation)
+    black, white = (np.full((len(scenes), SIZE, SIZE, 3), value, np.float32) for value in (0, 255))
+    for picture in (black, white):
+        _accessories(picture, scenes, u, v, radius)
+    body = _body(black.copy(), scenes, u, v, radius, shift)
+    return (1 - (white - black).mean(-1) / 255) * (1 - body)
+
+
 def _pixels() -> tuple[np.ndarray, np.ndarray]:
     axis = np.arange(SIZE, dtype=np.float32) + 0.5
     return axis[None, None, :], axis[None, :, None]

@@ -13,6 +13,7 @@ from dear_jax.clip.layers import Params, Tokens, unit
 from dear_jax.clip.split import Frozen, Seen
 from dear_jax.methods import losses, paths
 from dear_jax.methods.contract import CLASS_PATH, Adapter, Method
+from dear_jax.roles.decompose import ReadOut
 
 PROJECTIONS = ("copy", "normal")
 
@@ -100,12 +101,24 @@ class DeAR(Method):
         The class token goes through the frozen projection, attribute tokens through the learned one.
         """
         config = self.split.config
-        entering = Tokens(adapter["vision_tokens"][None], settings.beta[None])
+        entering = self._vision_tokens(adapter, settings)
         x = self.split.read_images(params, seen.prefix, entering, settings.head_mask)
         attributes = vision.final_norm(params, config, x[:, 1:])
         projected = jnp.einsum("bkD,kDd->bkd", attributes, self._attribute_projections(adapter))
         class_path = vision.project(params, config, x[:, :1])
         return unit(jnp.concatenate([class_path, projected], axis=1))
+
+    def read_out(self, adapter: Adapter, settings: Settings, params: Params) -> ReadOut:
+        """Each path is a row of its own, through a projection of its own, under the role mask."""
+        frozen = jnp.asarray(params["visual_projection"]["kernel"], jnp.float32)
+        kernels = jnp.concatenate([frozen[None], self._attribute_projections(adapter)])
+        first = 1 + self.split.config.patches
+        rows = ((0,), *((first + index,) for index in range(len(self.attributes))))
+        tokens = self._vision_tokens(adapter, settings)
+        return ReadOut(params, kernels, rows, tokens, settings.head_mask, self.split.vision_layer)
+
+    def _vision_tokens(self, adapter: Adapter, settings: Settings) -> Tokens:
+        return Tokens(adapter["vision_tokens"][None], settings.beta[None])
 
     def _attribute_projections(self, adapter: Adapter) -> Float[Array, "K D d"]:
         """One matrix per attribute, or the shared one for each."""

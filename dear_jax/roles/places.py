@@ -1,0 +1,152 @@
+"""Where a logit comes from: an image's contributions by head AND image position, for any text and any path.
+
+Comes in: normalised pixels, text vectors, how the tower is read (`decompose.ReadOut`: plain CLIP's class token, or the
+paths of a method with tokens, a mask and projections of its own). Goes out: `Places`, which sum up to the logit.
+
+With a the attention of row r to position p in head h, v the value there, W_O^h the head's rows of the output
+projection, sigma_r the deviation by which the final LayerNorm divides row r, and q = scale_LN * (kernel w), centred,
+
+    heads[h, p] = scale / (|f| sigma_r) * decay * a[r, p] v[p] W_O^h q
+
+in points of a logit, scale * cos(f, w). Nothing of it is an approximation: it is linear in everything that a layer adds
+to row r once sigma_r and |f|, which are the image's own, are known. What it does NOT say: these are direct
+contributions. What a position got from others in earlier layers counts for that position, MLPs are of a row and not of
+a position, and sigma_r and |f| would change if a part were taken away. After Gandelsman et al., arXiv 2310.05916.
+
+A learned token that is mixed anew before each layer (`clip.layers.Tokens`) keeps the share 1 - beta of what a layer has
+made of it: `decay` of layer J + i is the product of 1 - beta over the later layers, and what was learned enters by the
+rest. That is exact, too.
+"""
+
+from typing import NamedTuple, cast
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dear_jax.clip import vision
+from dear_jax.clip.config import CLIPConfig
+from dear_jax.clip.layers import Analysis, Params, Tokens
+from dear_jax.clip.split import logit_scale
+from dear_jax.roles.decompose import ReadOut, deviation, head_kernels, layer_parts, walk
+
+
+class Places(NamedTuple):
+    """Direct contributions to the logits of C texts for each of B images on N paths, in points of the logit.
+
+    `total()` is scale * cos(f, w): of n layers J..L and H heads, all T positions (the class token, the P patches in
+    reading order, the learned tokens), the MLPs, the biases of the attention, what entered layer J, and the bias of the
+    final LayerNorm. Texts that are no unit vectors, such as differences of two, are taken as they are.
+    """
+
+    heads: Float[Array, "B N C n H T"]
+    mlps: Float[Array, "B N C n"]
+    biases: Float[Array, "B N C n"]
+    before: Float[Array, "B N C"]  # what entered layer J; of learned tokens: what was learned, of all layers
+    norm_bias: Float[Array, "B N C"]
+    attention: Float[Array, "B N n H T"]  # of the path's rows, their mean; sums to 1 over T where these are there
+
+    def total(self) -> Float[Array, "B N C"]:
+        """The logits."""
+        layers = self.heads.sum((3, 4, 5)) + self.mlps.sum(3) + self.biases.sum(3)
+        return layers + self.before + self.norm_bias
+
+
+def locate(
+    read: ReadOut,
+    config: CLIPConfig,
+    pixels: Float[Array, "B h w 3"],
+    texts: Float[Array, "B C d"],
+    first_layer: int = 1,
+) -> Places:
+    """Where the logits of each image's own C texts come from, of layers first_layer..L, in float32.
+
+    Below the layer where learned tokens enter, their places and the paths that read them have nothing: zeros.
+    """
+    start = vision.prefix(read.params, config, pixels, first_layer - 1)
+    originals = start.shape[1]
+    rows = [row for path in read.rows for row in path]  # M of them, path after path
+    paths = [path for path, of_path in enumerate(read.rows) for _ in of_path]
+    norm = read.params["vision_model"]["post_layernorm"]
+    along = jnp.einsum("nDd,bcd->bnDc", norm["scale"][None, :, None] * read.kernels, texts)
+    # (u - mean(u)) q = u (q - mean(q)): the direction is centred once, in place of every part.
+    along = (along - along.mean(2, keepdims=True))[:, np.array(paths)]  # [B, M, D, C]
+
+    def walk_rows(x: Array, first: int, entries: list[int]) -> tuple[Array, _Seen]:
+        """Layers from `first` on, with a look at the rows of some of the M entries."""
+        chosen, directions = np.array([rows[entry] for entry in entries]), along[:, np.array(entries)]
+
+        def look(one: Params, x: Array, analysis: Analysis) -> _Seen:
+            attention = jnp.moveaxis(analysis.probabilities[:, :, chosen], 1, 2)
+            parts = layer_parts(one, config, x[:, chosen], analysis.head_outputs[:, chosen])
+            kernels = jnp.einsum("hkD,bmDc->bmhkc", head_kernels(one, config), directions)
+            heads = attention[:, :, None] * jnp.einsum("bthk,bmhkc->bmcht", analysis.values, kernels)
+            mlp, bias = jnp.einsum("bmD,bmDc->bmc", parts.mlp, directions), parts.bias
+            return _Seen(heads, mlp, jnp.einsum("D,bmDc->bmc", bias, directions), attention)
+
+        end, seen = walk(read, config, x, first, look)
+        return end, cast(_Seen, seen)
+
+    x, below = start, []
+    if read.tokens is not None and first_layer < read.first_layer:
+        entries = [entry for entry, row in enumerate(rows) if row < originals]
+        x, seen = walk_rows(start, first_layer, entries)
+        below = [_fill(seen, entries, len(rows), read.tokens.length)]
+    end, seen = walk_rows(x, read.first_layer if below else first_layer, list(range(len(rows))))
+    heads, mlps, biases, attention = _Seen(*(jnp.concatenate(leaves) for leaves in zip(*below, seen, strict=True)))
+
+    ends = end[:, np.array(rows)]
+    share = np.array([[(path == own) / len(read.rows[own]) for own in paths] for path in range(len(read.rows))])
+    mean = jnp.asarray(share, jnp.float32)  # [N, M]: over a path's rows
+    features = jnp.einsum("nm,bmD,nDd->bnd", mean, vision.final_norm(read.params, config, ends), read.kernels)
+    scale = logit_scale(read.params) / jnp.linalg.norm(features, axis=-1)  # [B, N]
+    weight = scale[:, :, None] * mean[None] / deviation(config, ends)[:, None]  # [B, N, M]
+    decay, entered = _entered(read.tokens, start, len(heads), len(seen.heads))
+    decay, entered = decay[:, np.array(rows)], entered[:, np.array(rows)]
+    return Places(
+        heads=jnp.einsum("bnm,lm,lbmcht->bnclht", weight, decay, heads),
+        mlps=jnp.einsum("bnm,lm,lbmc->bncl", weight, decay, mlps),
+        biases=jnp.einsum("bnm,lm,lbmc->bncl", weight, decay, biases),
+        before=jnp.einsum("bnm,bmD,bmDc->bnc", weight, entered, along),
+        norm_bias=scale[:, :, None] * jnp.einsum("D,nDd,bcd->bnc", norm["bias"], read.kernels, texts),
+        attention=jnp.einsum("nm,lbmht->bnlht", mean, attention),
+    )
+
+
+class _Seen(NamedTuple):
+    """Of m rows: leaves `[...]` of a layer, `[n, ...]` of n layers."""
+
+    heads: Float[Array, "*n B m C H T"]
+    mlps: Float[Array, "*n B m C"]
+    biases: Float[Array, "*n B m C"]
+    attention: Float[Array, "*n B m H T"]
+
+
+def _fill(seen: _Seen, entries: list[int], count: int, tokens: int) -> _Seen:
+    """With zeros for the other rows, and, at the end of T, for the tokens that are not there yet."""
+
+    def fill(leaf: Array, wide: bool) -> Array:
+        shape = (*leaf.shape[:2], count, *leaf.shape[3:])
+        whole = jnp.zeros(shape, leaf.dtype).at[:, :, np.array(entries)].set(leaf)
+        return jnp.pad(whole, [*[(0, 0)] * (leaf.ndim - 1), (0, tokens)]) if wide else whole
+
+    return _Seen(*(fill(leaf, wide) for leaf, wide in zip(seen, (True, False, False, True), strict=True)))
+
+
+def _entered(
+    tokens: Tokens | None, start: Float[Array, "B Q D"], count: int, above: int
+) -> tuple[Float[Array, "n T"], Float[Array, "B T D"]]:
+    """For all places: what is left of what each of n layers added, and what there is beside what layers added.
+
+    Tokens enter before the last `above` of the layers.
+    """
+    decay = jnp.ones((count, start.shape[1]))
+    if tokens is None:
+        return decay, start
+    values = jnp.broadcast_to(tokens.values, (above, *tokens.values.shape[1:]))
+    beta = jnp.broadcast_to(tokens.beta, (above,))
+    left = jnp.cumprod(jnp.append(1 - beta[1:], 1.0)[::-1])[::-1]
+    learned = jnp.einsum("l,lkD->kD", left * beta.at[0].set(1.0), values)
+    left = jnp.pad(left, (count - above, 0))
+    decay = jnp.concatenate([decay, jnp.broadcast_to(left[:, None], (count, tokens.length))], axis=1)
+    return decay, jnp.concatenate([start, jnp.broadcast_to(learned, (len(start), *learned.shape))], axis=1)
