@@ -19,18 +19,22 @@ BACKBONE = "openai/clip-vit-base-patch16"  # of all published tables
 def get_config() -> ConfigDict:
     """All keys with their defaults: few-shot training of DeAR on the embedded CLIP and world."""
     config = ConfigDict()
-    # train | select | evaluate | predict | retrieve | report | push | pretrain | find_roles | compile
+    # train | select | evaluate | predict | explain | retrieve | report | push | pretrain | find_roles | compile
     config.job = "train"
     config.protocol = "base2new"  # base2new | few_shot | cross_dataset | domain_generalization; methods/dear section 5
     config.method = "dear"  # how CLIP is adapted: a row of dear_jax/setup/methods, whose keys are the group of its name
-    # evaluate, predict, retrieve: workdir (or adapter file) of a finished training run, or hf://USER/NAME[@REVISION] of
-    # the Hugging Face Hub; evaluate without: zero-shot; report, push: the run whose page is made, or that is uploaded
+    # evaluate, predict, explain, retrieve: workdir (or adapter file) of a finished training run, or
+    # hf://USER/NAME[@REVISION] of the Hugging Face Hub; evaluate and explain without: zero-shot CLIP; report, push: the
+    # run whose page is made, or that is uploaded
     config.run = ""
     config.run_backbone = ""  # its backbone's folder or hub name, where that is no longer where the run had it
     config.repo = ""  # push: the repository of the Hugging Face Hub that the run is uploaded to, as USER/NAME
-    config.run_variant = ""  # predict, retrieve: which variant of the run; empty: its first
-    config.run_seed = config_dict.placeholder(int)  # the same for its seed; None: all (predict: their mean probability)
-    config.images = ""  # predict, retrieve: folder, pattern such as "photos/**/*.jpg", or text file with a path a line
+    config.run_variant = ""  # predict, explain, retrieve: which variant of the run; empty: its first
+    # The same for its seed; None: all (predict: their mean probability, explain: their mean logit).
+    config.run_seed = config_dict.placeholder(int)
+    # predict, explain, retrieve: folder, pattern such as "photos/**/*.jpg", or text file with a path a line
+    config.images = ""
+    config.text = ""  # explain: what is looked for, such as "a red wing"; several texts with | between
     config.classes = ""  # predict: names with commas between, or a text file with a name a line; empty: the run's own
     config.variants = ""  # settings trained side by side: a preset (rates, masks, ...) or "NAME: KEY=VALUE; ... | ..."
     config.selection = ""  # workdir of a finished job `select`, whose chosen settings the run takes
@@ -125,6 +129,11 @@ def get_config() -> ConfigDict:
 
     config.predict = ConfigDict()
     config.predict.shown = 20  # images printed on the screen; the CSV files have all
+    config.predict.explain = False  # heat maps of the predicted class as well, on all paths; see config.explain
+
+    config.explain = ConfigDict()  # heat maps, of the jobs explain and predict
+    config.explain.images = 50  # how many, the first, are explained; 0: all
+    config.explain.size = 224  # pixels of an overlay, a square
 
     config.retrieve = ConfigDict()
     config.retrieve.queries = 200  # images drawn as queries, the others are the gallery; at most half of all

@@ -164,8 +164,8 @@ def test_unknown_job(config_file, capsys):
     config.write_text(CONFIG.replace('job="train"', 'job="fly"'))
     assert program.main([f"--config={config_file}"]) == 2
     assert (
-        "one of train, select, evaluate, predict, retrieve, report, push, pretrain, find_roles, compile, found 'fly'"
-        in capsys.readouterr().err
+        "one of train, select, evaluate, predict, explain, retrieve, report, push, pretrain, find_roles, compile, "
+        "found 'fly'" in capsys.readouterr().err
     )
 
 

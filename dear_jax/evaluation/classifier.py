@@ -6,6 +6,7 @@
     prediction = classifier("photos/*.jpg")      # or paths, PIL images, uint8 arrays
     print(prediction)                            # what the whole says, zero-shot CLIP, and each path; or a table
     prediction.probabilities                     # [images, classes]; prediction.paths["color"] is what color says
+    classifier("photos/*.jpg", explain=True).explanations[0]  # of an image, per path: where a class's logit comes from
 
 Probabilities are the softmax of fused logits (methods/dear section 4), of the logits of a path, and of zero-shot CLIP.
 Of several seeds the mean of their probabilities is given.
@@ -33,6 +34,8 @@ from dear_jax.data import prompts, unlabelled
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.data.unlabelled import Item
 from dear_jax.errors import UserError, count
+from dear_jax.evaluation import explanation
+from dear_jax.evaluation.explanation import Explainer
 from dear_jax.evaluation.features import ClassGroup, Encoder
 from dear_jax.files import hub, storage
 from dear_jax.methods import adapter_file, paths
@@ -41,6 +44,7 @@ from dear_jax.methods.contract import Adapter, Method, Settings, check_classes
 from dear_jax.methods.paths import Rule
 from dear_jax.report import predictions, tables, text_tables
 from dear_jax.report.frames import to_frame
+from dear_jax.report.heat_maps import Explained
 from dear_jax.setup.backbones import DTYPES
 
 if TYPE_CHECKING:
@@ -58,6 +62,7 @@ class Prediction:
     probabilities: np.ndarray  # float32 [N, C]: of the whole, rows sum to 1
     paths: Mapping[str, np.ndarray]  # float32 [N, C] for "class" and each further path, what it alone says
     zero_shot: np.ndarray  # float32 [N, C], what CLIP says without an adapter
+    explanations: tuple[list[Explained], ...] = ()  # where asked for, of each image: of its predicted class, per path
 
     @property
     def labels(self) -> list[str]:
@@ -128,6 +133,7 @@ class Prediction:
             self.probabilities[index],
             {name: values[index] for name, values in self.paths.items()},
             self.zero_shot[index],
+            tuple(self.explanations[i] for i in index) if self.explanations else (),
         )
 
 
@@ -217,6 +223,19 @@ class Classifier:
         of_new = self._encoder.method.new_classes if self._rule_of_new is None else self._rule_of_new
         self._rule = of_new if self.trained.is_new(names) else "learned"
         self._class_names = names
+        self.__dict__.pop("_explainer", None)
+
+    @functools.cached_property
+    def _explainer(self) -> Explainer:
+        return explanation.of_run(self._encoder, self._groups, self._rule)
+
+    def check_explainable(self) -> None:
+        """Refuse a method of whose logits there are no maps.
+
+        Raises:
+            UserError: it says why.
+        """
+        explanation.check(self._encoder.method, self._encoder.run, self._encoder.params)
 
     def __repr__(self) -> str:
         return tables.to_markdown(self._table())
@@ -245,42 +264,53 @@ class Classifier:
         """The names of the paths, "class" first."""
         return self._encoder.paths
 
-    def __call__(self, images: str | Path | Item | Sequence[Item]) -> Prediction:
+    def __call__(self, images: str | Path | Item | Sequence[Item], explain: bool = False) -> Prediction:
         """Probabilities of the classes for one or many images.
 
         Args:
             images: a text: a folder, a pattern such as "photos/**/*.jpg", a list of paths in a `.txt` file, or one
                 file; or a path, a PIL image or an array uint8 `[H, W, 3]`; or a sequence of these.
+            explain: also say where the logit of each predicted class comes from (`Prediction.explanations`).
 
         Raises:
-            UserError: nothing is found, or an image cannot be read.
+            UserError: nothing is found, an image cannot be read, or there are no maps of the method.
         """
         found = unlabelled.gather(images, self._exif)
-        parts = list(self.stream(found))
+        parts = list(self.stream(found, explained=len(found) if explain else 0))
         return Prediction(
             found.names,
             self.classes,
             np.concatenate([part.probabilities for part, _ in parts]),
             {path: np.concatenate([part.paths[path] for part, _ in parts]) for path in self.paths},
             np.concatenate([part.zero_shot for part, _ in parts]),
+            tuple(one for part, _ in parts for one in part.explanations),
         )
 
-    def stream(self, images: ImageSplit, skip_bad: bool = False) -> Iterator[tuple[Prediction, np.ndarray]]:
+    def stream(
+        self, images: ImageSplit, skip_bad: bool = False, explained: int = 0
+    ) -> Iterator[tuple[Prediction, np.ndarray]]:
         """Predictions batch by batch in the images' order, and bool `[B]`: which could be read.
 
-        What could not be read is an error, or, with `skip_bad`, has a prediction without meaning.
+        What could not be read is an error, or, with `skip_bad`, has a prediction without meaning. The first `explained`
+        images are explained, too.
         """
         start, all_names = 0, images.names
         with jax.default_matmul_precision(self._precision):
             for pixels, valid in self._encoder.batches(images, skip_bad):
                 names = all_names[start : start + len(valid)]
+                wanted = min(len(names), explained - start)
                 start += len(names)
                 found = self._probabilities(
                     self._encoder.params, *self._encoder.run, self._groups, pixels, rule=self._rule
                 )
                 whole, of_paths, zero_shot = (np.asarray(array)[: len(names)] for array in found)
                 by_path = {name: of_paths[:, i] for i, name in enumerate(self.paths)}
-                yield Prediction(names, self.classes, whole, by_path, zero_shot), valid[: len(names)]
+                explanations: tuple[list[Explained], ...] = ()
+                if wanted > 0:
+                    chosen = np.resize(whole.argmax(axis=1), len(valid))[:, None]  # of what fills up a batch: any
+                    explanations = tuple(self._explainer(pixels, chosen, self.classes))[:wanted]
+                prediction = Prediction(names, self.classes, whole, by_path, zero_shot, explanations)
+                yield prediction, valid[: len(names)]
 
 
 def tokenize(

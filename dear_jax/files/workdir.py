@@ -93,7 +93,10 @@ class Workdir:
         self.write_text(name, json_files.to_text(_plain(value)))
 
     def write_text(self, name: str, text: str) -> None:
-        """Write or replace a file: whoever reads it sees the old or the new one, never a part."""
+        """Write or replace a file: whoever reads it sees the old or the new one, never a part.
+
+        A name may be that of a file in a folder here, which is made.
+        """
         self._write(name, text)
 
     def write_bytes(self, name: str, content: bytes) -> None:
@@ -101,8 +104,13 @@ class Workdir:
         self._write(name, content)
 
     def _write(self, name: str, content: str | bytes) -> None:
-        if self._writes:
-            storage.write(self.path / name, content)
+        if not self._writes:
+            return
+        path = self.path / name
+        if path.parent != self.path:
+            with storage.refusals_answered(f"cannot make the folder {path.parent}"):
+                path.parent.mkdir(exist_ok=True)
+        storage.write(path, content)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a row, which names its `step`, to `metrics.jsonl`."""

@@ -25,6 +25,7 @@ JOBS = {
     "select": Job("dear_jax.jobs.select"),
     "evaluate": Job("dear_jax.jobs.evaluate", together=True),
     "predict": Job("dear_jax.jobs.predict", together=True),
+    "explain": Job("dear_jax.jobs.explain"),
     "retrieve": Job("dear_jax.jobs.retrieve", together=True),
     "report": Job("dear_jax.jobs.report"),
     "push": Job("dear_jax.jobs.push"),

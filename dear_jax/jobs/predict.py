@@ -3,11 +3,13 @@ r"""Job: what the images of a user show, by what a run has learned.
     python -m dear_jax.main --config=configs/predict.py --config.run=WORKDIR --config.images='*.jpg' \
         --config.classes=cat,dog
 
-run, images, class names -> probabilities -> predictions.csv, probabilities.csv and the screen. Images that cannot be
-read are named in predictions.csv and at the end, with exit code 2; the others are classified all the same. Where images
-lie in folders called after the classes, these are the truth, and the accuracy is given.
+run, images, class names -> probabilities -> predictions.csv, probabilities.csv and the screen; with
+config.predict.explain also heat maps. Images that cannot be read are named in predictions.csv and at the end, with exit
+code 2; the others are classified all the same. Where images lie in folders called after the classes, these are the
+truth, and the accuracy is given.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,15 +17,17 @@ import numpy as np
 from etils import epath
 
 from dear_jax.clip.checkpoints.weights import Backbone
-from dear_jax.data import class_list, truth, twice, unlabelled
+from dear_jax.data import class_list, transforms, truth, twice, unlabelled
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError, count
+from dear_jax.evaluation import explanation
 from dear_jax.evaluation.classifier import Classifier, tokenize
 from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description, describe_backbone, describe_run
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.parallel import agreement, processes
-from dear_jax.report import predictions
+from dear_jax.report import heat_maps, predictions
+from dear_jax.report.heat_maps import OfImage
 from dear_jax.report.predictions import WHOLE, ZERO_SHOT
 from dear_jax.report.text_tables import to_csv
 from dear_jax.setup import runs
@@ -66,9 +70,11 @@ def run(plan: PredictionPlan, workdir: epath.Path) -> None:
         )
         if names is None and trained.other_classes:
             print(describe_partial(trained), flush=True)
+        if plan.explain:
+            classifier.check_explainable()
         known = twice.marked(images, trained.images)
         truths = truth.of_folders(images.names, unlabelled.top(plan.images), classifier.classes)
-        bad = classify(classifier, images, files, plan.shown, truths, known)
+        bad = classify(classifier, images, files, plan, truths, known)
         print(f"All files of this run are in {files.path}.", flush=True)
     if bad:
         raise UserError(unlabelled.unreadable(bad, len(images)))
@@ -93,17 +99,17 @@ def classify(
     classifier: Classifier,
     images: ImageSplit,
     files: Workdir,
-    shown: int,
+    plan: PredictionPlan,
     truths: Sequence[str],
     known: Sequence[bool] | np.ndarray,
 ) -> list[str]:
-    """Write and print what all N images are, in their order.
+    """Write and print what all N images are, in their order, and why.
 
     Args:
         classifier: what says it.
         images: the images.
         files: of the workdir.
-        shown: how many are printed.
+        plan: of the job.
         truths: the class of each image, empty where it is not known; N.
         known: whether an image was trained on; N.
 
@@ -117,9 +123,11 @@ def classify(
     labels: list[str] = []
     bad: list[str] = []
     right: list[np.ndarray] = []  # of each image whose truth is known, bool by opinion; and whether it was trained on
-    for prediction, readable in classifier.stream(images, skip_bad=True):
-        for name, row, label, good in zip(
-            prediction.images, prediction.rows(), prediction.labels, readable, strict=True
+    explained: list[OfImage] = []
+    wanted = plan.maps.count(len(images)) if plan.explain else 0
+    for prediction, readable in classifier.stream(images, skip_bad=True, explained=wanted):
+        for name, row, label, good, why in itertools.zip_longest(
+            prediction.images, prediction.rows(), prediction.labels, readable, prediction.explanations
         ):
             place = len(top) - 1
             true = [truths[place]] * has_truth
@@ -134,12 +142,17 @@ def classify(
             if truths[place]:
                 index = classifier.classes.index(truths[place])
                 right.append(np.array([*(row[one].argmax() == index for one in opinions), known[place]]))
-            if len(labels) <= shown:
+            if why is not None and processes.is_first():
+                picture = transforms.resize_and_crop(images.load(place), plan.maps.size)
+                explained.append(OfImage(place + 1, name, picture, why))
+            if len(labels) <= plan.shown:
                 print(predictions.describe(name, classifier.classes, row), flush=True)
     files.write_text("predictions.csv", to_csv(top))
     files.write_text("probabilities.csv", to_csv(table))
-    if len(labels) > shown:
-        print(f"... and {count(len(labels) - shown, 'more image')} in predictions.csv.")
+    if len(labels) > plan.shown:
+        print(f"... and {count(len(labels) - plan.shown, 'more image')} in predictions.csv.")
+    if explained:
+        _write_maps(classifier, explained, len(images) - wanted, files)
     if labels:
         print(f"Predicted: {predictions.summary(labels)}.")
     if right:
@@ -173,6 +186,18 @@ def describe_partial(trained: Trained) -> str:
     )
 
 
+def _write_maps(classifier: Classifier, explained: list[OfImage], omitted: int, files: Workdir) -> None:
+    """The maps of the predicted classes, and their page."""
+    trained = classifier.trained
+    about = (
+        f"Why the predicted class: by the adapter of {trained.dataset}, variant {trained.names[0]}, "
+        f"{describe_seeds(trained.seeds)}, and by zero-shot CLIP. Numbers are in points of the logit."
+    )
+    for name, content in heat_maps.files_of(explained, {}, "Where the predictions come from", about, omitted):
+        files.write_bytes(name, content)
+    print(f"Maps of {count(len(explained), 'image')} in {heat_maps.FOLDER}/; {heat_maps.PAGE} opens in a browser.")
+
+
 def describe_seeds(seeds: Sequence[int]) -> str:
     """Whose probabilities are given."""
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of the seeds {', '.join(map(str, seeds))}"
@@ -184,7 +209,11 @@ def describe(plan: PredictionPlan, description: Description) -> None:
     if loaded is not None:
         trained, backbone = loaded
         description.section("Backbone", describe_backbone(backbone))
-        description.attempt(runs.restore, trained, backbone, DTYPES[plan.dtype])
+        restored = description.attempt(runs.restore, trained, backbone, DTYPES[plan.dtype])
+        if restored and plan.explain:
+            (adapters,) = restored
+            run = (adapters.adapter, adapters.settings)
+            description.attempt(explanation.check, adapters.method, run, backbone.params)
         description.section("Run", describe_run(trained))
     rows = description.attempt(_describe_images, plan) or {}
     if loaded is not None:

@@ -150,3 +150,59 @@ def _entered(
     left = jnp.pad(left, (count - above, 0))
     decay = jnp.concatenate([decay, jnp.broadcast_to(left[:, None], (count, tokens.length))], axis=1)
     return decay, jnp.concatenate([start, jnp.broadcast_to(learned, (len(start), *learned.shape))], axis=1)
+
+
+class Summary(NamedTuple):
+    """What is kept of `Places`, in points of a logit: `patches` and, from `first` to `norm_bias`, single numbers.
+
+    patches.sum(-1) + first + learned + mlps + biases + before + norm_bias = logits; heads.sum((3, 4)) = patches.sum(-1)
+    + first + learned.
+    """
+
+    logits: Float[Array, "B N C"]
+    patches: Float[Array, "B N C P"]  # over all layers and heads
+    first: Float[Array, "B N C"]  # of the class token's place
+    learned: Float[Array, "B N C"]  # of the learned tokens' places
+    mlps: Float[Array, "B N C"]
+    biases: Float[Array, "B N C"]
+    before: Float[Array, "B N C"]
+    norm_bias: Float[Array, "B N C"]
+    heads: Float[Array, "B N C n H"]  # over all places
+    attention: Float[Array, "B N P"]  # in [0, 1]: the mean over the layers and heads that may look at patches
+    looking: Float[Array, "N"]  # how many of these there are
+
+
+def summarize(places: Places, read: ReadOut, patches: int, first_layer: int = 1) -> Summary:
+    """Sums over layers and heads, and over places.
+
+    Args:
+        places: of layers first_layer..L.
+        read: by which they were found: its mask says which heads of layers J..L let a path's row look at a patch. Of
+            tokens, and of the class token beside them, the attention below J is left out: there are none yet.
+        patches: P.
+        first_layer: counted from 1.
+    """
+    by_place = places.heads.sum((3, 4))  # [B, N, C, T]
+    end = 1 + patches
+    count = places.heads.shape[3]
+    shown = places.attention[:, :, :, :, 1:end]  # [B, N, n, H, P]
+    below = max(0, read.first_layer - first_layer) if read.tokens is not None else 0
+    looks = jnp.broadcast_to((jnp.arange(count) >= below)[None, :, None], (len(read.rows), *shown.shape[2:4]))
+    if read.head_mask is not None:
+        own = jnp.stack([read.head_mask[:, :, np.array(rows), 1:end].any((2, 3)) for rows in read.rows])
+        looks &= jnp.pad(own, ((0, 0), (count - own.shape[1], 0), (0, 0)), constant_values=True)
+    looks = looks.astype(jnp.float32)
+    looking = looks.sum((1, 2))
+    return Summary(
+        logits=places.total(),
+        patches=by_place[..., 1:end],
+        first=by_place[..., 0],
+        learned=by_place[..., end:].sum(-1),
+        mlps=places.mlps.sum(3),
+        biases=places.biases.sum(3),
+        before=places.before,
+        norm_bias=places.norm_bias,
+        heads=places.heads.sum(5),
+        attention=jnp.einsum("bnlhp,nlh->bnp", shown, looks) / jnp.maximum(looking, 1)[None, :, None],
+        looking=looking,
+    )

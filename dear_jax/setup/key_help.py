@@ -34,6 +34,7 @@ COMMANDS = (
     ("zero-shot CLIP, or a finished run", "--config=configs/base2new.py --config.job=evaluate"),
     ("which head does what", "--config=configs/find_roles.py"),
     ("what images show", "--config=configs/predict.py --config.run=WORKDIR --config.images='photos/*.jpg'"),
+    ("where a text is in images", "--config=configs/explain.py --config.images='photos/*.jpg' --config.text='a wing'"),
     ("images like this one by color, ...", "--config=configs/retrieve.py --config.run=WORKDIR"),
     ("put a run on the Hugging Face Hub", "--config=configs/push.py --config.run=WORKDIR --config.repo=USER/NAME"),
     ("the cost on a TPU", "--config=configs/base2new.py:imagenet --config.job=compile --config.topology=v5e:8x8"),

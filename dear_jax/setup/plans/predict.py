@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from dear_jax.files.workdir import RunConfig
 from dear_jax.setup import checks, keys, recipes, runs
+from dear_jax.setup.plans.explain import MapsPlan, read_maps
 from dear_jax.setup.runs import RunChoice
 
 
@@ -25,6 +26,8 @@ class PredictionPlan:
     workers: int  # processes that prepare images
     exif: bool
     shown: int  # images printed
+    explain: bool  # whether maps are made
+    maps: MapsPlan
 
     @property
     def label(self) -> str:
@@ -53,4 +56,6 @@ def make_plan(config: ConfigDict) -> PredictionPlan:
         workers=config.data.workers,
         exif=config.data.exif,
         shown=config.predict.shown,
+        explain=config.predict.explain,
+        maps=read_maps(config),
     )
