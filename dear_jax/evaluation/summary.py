@@ -74,6 +74,8 @@ def make_results(
     if trained:
         results["method"] = trained.method
         results["method_title"] = methods.find(trained.method).TITLE
+        if trained.role_maps:
+            results["role_maps"] = trained.role_maps
         results["trained_on"] = {"dataset": trained.dataset, "classes": len(trained.class_names)}
         results["trainable_parameters"] = _count_parameters(trained)
         for v, name in enumerate(trained.names):

@@ -46,7 +46,7 @@ def run(plan: AnalysisPlan, workdir: epath.PathLike) -> None:
             data.check_names(roles.data, dataset, backbone)
             texts = data.class_prompts(roles.data, dataset)
             classes = sentences.encode_texts(backbone, texts)  # before the long part: a wrong prompt is told at once
-            prepare(backbone, dataset.train, plan.attributes, roles.options)
+            inputs = prepare(backbone, dataset.train, plan.attributes, roles.options)
         agreement.check_alike(plan.config.values, dataset.notes, backbone.fingerprint)
         analysis = analyse(
             backbone,
@@ -55,6 +55,7 @@ def run(plan: AnalysisPlan, workdir: epath.PathLike) -> None:
             attributes=plan.attributes,
             options=roles.options,
             folder=local_folder(files.path),
+            encoder=inputs.encoder,
             skip_bad=skip_bad,
             workers=roles.workers,
             shared=True,

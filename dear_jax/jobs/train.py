@@ -53,7 +53,7 @@ def run(plan: TrainingPlan, workdir: epath.Path) -> None:
         _announce(plan, backbone, task, programs)
 
         learned, steps = loop.train(plan.schedule, files, backbone, task, programs)
-        trained = outcome.collect(plan, backbone, task, programs, learned)
+        trained = outcome.collect(plan, backbone, task, programs, learned, tuple(roles.used.values()))
         files.write_bytes(adapter_file.NAME, adapter_file.to_bytes(trained))
 
         print("Evaluating ...", flush=True)

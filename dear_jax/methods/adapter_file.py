@@ -67,6 +67,7 @@ class Trained:
     seeds: tuple[int, ...]
     parts: tuple[Part, ...]
     reading: str = ""  # the backbone's, of tokenizer and preprocessing; empty: of before it was kept
+    role_maps: tuple[dict[str, Any], ...] = ()  # those that its masks were made of (`roles.role_map.describe`)
     ensemble: tuple[str, ...] = ()  # templates over which plain CLIP took the mean; empty: the one template
     other_classes: tuple[str, ...] = ()  # of the same data set, not trained on
     # Marks of the files trained on, by any seed, uint8 [N, mark]; see data/twice.py.
@@ -193,9 +194,10 @@ def _check_finite(tensors: Mapping[str, np.ndarray]) -> None:
 def _upgrade(about: dict[str, Any]) -> dict[str, Any]:
     """The metadata of version 1, which knew one method and one boolean array, as those of version 2.
 
-    Of this version there are files without an ensemble, the backbone's reading, or the classes not trained on.
+    Of this version there are files without an ensemble, role maps, the backbone's reading, or the classes not trained
+    on.
     """
-    about = {"ensemble": [], "reading": "", "other_classes": [], **about}
+    about = {"ensemble": [], "role_maps": [], "reading": "", "other_classes": [], **about}
     if about["format"] != FORMATS[0]:
         return about
     parts = [

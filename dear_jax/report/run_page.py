@@ -205,12 +205,14 @@ def render(files: Files, settings: Sequence[Sequence[Any]] | None, command: str,
 def _facts(files: Files) -> dict[str, str]:
     results, data = files.results, files.results["data"]
     trained_on = results.get("trained_on")
+    maps = [f"{one['path']} ({one['file_sha256'][:12]})" for one in results.get("role_maps", ())]
     facts = {
         "Protocol": results["protocol"],
         "Backbone": results["backbone"],
         "Shots": results["shots"] if trained_on else None,
         "Seeds": ", ".join(_seeds(results)) or None,
         "Trained on": f"{trained_on['dataset']}, {trained_on['classes']} classes" if trained_on else None,
+        "Role map": ", ".join(maps) or None,
         "Source": data.get("source"),
         "Comparable with published tables": {True: "yes", False: "no"}.get(data.get("comparable")),
         "Version": results.get("version"),

@@ -52,6 +52,7 @@ def analyse(
     attributes: tuple[str, ...],
     options: Options,
     folder: epath.Path,
+    encoder: sentences.SentenceEncoder | None = None,
     skip_bad: bool = False,
     workers: int = 0,
     shared: bool = False,
@@ -65,12 +66,13 @@ def analyse(
         attributes: the core attributes.
         options: every setting.
         folder: of the contributions, from which an interrupted run goes on.
+        encoder: of sentences, where it has been loaded; None: that of the options.
         skip_bad: whether images that cannot be read are left out, and listed in the map, or refused.
         workers: processes that prepare images.
         shared: whether all processes of the job call this, and share the images out; the first alone then has the
             contributions.
     """
-    inputs = prepare(backbone, dataset.train, attributes, options)
+    inputs = prepare(backbone, dataset.train, attributes, options, encoder)
     picked = sizes(backbone, options)["descriptions"]
     if picked < options.descriptions:
         print(f"A head of {backbone.name} spans {picked} directions: {picked} descriptions are picked for each.")
@@ -115,8 +117,14 @@ def _assign(
     return RoleMap(backbone.name, backbone.fingerprint, first_layer, tuple(attributes), roles, details)
 
 
-def prepare(backbone: Backbone, split: ImageSplit, attributes: tuple[str, ...], options: Options) -> Inputs:
-    """Bank, phrases, sentence encoder and images of an analysis.
+def prepare(
+    backbone: Backbone,
+    split: ImageSplit,
+    attributes: tuple[str, ...],
+    options: Options,
+    encoder: sentences.SentenceEncoder | None = None,
+) -> Inputs:
+    """Bank, phrases, sentence encoder (loaded here, where none is given) and images of an analysis.
 
     Raises:
         UserError: what can be known to be wrong before hours of forward passes: a setting, the bank, descriptions
@@ -127,7 +135,7 @@ def prepare(backbone: Backbone, split: ImageSplit, attributes: tuple[str, ...], 
     images = draw(split, options.images, options.seed)
     textspan.check_sizes(len(images), len(texts), **sizes(backbone, options))
     backbone.tokenizer(texts)
-    return Inputs(texts, anchors, sentences.choose(options.sentence_encoder, backbone), images)
+    return Inputs(texts, anchors, encoder or sentences.choose(options.sentence_encoder, backbone), images)
 
 
 def sizes(backbone: Backbone, options: Options) -> dict[str, int]:
@@ -201,13 +209,14 @@ def explain(
     )
     labels = clusters.labels[places.reshape(spans.picks.shape)]
     shares = concepts.distribution(labels, spans.variance, len(clusters.names), options.weight)
+    dominant = concepts.dominant(shares, concepts.distribution(labels, spans.variance, len(clusters.names), "variance"))
     bits = concepts.entropy(shares)
     low, high = options.low, options.high
     if options.thresholds == "quantile":
         low, high = (float(np.quantile(bits, quantile)) for quantile in (low, high))
     table = [
         {
-            "cluster": int(shares[head].argmax()),
+            "cluster": int(dominant[head]),
             "share": _round(shares[head].max()),
             "explained": _round(spans.variance[head].sum()),
             "descriptions": [

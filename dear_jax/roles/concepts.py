@@ -116,6 +116,14 @@ def distribution(
     return np.where(sums > 0, totals / np.where(sums > 0, sums, 1), 1 / clusters)
 
 
+def dominant(
+    shares: Float[np.ndarray, "heads clusters"], explained: Float[np.ndarray, "heads clusters"]
+) -> Int[np.ndarray, "heads"]:
+    """The cluster with the largest share; of several, the one that explains most, of equal ones the first."""
+    best = np.isclose(shares, shares.max(1, keepdims=True), rtol=0, atol=1e-12)
+    return np.asarray(np.where(best, explained, -1.0).argmax(1))
+
+
 def entropy(shares: Float[np.ndarray, "heads clusters"]) -> Float[np.ndarray, "heads"]:
     """Concept Entropy `-sum_c P log2 P` in bits: 0 for one cluster, log2 C for C even ones."""
     logarithms = np.log2(np.where(shares > 0, shares, 1))

@@ -5,6 +5,7 @@ like a generalization head) and "attribute:NAME" (methods/dear section 1, step 5
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,6 +103,20 @@ def load(path: epath.PathLike) -> RoleMap:
     except ValueError as error:
         raise UserError(f"Role map {path} is not valid JSON ({error}). Write it again.") from error
     return read(values, path)
+
+
+def describe(role_map: RoleMap, path: epath.PathLike) -> dict[str, Any]:
+    """What a run says of the map that it used: where it stood, the SHA-256 of its file, and what it was made of."""
+    settings = role_map.details.get("settings", {})
+    found = {
+        "path": f"dear_jax/roles/maps/{EMBEDDED.name}" if str(path) == str(EMBEDDED) else str(path),
+        "file_sha256": hashlib.sha256(storage.to_path(path).read_bytes()).hexdigest(),
+        "sentence_encoder": role_map.details.get("sentence_encoder"),
+        "bank": settings.get("bank"),
+        "bank_sha256": settings.get("bank_sha256"),
+        "dataset": role_map.details.get("data", {}).get("dataset"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def read(values: Any, path: epath.PathLike) -> RoleMap:

@@ -20,6 +20,7 @@ from dear_jax.errors import UserError
 from dear_jax.roles.bank import Anchors
 from dear_jax.roles.concepts import unit
 
+AUTO = "auto"
 TEXT_TOWER = "text_tower"
 LEXICON = "lexicon"  # of the embedded world: which attributes a phrase names, and their values
 VALUE_LENGTH = 0.5  # of the part that tells values of one attribute apart, beside 1 for the attribute
@@ -33,8 +34,16 @@ Encode = Callable[[Sequence[str]], Float[np.ndarray, "texts width"]]
 class SentenceEncoder:
     """Texts to vectors, and what to call it in the role map."""
 
+    key: str  # by which `choose` gives it: TEXT_TOWER, LEXICON, or the model's name or folder
     name: str
     encode: Encode
+
+
+def preferred(name: str, backbone: Backbone) -> str:
+    """Key of the encoder that `choose` takes where it can be had."""
+    if name != AUTO:
+        return name
+    return LEXICON if backbone.name in EMBEDDED else SBERT
 
 
 def choose(name: str, backbone: Backbone) -> SentenceEncoder:
@@ -47,22 +56,46 @@ def choose(name: str, backbone: Backbone) -> SentenceEncoder:
     Raises:
         UserError: a model that was asked for by name cannot be had.
     """
-    own = SentenceEncoder(f"text tower of {backbone.name}", lambda texts: encode_texts(backbone, texts))
-    if name == TEXT_TOWER:
+    key = preferred(name, backbone)
+    own = SentenceEncoder(TEXT_TOWER, f"text tower of {backbone.name}", lambda texts: encode_texts(backbone, texts))
+    if key == TEXT_TOWER:
         return own
-    if name == LEXICON or (name == "auto" and backbone.name in EMBEDDED):
-        return SentenceEncoder("lexicon of the embedded world", encode_by_lexicon)
+    if key == LEXICON:
+        return SentenceEncoder(LEXICON, "lexicon of the embedded world", encode_by_lexicon)
     try:
-        return _sentence_transformer(SBERT if name == "auto" else name)
+        return _sentence_transformer(key)
     except Exception as error:  # the library raises whatever its parts raise
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        if name != "auto":
+        if name != AUTO:
             raise UserError(
-                f"config.roles.sentence_encoder is {name!r}, which sentence-transformers cannot load ({reason}). "
-                "Install it with pip install -e '.[roles]', give the folder of a model, or use text_tower."
+                f"config.roles.sentence_encoder is {name!r}, which sentence-transformers cannot load "
+                f"({_reason(error)}). {_way_out(error)} Or use text_tower."
             ) from error
-        print(f"Sentence encoder: {own.name}, because {SBERT} cannot be loaded ({reason}).", flush=True)
+        print(
+            f"Sentence encoder: {own.name}, because {SBERT} cannot be loaded ({_reason(error)}). To have it: "
+            f"{_way_out(error)}",
+            flush=True,
+        )
         return own
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in a line; of an import the error at its root, which libraries report as another."""
+    if isinstance(error, ImportError):
+        while error.__cause__ or (error.__context__ and not error.__suppress_context__):
+            error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+
+def _way_out(error: BaseException) -> str:
+    """What the user can do about it."""
+    if isinstance(error, ModuleNotFoundError) and error.name == "sentence_transformers":
+        return "Install it with pip install -e '.[roles]'."
+    if isinstance(error, ImportError):
+        return (
+            "The installed packages do not fit together: pip install --upgrade -e '.[roles]'; where the reason speaks "
+            "of torchvision, install the release that belongs to the installed torch, or pip uninstall torchvision."
+        )
+    return "Give the folder of a model (config.roles.sentence_encoder), or the machine access to huggingface.co."
 
 
 def embed(
@@ -104,5 +137,5 @@ def _sentence_transformer(name: str) -> SentenceEncoder:
 
     model = SentenceTransformer(os.path.expanduser(name), device="cpu")
     return SentenceEncoder(
-        name, lambda texts: np.asarray(model.encode(list(texts), show_progress_bar=False), np.float32)
+        name, name, lambda texts: np.asarray(model.encode(list(texts), show_progress_bar=False), np.float32)
     )

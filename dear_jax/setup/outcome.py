@@ -1,6 +1,7 @@
 """What a training has learned, with what it belongs to: what its adapter file holds and an evaluation measures."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ def collect(
     task: Task,
     programs: Sequence[Program],
     learned: Sequence[Adapter],
+    role_maps: Sequence[dict[str, Any]] = (),
 ) -> Trained:
     """The adapters of all programs, leaves `[S, V, ...]`, as NumPy arrays with what they belong to.
 
@@ -30,6 +32,7 @@ def collect(
         task: which they were trained on.
         programs: that trained them.
         learned: of each program.
+        role_maps: of which the masks were made (`RoleMaps.used`).
     """
     return Trained(
         method=plan.method,
@@ -43,6 +46,7 @@ def collect(
         class_names=task.trained_on.class_names,
         other_classes=tuple(name for name in task.data["class_names"] if name not in task.trained_on.class_names),
         images=twice.marks(task.train),
+        role_maps=tuple(role_maps),
         shots=plan.data.shots,
         seeds=plan.data.seeds,
         parts=tuple(

@@ -1,11 +1,12 @@
 """Which role map a run uses: the one it names, the shipped one, or one made first from its own training images."""
 
 import dataclasses
+import functools
 import hashlib
+import re
 import shutil
 from typing import Any
 
-import jax
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -14,8 +15,9 @@ from dear_jax.errors import UserError
 from dear_jax.files import storage
 from dear_jax.files.local_copy import local_folder
 from dear_jax.files.workdir import Workdir
-from dear_jax.parallel import processes
+from dear_jax.parallel import agreement, processes
 from dear_jax.roles import role_map as role_maps
+from dear_jax.roles import sentences
 from dear_jax.roles.analysis import analyse
 from dear_jax.roles.options import Options, deeper_third
 from dear_jax.roles.role_map import GENERALIZATION, Roles
@@ -57,6 +59,7 @@ class RoleMaps:
     def __init__(self, plan: RolePlan, backbone: Backbone, make: bool = True) -> None:
         self.plan, self.backbone, self.make = plan, backbone, make
         self.found: dict[str, str] = {}  # path -> what is to be said of it
+        self.used: dict[str, dict[str, Any]] = {}  # path -> which map it is, by its SHA-256, and of what it was made
         self.missing: dict[epath.Path, tuple[int, tuple[str, ...]]] = {}  # path -> first layer and attributes
 
     def roles(self, named: str, first_layer: int, attributes: tuple[str, ...]) -> Roles:
@@ -66,29 +69,51 @@ class RoleMaps:
             UserError: the map is of another backbone, of other layers or attributes, or cannot be read or made.
         """
         wanted = self._wanted(first_layer, attributes)
-        if not named and not self.make:
+        if named:
+            path: epath.Path | None = storage.to_path(named)
+        elif self.make:
+            path = self._find_or_make(wanted)
+        else:
             path = self._find(wanted)
             if path is None:
-                path = self._path(first_layer, attributes)
+                path = self._path(first_layer, attributes, self._encoder.key)
                 self.found[str(path)] = f"to be made from the training images of {self.plan.data.dataset}"
                 self.missing[path] = (first_layer, attributes)
                 return NoRoleMaps(self.backbone.config.vision.layers, wanted["heads"]).roles("", first_layer, ())
             self.found[str(path)] = "found"
-        if not named and jax.process_count() > 1:
-            with processes.together():  # the first process makes it, the others find it
-                if processes.is_first() and not self._find(wanted):
-                    self._make(first_layer, attributes)
-        path = named or self._find(wanted)
-        role_map = role_maps.load(path) if path else self._make(first_layer, attributes)
+        role_map = role_maps.load(path)
         role_maps.check(role_map, **wanted)
+        self.used[str(path)] = role_maps.describe(role_map, path)
         return role_map.roles
 
+    def _find_or_make(self, wanted: dict[str, Any]) -> epath.Path:
+        """The shipped map if it fits; else the first process of a job looks for one or makes it, the others read it."""
+        if role_maps.fits(role_maps.load(role_maps.EMBEDDED), **wanted):
+            return role_maps.EMBEDDED  # wherever this process has it
+        path = ""
+        with processes.together():
+            if processes.is_first():
+                path = str(self._find(wanted) or self._make(wanted["first_layer"], wanted["attributes"]))
+        return storage.to_path(agreement.from_first(path))
+
     def _find(self, wanted: dict[str, Any]) -> epath.Path | None:
-        """The shipped map if it fits, or one that an earlier run has made."""
+        """The shipped map if it fits, or one that an earlier run has made.
+
+        Where the preferred sentence encoder has made none, what another made in its stead counts as long as the
+        preferred one cannot be loaded.
+        """
         if role_maps.fits(role_maps.load(role_maps.EMBEDDED), **wanted):
             return role_maps.EMBEDDED
-        made = self._path(wanted["first_layer"], wanted["attributes"])
+        place = (wanted["first_layer"], wanted["attributes"])
+        made = self._path(*place, sentences.preferred(self.plan.options.sentence_encoder, self.backbone))
+        if not made.exists():
+            made = self._path(*place, self._encoder.key)
         return made if made.exists() else None
+
+    @functools.cached_property
+    def _encoder(self) -> sentences.SentenceEncoder:
+        """The one that a map would be made by now."""
+        return sentences.choose(self.plan.options.sentence_encoder, self.backbone)
 
     def _wanted(self, first_layer: int, attributes: tuple[str, ...]) -> dict[str, Any]:
         tower = self.backbone.config.vision
@@ -100,9 +125,9 @@ class RoleMaps:
             "attributes": attributes,
         }
 
-    def _make(self, first_layer: int, attributes: tuple[str, ...]) -> role_maps.RoleMap:
+    def _make(self, first_layer: int, attributes: tuple[str, ...]) -> epath.Path:
         """From the training images of the plan's data set; the next run with the same settings finds it again."""
-        path, backbone, plan = self._path(first_layer, attributes), self.backbone, self.plan
+        path, backbone, plan = self._path(first_layer, attributes, self._encoder.key), self.backbone, self.plan
         print(
             f"No role map is known for backbone {backbone.name} ({backbone.fingerprint}), layers "
             f"{first_layer} to {backbone.config.vision.layers} and the attributes "
@@ -118,23 +143,31 @@ class RoleMaps:
                 attributes=attributes,
                 options=plan.options,
                 folder=files.path,
+                encoder=self._encoder,
                 skip_bad=plan.data.places.skip_bad,
                 workers=plan.workers,
             )
             analysis.role_map.save(path)
             shutil.rmtree(files.path)
         print(f"The role map is {path}; later runs with these settings find it there.", flush=True)
-        return analysis.role_map
+        return path
 
-    def _path(self, first_layer: int, attributes: tuple[str, ...]) -> epath.Path:
-        """Where the map of this backbone, these images and these settings (and what their files say) is kept."""
+    def _path(self, first_layer: int, attributes: tuple[str, ...], encoder: str) -> epath.Path:
+        """Where the map of this backbone, these images and these settings (and what their files say) is kept.
+
+        Args:
+            first_layer: J.
+            attributes: the core attributes.
+            encoder: key of the sentence encoder that makes the map.
+        """
         plan = self.plan
         options = dataclasses.asdict(plan.options)
         given = [storage.to_path(name) for name in (options["bank"], options["anchors"])]
         texts = [file.read_bytes() for file in given if file.is_file()]
-        key = (options, texts, plan.data.places, first_layer, attributes)
+        key = (options, texts, plan.data.places, first_layer, attributes, encoder)
         digest = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
-        return storage.to_path(plan.cache) / f"{plan.data.dataset}-{self.backbone.fingerprint}-{digest}.json"
+        name = re.sub(r"[^\w.-]+", "_", encoder.rstrip("/").rsplit("/")[-1])
+        return storage.to_path(plan.cache) / f"{plan.data.dataset}-{self.backbone.fingerprint}-{name}-{digest}.json"
 
 
 @dataclasses.dataclass(frozen=True)

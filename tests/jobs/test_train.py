@@ -1,5 +1,6 @@
 """The whole training job: results, resuming after any end, and what a user may get wrong."""
 
+import hashlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 from dear_jax import main
 from dear_jax.clip.checkpoints.weights import load_backbone
 from dear_jax.errors import UserError
+from dear_jax.roles import role_map
 from tests.repository import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("compilation_cache", "few_test_scenes")
@@ -150,6 +152,9 @@ def run_copy(finished_run, tmp_path):
 def test_files_of_a_run(finished_run):
     results = json.loads((finished_run / "results.json").read_text())
     assert (results["protocol"], results["dataset"], results["shots"]) == ("base2new", "world_compositions", 4)
+    (used,) = results["role_maps"]
+    assert used["file_sha256"] == hashlib.sha256(role_map.EMBEDDED.read_bytes()).hexdigest()
+    assert used["sentence_encoder"] == "lexicon of the embedded world"
     seeds = results["variants"]["default"]["seeds"]
     assert list(seeds) == ["1", "2"]
     for row in (*seeds.values(), results["zero_shot"]):

@@ -35,6 +35,12 @@ def test_shares_by_count_and_by_variance():
     np.testing.assert_allclose(concepts.distribution(labels, variance, 2, "variance"), [[0.5, 0.5], [0.5, 0.5]])
 
 
+def test_ties_of_the_dominant_cluster_go_to_what_explains_more():
+    shares = np.array([[0.4, 0.4, 0.2], [0.2, 0.5, 0.3], [1 / 3, 1 / 3, 1 / 3]])
+    explained = np.array([[0.1, 0.3, 0.6], [0.9, 0.05, 0.05], [0.5, 0.5, 0.0]])
+    assert concepts.dominant(shares, explained).tolist() == [1, 1, 0]
+
+
 def test_clusters_are_found_and_named():
     axes = np.eye(6)
     embeddings = blobs(axes[:4])

@@ -59,8 +59,30 @@ def test_the_text_tower_stands_in_and_says_so(backbone, monkeypatch, capsys):
     assert "all-MiniLM-L6-v2 cannot be loaded (ModuleNotFoundError" in capsys.readouterr().out
     vectors = encoder.encode(["red thing", "star"])
     assert vectors.shape == (2, 128)
+    assert (encoder.key, sentences.preferred("auto", other)) == (sentences.TEXT_TOWER, sentences.SBERT)
     with pytest.raises(UserError, match=r"config.roles.sentence_encoder is 'some/model'.*pip install"):
         sentences.choose("some/model", other)
+
+
+def test_an_import_error_is_named_by_its_root_and_with_the_way_out(backbone, monkeypatch, capsys):
+    """As transformers reports a torchvision that does not fit the torch beside it."""
+    real = builtins.__import__
+
+    def importing(name, *arguments, **keywords):
+        if name.split(".")[0] != "sentence_transformers":
+            return real(name, *arguments, **keywords)
+        try:
+            raise RuntimeError("operator torchvision::nms does not exist")
+        except RuntimeError as error:
+            raise ModuleNotFoundError("Could not import module 'PreTrainedModel'.") from error
+
+    monkeypatch.setattr(builtins, "__import__", importing)
+    other = type(backbone)("elsewhere", backbone.config, backbone.params, backbone.tokenizer, backbone.fingerprint)
+    assert sentences.choose("auto", other).key == sentences.TEXT_TOWER
+    output = capsys.readouterr().out
+    assert "RuntimeError: operator torchvision::nms does not exist" in output
+    assert "pip uninstall torchvision" in output
+    assert "PreTrainedModel" not in output
 
 
 def test_a_model_of_sentence_transformers(backbone, monkeypatch):
