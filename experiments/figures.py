@@ -5,27 +5,27 @@
 takes workdirs of finished runs, or folders that hold some. Few-shot runs become one figure with a panel per data set;
 of every other protocol each data set, and the average over them, becomes a figure with a bar per setting or variant.
 Base-to-new runs are also points of base against new accuracy, beside the published ones; and where the runs know it,
-HM and few-shot accuracy stand over trainable parameters and over the time of a training step. Each is written as PNG
-and SVG. The spread is the population standard deviation over seeds. A method has the same looks in every figure.
+HM and few-shot accuracy stand over trainable parameters and over the time of a training step. An average is over the
+same data sets for every row that is drawn. Each is written as PNG, SVG and PDF. The spread is the population standard
+deviation over seeds. A method has the same looks in every figure.
 """
 
 import argparse
 import dataclasses
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from dear_jax.errors import UserError
 from dear_jax.report import comparison_figures, tradeoff_figures
-from dear_jax.report.blocks import Block, Table
+from dear_jax.report.blocks import Block, Table, slug
 from dear_jax.report.method_styles import REFERENCE, Look, Looks, look
 from dear_jax.report.tradeoff_figures import BASE, HM, NEW
 from dear_jax.setup.methods import METHODS
 from experiments import tables
 from experiments.compare import published
 from experiments.compare.beside import PUBLISHED, is_ours, is_published
-from experiments.compare.comparison import PARTLY, SHOTS
+from experiments.compare.comparison import SHOTS, is_average
 from experiments.compare.settings import ZERO_SHOT, is_plain, method_of
 
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/figures"), help="folder of the files")
     options = parser.parse_args(arguments)
     try:
-        found = tables.collect(options.workdirs)
+        found = tables.collect(options.workdirs, even=True)
         looks = make_looks([name for table in found for block in table.blocks for name in block.rows])
         files = [file for table in found for file in draw(table, options.output, looks)]
     except UserError as error:
@@ -54,7 +54,7 @@ def draw(table: Table, folder: Path, looks: Looks) -> list[Path]:
     """The figures of a table."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [*_draw_accuracies(_ours(table), folder, looks), *_draw_tradeoffs(table, folder, looks)]
+        return [*_draw_accuracies(table, folder, looks), *_draw_tradeoffs(table, folder, looks)]
     except OSError as error:
         raise UserError(f"cannot write the figures to {folder}: {error.strerror}. Give another --output.") from error
 
@@ -85,41 +85,42 @@ def make_looks(names: Sequence[str]) -> dict[str, Look]:
 
 def _draw_accuracies(table: Table, folder: Path, looks: Looks) -> list[Path]:
     """Curves over the number of shots, or bars."""
+    accuracies = [_without_differences(block) for block in table.blocks if block.accuracies]
     if _by_shots(table):
-        return comparison_figures.draw_curves(table, folder / _file_name(table.title), looks)
+        ours = dataclasses.replace(table, blocks=tuple(map(_ours, accuracies)))
+        return comparison_figures.draw_curves(ours, folder / slug(table.title), looks)
     files = []
-    for block in table.blocks:
+    for block in accuracies:
         title = f"{table.title}: {block.title}"
-        path = folder / _file_name(f"{table.title}-{block.title}")
-        files += comparison_figures.draw_bars(block, title, path, looks)
+        path = folder / slug(f"{table.title}-{block.title}")
+        beside = [name for name in block.rows if is_published(name)]
+        files += comparison_figures.draw_bars(block, title, path, looks, beside)
     return files
 
 
 def _draw_tradeoffs(table: Table, folder: Path, looks: Looks) -> list[Path]:
     """Of the average, or of the only data set: base against new, and accuracy over what it costs."""
-    block = _whole(table.blocks[0])
+    blocks = [block for block in table.blocks if block.accuracies]
+    if len(blocks) > 1 and not is_average(blocks[0]):
+        return []
+    block = _without_differences(blocks[0])
     title = f"{table.title}\n{block.title}"
     files = []
     if {BASE, NEW} <= set(block.columns):
         beside = [name for name in block.rows if is_published(name)]
-        path = folder / _file_name(f"{table.title}-base_against_new")
+        path = folder / slug(f"{table.title}-base_against_new")
         files += tradeoff_figures.draw_pairs(block, title, path, looks, beside)
     column = HM if HM in block.columns else block.columns[-1] if _by_shots(table) else None
     if column is not None:
-        (ours,) = _ours(dataclasses.replace(table, blocks=(block,))).blocks
+        ours = _ours(block)
         for cost, words in (("parameters", "trainable parameters"), ("step_seconds", "time of a step")):
-            path = folder / _file_name(f"{table.title}-{column}_over_{words}")
+            path = folder / slug(f"{table.title}-{column}_over_{words}")
             files += tradeoff_figures.draw_costs(ours, column, cost, title, path, looks)
     return files
 
 
-def _whole(block: Block) -> Block:
-    """Without the differences, and without averages over a part of the data sets, which would stand beside others."""
-    rows = {
-        name: {column: cell for column, cell in row.items() if not any(map(PARTLY.fullmatch, cell.notes))}
-        for name, row in block.rows.items()
-        if is_ours(name) or is_published(name)
-    }
+def _without_differences(block: Block) -> Block:
+    rows = {name: row for name, row in block.rows.items() if is_ours(name) or is_published(name)}
     return dataclasses.replace(block, rows=rows)
 
 
@@ -127,18 +128,9 @@ def _by_shots(table: Table) -> bool:
     return all(SHOTS.fullmatch(column) for block in table.blocks if block.accuracies for column in block.columns)
 
 
-def _ours(table: Table) -> Table:
-    """The accuracies that were measured here."""
-    blocks = [
-        dataclasses.replace(block, rows={name: row for name, row in block.rows.items() if is_ours(name)})
-        for block in table.blocks
-        if block.accuracies
-    ]
-    return dataclasses.replace(table, blocks=tuple(blocks))
-
-
-def _file_name(title: str) -> str:
-    return re.sub(r"[^a-z0-9-]+", "_", title.lower()).strip("_")
+def _ours(block: Block) -> Block:
+    """What was measured here."""
+    return dataclasses.replace(block, rows={name: row for name, row in block.rows.items() if is_ours(name)})
 
 
 if __name__ == "__main__":

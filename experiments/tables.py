@@ -43,14 +43,18 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def collect(folders: Sequence[Path]) -> list[Table]:
+def collect(folders: Sequence[Path], even: bool = False) -> list[Table]:
     """The tables of all runs in some folders; what is no finished run is named on stderr.
+
+    Args:
+        folders: workdirs, or folders that hold some.
+        even: whether averages are over the same data sets in every row, as figures need it.
 
     Raises:
         UserError: there is no finished run.
     """
     runs, problems = find_runs(folders)
-    tables, misfits = compare(runs)
+    tables, misfits = compare(runs, even)
     for problem in [*problems, *misfits]:
         print(f"left out: {problem}", file=sys.stderr)
     if not tables:

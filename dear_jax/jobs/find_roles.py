@@ -110,9 +110,9 @@ def report(files: Workdir, analysis: Analysis, effects: dict[str, Any] | None, i
         files.write_json("ablation.json", effects)
     files.write_text("heads.csv", role_tables.heads_csv(role_map, effects))
     files.write_text("descriptions.csv", role_tables.descriptions_csv(role_map))
-    figures.draw_role_map(role_map, files.path / "role_map.png")
-    figures.draw_entropy_histogram(role_map, files.path / "entropy.png")
-    figures.draw_heads(role_map, thumbnails, files.path / "heads.png")
+    figures.draw_role_map(role_map, files.path / "role_map")
+    figures.draw_entropy_histogram(role_map, files.path / "entropy")
+    figures.draw_heads(role_map, thumbnails, files.path / "heads")
     roles_html.write(files.path / "roles.html", role_map, thumbnails, effects)
 
 

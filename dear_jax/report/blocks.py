@@ -2,11 +2,12 @@
 
 In: a `Table` of blocks, one for each data set or for an average; a block has a row per method and a column per
 accuracy. Out: text. Accuracies are in percent, with the population standard deviation over seeds where there is one;
-what a reader must know about a cell is a note, marked [a], [b], ... in the cell and written out below its block. Other
-numbers, such as ranks, are cells of blocks of their own.
+what a reader must know about a cell is a note, marked [a], [b], ... in the cell and written out below its block. The
+best accuracy of a column is bold. Other numbers, such as ranks, are cells of blocks of their own.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 
 from dear_jax.report import text_tables
@@ -27,6 +28,7 @@ class Cell:
         form: how the mean is written, as Python's format() takes it.
         parameters: trainable ones of one seed, of each data set that was averaged; empty where they are not known.
         step_seconds: of a training step of one seed; None where it is not known.
+        competes: whether it compares with the other cells of its column, and may be the best of them.
     """
 
     mean: float
@@ -37,6 +39,7 @@ class Cell:
     form: str = ".2f"
     parameters: tuple[int, ...] = ()
     step_seconds: float | None = None
+    competes: bool = True
 
 
 Row = dict[str, Cell]  # column -> cell; columns may be missing
@@ -68,9 +71,9 @@ def to_markdown(tables: Sequence[Table]) -> str:
     for table in tables:
         parts += [f"## {table.title}", table.caption]
         for block in table.blocks:
-            marks = _marks(block)
+            marks, best = _marks(block), _best(block)
             rows = [
-                [name, *(_markdown_cell(row.get(column), marks) for column in block.columns)]
+                [name, *(_markdown_cell(row.get(column), marks, (name, column) in best) for column in block.columns)]
                 for name, row in block.rows.items()
             ]
             parts.append(text_tables.to_markdown([block.title, *block.columns], rows))
@@ -105,17 +108,19 @@ def to_latex(tables: Sequence[Table]) -> str:
 
 
 def _latex_block(table: Table, block: Block) -> Iterator[str]:
-    marks = _marks(block)
+    marks, best = _marks(block), _best(block)
     yield "\\begin{table}"
     yield "  \\centering"
     caption = block.remark or table.caption
     yield f"  \\caption{{{_latex(f'{table.title}: {block.title}. {caption}')}}}"
+    yield f"  \\label{{tab:{slug(f'{table.title}-{block.title}')}}}"
     yield f"  \\begin{{tabular}}{{l{'r' * len(block.columns)}}}"
     yield "    \\toprule"
     yield _latex_row(["", *(_latex(column) for column in block.columns)])
     yield "    \\midrule"
     for name, row in block.rows.items():
-        yield _latex_row([_latex(name), *(_latex_cell(row.get(column), marks) for column in block.columns)])
+        cells = [_latex_cell(row.get(column), marks, (name, column) in best) for column in block.columns]
+        yield _latex_row([_latex(name), *cells])
     yield "    \\bottomrule"
     yield "  \\end{tabular}"
     for note, mark in marks.items():
@@ -134,6 +139,21 @@ def _marks(block: Block) -> dict[str, str]:
     return notes
 
 
+def _best(block: Block) -> set[tuple[str, str]]:
+    """Row and column of the cells that are as high as any in their column, as printed, where several compete."""
+    found: set[tuple[str, str]] = set()
+    for column in block.columns if block.accuracies else ():
+        rows = {name: row[column] for name, row in block.rows.items() if column in row and row[column].competes}
+        values = {name: round(cell.mean, 2) for name, cell in rows.items()}
+        found |= {(name, column) for name in values if values[name] == max(values.values()) and len(values) > 1}
+    return found
+
+
+def slug(title: str) -> str:
+    """A title as the name of a file or a label."""
+    return re.sub(r"[^a-z0-9-]+", "_", title.lower()).strip("_")
+
+
 def _cells(table: Table) -> Iterator[tuple[Block, str, str, Cell]]:
     for block in table.blocks:
         for name, row in block.rows.items():
@@ -142,21 +162,24 @@ def _cells(table: Table) -> Iterator[tuple[Block, str, str, Cell]]:
                     yield block, name, column, row[column]
 
 
-def _markdown_cell(cell: Cell | None, marks: dict[str, str]) -> str:
+def _markdown_cell(cell: Cell | None, marks: dict[str, str], best: bool) -> str:
     if cell is None:
         return ""
     spread = "" if cell.std is None else f" ± {cell.std:.2f}"
     letters = ",".join(marks[note] for note in cell.notes)
-    return f"{cell.mean:{cell.form}}{spread}" + (f" [{letters}]" if letters else "")
+    number = f"{cell.mean:{cell.form}}"
+    number = f"**{number}**" if best else number
+    return f"{number}{spread}" + (f" [{letters}]" if letters else "")
 
 
-def _latex_cell(cell: Cell | None, marks: dict[str, str]) -> str:
+def _latex_cell(cell: Cell | None, marks: dict[str, str], best: bool) -> str:
     if cell is None:
         return ""
     spread = "" if cell.std is None else f" $\\pm$ {cell.std:.2f}"
     letters = ",".join(marks[note] for note in cell.notes)
     number = f"{cell.mean:{cell.form}}"
     number = f"${number}$" if number[0] in "+-" else number  # else LaTeX sets a hyphen for a minus
+    number = f"\\textbf{{{number}}}" if best else number
     return f"{number}{spread}" + (f"$^{{{letters}}}$" if letters else "")
 
 

@@ -1,26 +1,25 @@
-"""Figures that compare runs, as PNG and SVG: curves over the number of shots, and bars for the settings of an ablation.
+"""Figures that compare runs: curves over the number of shots, and bars for methods and the settings of an ablation.
 
 In: a `Block` or a `Table` of `blocks.py`, and the looks of its rows by `method_styles.py`. A row whose cells have no
-seeds, such as zero-shot CLIP's, is a reference: a dashed line. Curves differ by marker and dashes as well as by color,
-bars by their labels, so that no figure needs color vision.
+seeds, such as zero-shot CLIP's, is a reference: a dashed line; published rows are hollow markers. Curves differ by
+marker and dashes as well as by color, bars by their labels, so that no figure needs color vision.
 """
 
 import textwrap
-from pathlib import Path
+from collections.abc import Collection
 from typing import Any
 
 import matplotlib as mpl
+from etils import epath
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from dear_jax.report.blocks import Block, Row, Table
+from dear_jax.report.figure_files import save
 from dear_jax.report.method_styles import Looks, complete
 
-FORMATS = ("png", "svg")
-# Names are no formulas, and the same figure is the same file.
-LOOKS: Any = {"text.parse_math": False, "svg.hashsalt": "dear_jax"}
+LOOKS: Any = {"text.parse_math": False}  # names are no formulas
 REFERENCE: dict[str, Any] = dict(color="black", linestyle="--", linewidth=1)
 BAR: dict[str, Any] = dict(edgecolor="black", linewidth=0.8)
 PLAIN = "#56B4E9"  # a bar without looks
@@ -28,7 +27,7 @@ PANELS = 4  # in a row
 LABEL_WIDTH = 36  # characters
 
 
-def draw_curves(table: Table, path: Path, looks: Looks | None = None) -> list[Path]:
+def draw_curves(table: Table, path: epath.PathLike, looks: Looks | None = None) -> list[epath.Path]:
     """A panel per data set: accuracy over the number of shots, with the standard deviation over seeds.
 
     Args:
@@ -61,7 +60,9 @@ def draw_curves(table: Table, path: Path, looks: Looks | None = None) -> list[Pa
         return save(figure, path)
 
 
-def draw_bars(block: Block, title: str, path: Path, looks: Looks | None = None) -> list[Path]:
+def draw_bars(
+    block: Block, title: str, path: epath.PathLike, looks: Looks | None = None, published: Collection[str] = ()
+) -> list[epath.Path]:
     """A panel per column and a bar per setting, with the standard deviation over seeds.
 
     Bars start at the reference, where there is exactly one, so that their length is what a setting gains or loses.
@@ -71,16 +72,18 @@ def draw_bars(block: Block, title: str, path: Path, looks: Looks | None = None) 
         title: of the figure.
         path: of the files, without their suffix.
         looks: of its rows; those that have none get one color.
+        published: the rows that are hollow markers, not bars.
 
     Returns:
-        The files; none where there is no setting but references.
+        The files; none where there is no setting but references and published rows.
     """
-    references = {name: row for name, row in block.rows.items() if is_reference(row)}
+    references = {name: row for name, row in block.rows.items() if is_reference(row) and name not in published}
     settings = {name: row for name, row in block.rows.items() if name not in references}
-    if not settings:
+    if settings.keys() <= set(published):
         return []
     start = next(iter(references.items())) if len(references) == 1 else None
-    labels = [textwrap.fill(name, LABEL_WIDTH) for name in settings]
+    titles = [f"{name} (published)" if name in published else name for name in settings]
+    labels = [textwrap.fill(title, LABEL_WIDTH) for title in titles]
     lines = sum(1 + label.count("\n") for label in labels)
     width, height = _grid(len(block.columns))
     with mpl.rc_context(LOOKS):
@@ -88,7 +91,7 @@ def draw_bars(block: Block, title: str, path: Path, looks: Looks | None = None) 
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(height, width, sharey=True, squeeze=False).ravel()
         for axes, column in zip(panels, block.columns, strict=False):
-            _draw_settings(axes, settings, column, start[1] if start else {}, looks or {})
+            _draw_settings(axes, settings, column, start[1] if start else {}, looks or {}, published)
         for axes in panels[len(block.columns) :]:
             axes.remove()
         panels[0].set_yticks(range(len(labels)), labels)
@@ -119,7 +122,10 @@ def _draw_panel(axes: Axes, block: Block, looks: Looks) -> None:
         if not points:
             continue
         if is_reference(block.rows[name]):
-            axes.plot(shots, means, label=name, **REFERENCE)
+            if len(set(means)) == 1:  # as zero-shot CLIP, whatever the shots
+                axes.axhline(means[0], label=name, **REFERENCE)
+            else:
+                axes.plot(shots, means, label=name, **REFERENCE)
             continue
         line: dict[str, Any] = dict(color=look.color, marker=look.marker, linestyle=look.dashes, label=name)
         axes.errorbar(shots, means, [cell.std or 0 for _, cell in points], capsize=3, markersize=5, **line)
@@ -136,15 +142,21 @@ def _shots(column: str) -> int:
     return int(column.split()[0])
 
 
-def _draw_settings(axes: Axes, settings: dict[str, Row], column: str, reference: Row, looks: Looks) -> None:
-    """The bars of one column; a setting without that accuracy has none."""
+def _draw_settings(
+    axes: Axes, settings: dict[str, Row], column: str, reference: Row, looks: Looks, published: Collection[str]
+) -> None:
+    """The bars and markers of one column; a setting without that accuracy has none."""
     start = reference[column].mean if column in reference else 0.0
     for place, (name, row) in enumerate(settings.items()):
         if column not in row:
             continue
         cell = row[column]
-        looks_of_bar: dict[str, Any] = BAR | dict(facecolor=looks[name].bar if name in looks else PLAIN)
-        axes.barh(place, cell.mean - start, left=start, height=0.62, xerr=cell.std, capsize=3, **looks_of_bar)
+        color = looks[name].bar if name in looks else PLAIN
+        if name in published:
+            axes.plot(cell.mean, place, marker="D", color="white", markeredgecolor=color, markeredgewidth=1.6)
+        else:
+            looks_of_bar: dict[str, Any] = BAR | dict(facecolor=color)
+            axes.barh(place, cell.mean - start, left=start, height=0.62, xerr=cell.std, capsize=3, **looks_of_bar)
         spread = "" if cell.std is None else f" ± {cell.std:.2f}"
         axes.annotate(
             f"{cell.mean:.2f}{spread}", (1.0, place), xycoords=axes.get_yaxis_transform(), va="center", fontsize=8
@@ -158,11 +170,3 @@ def _draw_settings(axes: Axes, settings: dict[str, Row], column: str, reference:
     axes.set_title(column if not reference else f"{column} ({start:.2f})", fontsize=10)
     axes.spines[["top", "right", "left"]].set_visible(False)
 
-
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Write a figure in every format; the files."""
-    FigureCanvasAgg(figure)
-    files = [path.with_name(f"{path.name}.{suffix}") for suffix in FORMATS]
-    for file in files:
-        figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)
-    return files

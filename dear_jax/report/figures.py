@@ -1,9 +1,8 @@
-"""Figures of a role map as PNG: layers x heads map, entropy histogram, and what each head says and sees.
+"""Figures of a role map: layers x heads map, entropy histogram, and what each head says and sees.
 
 `role_map` is the JSON dictionary of a role map with entropies, thresholds and heads; layers count from 1, heads from 0.
 """
 
-import io
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -12,16 +11,14 @@ import matplotlib as mpl
 import numpy as np
 from etils import epath
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from dear_jax.files import storage
 from dear_jax.report.entropy_bins import entropy_bins
+from dear_jax.report.figure_files import save
 from dear_jax.report.role_styles import RoleStyle, role_styles
 
-DPI = 150
 NO_FORMULAS: Any = {"text.parse_math": False}  # names are plain text, whatever they hold
 
 
@@ -46,7 +43,7 @@ def draw_role_map(role_map: Mapping[str, Any], path: epath.PathLike) -> None:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     figure.legend(handles=_legend(styles), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 @mpl.rc_context(NO_FORMULAS)
@@ -81,7 +78,7 @@ def draw_entropy_histogram(role_map: Mapping[str, Any], path: epath.PathLike) ->
     axes.set(xlim=(min(0, edges[0]), edges[-1]), xlabel="Concept Entropy in bits", ylabel="heads")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(handles=_legend(present), loc="outside lower center", ncols=4, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 @mpl.rc_context(NO_FORMULAS)
@@ -93,7 +90,7 @@ def draw_heads(
     Args:
         role_map: the map's JSON dictionary.
         thumbnails: "images", uint8 [M, s, s, 3], and "top", int [layers, heads, n]: indices into them, -1 for none.
-        path: PNG to write.
+        path: of the files, without their suffix.
         descriptions: how many to print per head.
     """
     styles = role_styles(role_map["attributes"])
@@ -108,7 +105,7 @@ def draw_heads(
         axes.axis("off")
         _draw_head(axes, role_map, row, head, styles, descriptions, height)
         _draw_thumbnails(axes, thumbnails["images"], thumbnails["top"][row][head])
-    _save(figure, path, dpi=100)
+    save(figure, path, dpi=100)
 
 
 def _draw_cell(axes: Axes, row: int, head: int, style: RoleStyle, entropy: float) -> None:
@@ -170,9 +167,3 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
-
-def _save(figure: Figure, path: epath.PathLike, dpi: int = DPI) -> None:
-    FigureCanvasAgg(figure)
-    content = io.BytesIO()
-    figure.savefig(content, dpi=dpi, format="png")
-    storage.write(path, content.getvalue())

@@ -1,4 +1,4 @@
-"""Figures of what a method gains and what it costs, a point for each, as PNG and SVG.
+"""Figures of what a method gains and what it costs, a point for each.
 
 In: a `Block` of `blocks.py` and the looks of its rows. Base against new accuracy with lines of equal harmonic mean, and
 accuracy against trainable parameters or the time of a training step.
@@ -6,12 +6,12 @@ accuracy against trainable parameters or the time of a training step.
 
 import textwrap
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
+from etils import epath
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
@@ -19,7 +19,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from dear_jax.data.protocols import harmonic_mean
 from dear_jax.report.blocks import Block, Cell
-from dear_jax.report.comparison_figures import LABEL_WIDTH, LOOKS, REFERENCE, is_reference, save
+from dear_jax.report.comparison_figures import LABEL_WIDTH, LOOKS, REFERENCE, is_reference
+from dear_jax.report.figure_files import save
 from dear_jax.report.method_styles import Look, Looks, complete
 from dear_jax.report.tables import TITLES
 
@@ -35,8 +36,8 @@ Cost = Literal["parameters", "step_seconds"]
 
 
 def draw_pairs(
-    block: Block, title: str, path: Path, looks: Looks | None = None, published: Collection[str] = ()
-) -> list[Path]:
+    block: Block, title: str, path: epath.PathLike, looks: Looks | None = None, published: Collection[str] = ()
+) -> list[epath.Path]:
     """Base against new accuracy: a point per row, its standard deviations over seeds, and lines of equal HM.
 
     Args:
@@ -67,8 +68,8 @@ def draw_pairs(
 
 
 def draw_costs(
-    block: Block, column: str, cost: Cost, title: str, path: Path, looks: Looks | None = None
-) -> list[Path]:
+    block: Block, column: str, cost: Cost, title: str, path: epath.PathLike, looks: Looks | None = None
+) -> list[epath.Path]:
     """Accuracy against what it costs: a point per row whose cost is known; references are dashed lines.
 
     A method may have more parameters on one data set than on another: the point is at the median, the bar from the

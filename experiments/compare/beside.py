@@ -36,6 +36,7 @@ def difference(ours: Row, published: Row) -> Row:
             notes=tuple(dict.fromkeys([*published[column].notes, *cell.notes])),
             source="; ".join(filter(None, [cell.source, published[column].source])),
             form="+z.2f",
+            competes=False,
         )
         for column, cell in ours.items()
         if column in published

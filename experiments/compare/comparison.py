@@ -3,7 +3,8 @@
 In: runs. Out: tables whose rows are methods, and a sentence for what fits nowhere. Runs of the same setting
 make one row: other data sets are other blocks, other seeds are averaged, other shots are other columns of a few-shot
 table. The average over data sets has the HM of the averaged base and new accuracies, as published tables do; the ranks
-of the methods over data sets follow it.
+of the methods over data sets follow it. For figures, whose lines have no notes, every average is over the same data
+sets.
 """
 
 import re
@@ -25,17 +26,23 @@ from experiments.compare.ranks import rank_blocks
 from experiments.compare.settings import ZERO_SHOT, is_plain, method_of
 
 KINDS = {"published": "", "world": ", embedded world", "own": ", images of one's own"}
+AVERAGE = "Average over "  # how the title of such a block begins
 SHOTS = re.compile(r"[0-9]+ shots?")  # the head of a few-shot column
 CAPTION = "Top-1 accuracy in percent, ± population standard deviation over the seeds."
 BESIDE = (
     f" Rows marked (ours) are measured; the others are published (CLIP ViT-B/16, {published.SHOTS} shots), or the "
     "difference of the two in points."
 )
-PARTLY = re.compile(r"Average over \d+ of the \d+ data sets\.")  # a note of averages that compare with no other
 
 
-def compare(runs: Sequence[Run]) -> tuple[list[Table], list[str]]:
-    """All tables, and what is wrong with the runs that are in none."""
+def compare(runs: Sequence[Run], even: bool = False) -> tuple[list[Table], list[str]]:
+    """All tables, and what is wrong with the runs that are in none.
+
+    Args:
+        runs: of any protocols.
+        even: whether averages are over the same data sets in every row and column, without the rows that lack some;
+            else each is over what there is, and says so in a note.
+    """
     groups: dict[tuple[str, str], Rows] = {(protocol, kind): {} for protocol in PROTOCOLS for kind in KINDS}
     problems: list[str] = []
     for run in runs:
@@ -43,10 +50,10 @@ def compare(runs: Sequence[Run]) -> tuple[list[Table], list[str]]:
             problems += add_run(run, groups[run.protocol, kind_of(run.dataset)])
         except UserError as error:
             problems.append(str(error))
-    return [_table(protocol, kind, rows) for (protocol, kind), rows in groups.items() if rows], problems
+    return [_table(protocol, kind, rows, even) for (protocol, kind), rows in groups.items() if rows], problems
 
 
-def _table(protocol: str, kind: str, rows: Rows) -> Table:
+def _table(protocol: str, kind: str, rows: Rows, even: bool) -> Table:
     beside = published.read_published().get(protocol, {}) if kind == "published" else {}
     rows = dict(sorted(rows.items(), key=lambda row: _place_of_row(row[0])))
     places = sorted({place for measured in rows.values() for place in measured}, key=_order)
@@ -55,7 +62,10 @@ def _table(protocol: str, kind: str, rows: Rows) -> Table:
     else:
         blocks = [_dataset_block(name, rows, beside) for name in dict.fromkeys(name for name, _, _ in places)]
         if len(blocks) > 1:
-            blocks = [_average_block(blocks, rows, beside), *rank_blocks(blocks), *blocks]
+            names = [block.title for block in blocks]
+            shared = _shared(rows, names) if even else names
+            average = [_average_block(blocks, rows, beside, shared, even)] if len(shared) > 1 else []
+            blocks = [*average, *rank_blocks(blocks), *blocks]
     return Table(PROTOCOLS[protocol].title + KINDS[kind], CAPTION + (BESIDE if beside else ""), tuple(blocks))
 
 
@@ -132,14 +142,32 @@ def _cells(measured: Measured, heads: Mapping[str, str]) -> Row:
             source,
             parameters=measured.parameters,
             step_seconds=seconds,
+            competes=not (measured.notes[column] or few),
         )
         for column, head in heads.items()
     }
 
 
-def _average_block(blocks: Sequence[Block], rows: Rows, beside: Mapping[str, Mapping[str, Row]]) -> Block:
-    """Means over the data sets of the other blocks."""
-    names = [block.title for block in blocks]
+def _shared(rows: Rows, names: Sequence[str]) -> list[str]:
+    """The data sets that give averages of trained rows the most accuracies, of those that some row and column has."""
+    of: dict[tuple[str, int, tuple[str, ...]], set[str]] = {}
+    for row, measured in rows.items():
+        for name, *kind in measured:
+            if not row.startswith(ZERO_SHOT):
+                of.setdefault((row, *kind), set()).add(name)
+    found = list(of.values()) or [set(names)]
+    best = max(found, key=lambda one: (len(one) * sum(one <= other for other in found), len(one)))
+    return [name for name in names if name in best]
+
+
+def _average_block(
+    blocks: Sequence[Block],
+    rows: Rows,
+    beside: Mapping[str, Mapping[str, Row]],
+    names: Sequence[str],
+    even: bool,
+) -> Block:
+    """Means over some data sets of the other blocks; with `even`, of the rows and columns that have all of them."""
     there: dict[str, Row] = {}
     for method, cells in beside.items():
         there[method] = _titled(_published_average(cells, names))
@@ -147,10 +175,16 @@ def _average_block(blocks: Sequence[Block], rows: Rows, beside: Mapping[str, Map
         there[row] = {}
         for kind in dict.fromkeys((shots, columns) for _, shots, columns in sorted(measured)):
             parts = {name: measured[name, *kind] for name in names if (name, *kind) in measured}
-            there[row] |= _average(parts, _heads(("", *kind)), len(names))
+            if parts and not (even and len(parts) < len(names)):
+                there[row] |= _average(parts, _heads(("", *kind)), len(names))
     heads = _sorted_heads(dict.fromkeys(head for block in blocks for head in block.columns))
-    title = f"Average over {len(names)} data sets"
-    return Block(title, heads, _arranged(there))
+    which = "" if len(names) == len(blocks) else f" of the {len(blocks)} data sets: {', '.join(names)}"
+    return Block(f"{AVERAGE}{len(names)}{which or ' data sets'}", heads, _arranged(there))
+
+
+def is_average(block: Block) -> bool:
+    """Whether a block is over several data sets."""
+    return block.title.startswith(AVERAGE)
 
 
 def _published_average(cells: Mapping[str, Row], names: Sequence[str]) -> Row:
@@ -184,6 +218,7 @@ def _average(parts: Mapping[str, Measured], heads: Mapping[str, str], expected: 
             tuple(dict.fromkeys([*partly, *(note for cells in single for note in cells[head].notes)])),
             "; ".join(dict.fromkeys(cells[head].source for cells in single)),
             parameters=tuple(number for count in counts for number in count) if all(counts) else (),
+            competes=not partly and all(cells[head].competes for cells in single),
             step_seconds=float(np.mean([np.mean(seconds) for seconds in times])) if all(times) else None,
         )
         for column, head in heads.items()

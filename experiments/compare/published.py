@@ -51,6 +51,7 @@ def read_published() -> dict[str, dict[str, dict[str, Row]]]:
     with FILE.open(newline="") as file:
         for line in csv.DictReader(file):
             method = found[PROTOCOLS[line["protocol"]]].setdefault(line["method"], {})
-            cell = Cell(float(line["value"]), notes=(line["note"],) if line["note"] else (), source=line["source"])
+            notes = (line["note"],) if line["note"] else ()
+            cell = Cell(float(line["value"]), notes=notes, source=line["source"], competes=not notes)
             method.setdefault(PLACES[line["dataset"]], {})[line["metric"].lower()] = cell
     return found

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from dear_jax.report.figure_files import save
 from experiments.speed.case import Case
 from experiments.speed.step import PACKAGE, Workers, commands, measure
 
@@ -35,7 +37,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=json.loads, default=SIZES, help="JSON: what to change, and to which values")
     parser.add_argument("--class_chunk", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--plot", type=Path, help="a PNG file")
+    parser.add_argument("--plot", type=Path, help="figure, as PNG, SVG and PDF of this name")
     arguments = parser.parse_args()
     measured: dict[str, list[Row]] = {}
     print("| what | value | s/step | CPU s/step | XLA MiB | peak RSS MiB | GFLOP |\n|---|" + "---:|" * 6)
@@ -96,12 +98,8 @@ def slopes(what: str, rows: list[Row]) -> str:
 
 def draw(measured: dict[str, list[Row]], path: Path) -> None:
     """Time above, memory below, a column for each size."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(2, len(measured), figsize=(2.4 * len(measured), 4.8), squeeze=False, sharey="row")
+    figure = Figure(figsize=(2.4 * len(measured), 4.8), layout="tight")
+    axes = figure.subplots(2, len(measured), squeeze=False, sharey="row")
     for column, (what, rows) in enumerate(measured.items()):
         values = [row.value for row in rows]
         axes[0][column].plot(values, [row.cpu_seconds for row in rows], "o-")
@@ -116,8 +114,7 @@ def draw(measured: dict[str, list[Row]], path: Path) -> None:
             axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("CPU seconds per step")
     axes[1][0].set_ylabel("MiB, compiler's analysis")
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
+    save(figure, path.with_suffix(""), dpi=100)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dear_jax.data.protocols import harmonic_mean
+from dear_jax.report.figure_files import save
 from experiments.sweep.studies import Study
 
 RULES = {"learned": "-", "class_only": ":"}
 
 
 def draw(study: Study, results: Sequence[dict], path: Path) -> None:
-    """Write PATH.png: means over draws and seeds."""
+    """Write the files of PATH: means over draws and seeds."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True)
     masks = list(dict.fromkeys(name.split(", start ")[0] for name in study.variants))
@@ -37,4 +38,4 @@ def draw(study: Study, results: Sequence[dict], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].legend(frameon=False, fontsize=8)
     figure.suptitle("solid: new classes by the learned weights; dotted: by the class path alone", fontsize=9)
-    figure.savefig(path.with_suffix(".png"), dpi=150)
+    save(figure, path.with_suffix(""))

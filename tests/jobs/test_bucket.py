@@ -152,7 +152,7 @@ def test_roles_are_found_into_a_bucket_as_on_a_disk(bucket, tmp_path, cache):
     small = ["--config.roles.images=100", "--config.data.dataset=world_objects"]
     finish(launch(cache, find, *small, f"--workdir={roles}"))
     finish(launch(cache, find, *small, f"--workdir={tmp_path / 'roles'}"))
-    names = {"roles.html", "images.npz", "role_map.png", "entropy.png", "heads.png", "heads.csv", "ablation.json"}
+    names = {"roles.html", "images.npz", "role_map.png", "entropy.svg", "heads.pdf", "heads.csv", "ablation.json"}
     assert names <= set(storage.entries(roles)[1])
     assert (roles / "role_map.json").read_text() == (tmp_path / "roles" / "role_map.json").read_text()
     with (

@@ -71,7 +71,7 @@ def test_files_of_the_job(finished):
         assert thumbnails["images"].shape[1:] == (48, 48, 3)
         assert thumbnails["top"].max() == len(thumbnails["images"]) - 1
     assert json.loads((finished / "ablation.json").read_text())["heads"]
-    for name in ("role_map.png", "entropy.png", "heads.png", "roles.html"):
+    for name in ("role_map.png", "entropy.png", "heads.png", "heads.svg", "heads.pdf", "roles.html"):
         assert (finished / name).stat().st_size > 1000
 
 

@@ -1,6 +1,7 @@
 """Tables as Markdown, CSV and LaTeX."""
 
 import csv
+import dataclasses
 import io
 
 from dear_jax.report.blocks import Block, Cell, Table, to_csv, to_latex, to_markdown
@@ -40,8 +41,8 @@ def test_markdown():
         "| dtd | Base | New |",
         "| --- | ---: | ---: |",
         "| CLIP | 53.24 | 59.90 |",
-        "| DeAR (ours), a_b\\|c | 80.00 ± 1.50 [a,b] | 60.00 ± 0.25 [a] |",
-        "| DeAR | 83.90 |  |",
+        "| DeAR (ours), a_b\\|c | 80.00 ± 1.50 [a,b] | **60.00** ± 0.25 [a] |",
+        "| DeAR | **83.90** |  |",
         "",
         "[a] Other splits.  ",
         "[b] 10 % less.",
@@ -90,10 +91,21 @@ def test_latex():
     lines = [line.strip() for line in to_latex([TABLE]).splitlines()]
     assert "\\begin{tabular}{lrr}" in lines
     assert "CLIP & 53.24 & 59.90 \\\\" in lines
-    assert "DeAR (ours), a\\_b|c & 80.00 $\\pm$ 1.50$^{a,b}$ & 60.00 $\\pm$ 0.25$^{a}$ \\\\" in lines
-    assert "DeAR & 83.90 &  \\\\" in lines
+    assert "DeAR (ours), a\\_b|c & 80.00 $\\pm$ 1.50$^{a,b}$ & \\textbf{60.00} $\\pm$ 0.25$^{a}$ \\\\" in lines
+    assert "DeAR & \\textbf{83.90} &  \\\\" in lines
+    assert "\\label{tab:base-to-new-dtd}" in lines
     assert "\\par\\footnotesize $^{b}$ 10 \\% less." in lines
     assert "\\caption{Base-to-new: dtd. In percent.}" in lines
+
+
+def test_the_best_of_what_compares_is_bold_and_equals_are():
+    cells = {"a": Cell(1.004), "b": Cell(1.0), "c": Cell(9.0, competes=False), "d": Cell(0.5)}
+    rows = {name: {"A": cell} for name, cell in cells.items()} | {"e": {"B": Cell(3.0)}}
+    block = Block("b", ("A", "B"), rows)
+    said = to_markdown([Table("t", "c", (block,))])
+    for row in ("| a | **1.00** |  |", "| b | **1.00** |  |", "| c | 9.00 |  |", "| d | 0.50 |  |", "| e |  | 3.00 |"):
+        assert row in said
+    assert "**" not in to_markdown([Table("t", "c", (dataclasses.replace(block, accuracies=False),))])
 
 
 def test_latex_escapes_what_it_would_read_as_a_command():
@@ -104,7 +116,7 @@ def test_latex_escapes_what_it_would_read_as_a_command():
 
 
 def test_notes_have_as_many_marks_as_they_need():
-    rows = {str(n): {"A": Cell(1.0, notes=(f"note {n}",))} for n in range(54)}
+    rows = {str(n): {"A": Cell(1.0, notes=(f"note {n}",), competes=False)} for n in range(54)}
     text = to_markdown([Table("t", "c", (Block("b", ("A",), rows),))])
     assert "| 25 | 1.00 [z] |" in text
     assert "| 26 | 1.00 [aa] |" in text

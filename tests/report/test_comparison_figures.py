@@ -14,7 +14,7 @@ ODD = "costs $5 or $x_{$ to make, mask.pattern=open, and very many other setting
 
 
 def check(files):
-    assert [file.suffix for file in files] == [".png", ".svg"]
+    assert [file.suffix for file in files] == [".png", ".svg", ".pdf"]
     with Image.open(files[0]) as picture:
         assert picture.width >= 600
         assert len(np.unique(np.asarray(picture.convert("L")))) > 20
@@ -43,6 +43,27 @@ def test_bars(tmp_path, references):
     assert ("dashed line: zero-shot 0" in svg) == (references == 1)
 
 
+def test_zero_shot_clip_is_a_line_also_with_one_number_of_shots(tmp_path):
+    rows = {"zero-shot CLIP": {"16 shots": Cell(50.0)}, "DeAR": {"16 shots": Cell(60.0, 1.0, 3)}}
+    table = Table("few-shot", "", (Block("dtd", ("16 shots",), rows),))
+    svg = check(comparison_figures.draw_curves(table, tmp_path / "curves"))
+    lines = re.findall(r'<path d="([^"]*)"[^>]*stroke-dasharray: 3.7,1.6', svg)
+    ends = [[float(x) for x in re.findall(r"[ML] ([\d.]+) ", line)] for line in lines]
+    assert max(x[1] - x[0] for x in ends) > 100  # from side to side, and the legend's
+
+
+def test_published_rows_are_markers_not_bars(tmp_path):
+    rows = {"CLIP": ZERO_SHOT, "zero-shot": ZERO_SHOT}
+    rows |= {"MMRL": {"Base": Cell(85.0)}, "DeAR": {"Base": Cell(80.0, 1.0, 3)}}
+    block = Block("dtd", ("Base",), rows)
+    svg = check(comparison_figures.draw_bars(block, "title", tmp_path / "bars", published=("CLIP", "MMRL")))
+    assert "<!-- MMRL (published) -->" in svg
+    assert "<!-- CLIP (published) -->" in svg
+    assert "dashed" in svg  # the line of zero-shot CLIP, measured here
+    published = Block("dtd", ("Base",), {name: rows[name] for name in ("CLIP", "zero-shot", "MMRL")})
+    assert comparison_figures.draw_bars(published, "title", tmp_path / "none", published=("CLIP", "MMRL")) == []
+
+
 def test_more_columns_than_fit_in_a_row(tmp_path):
     columns = tuple(f"set {n}" for n in range(11))
     rows = {"DeAR": {column: Cell(80.0, 1.0, 3) for column in columns}}
@@ -59,4 +80,5 @@ def test_the_same_figure_is_the_same_file(tmp_path):
     block = Block("dtd", ("Base",), {"DeAR": {"Base": Cell(80.0, 1.0, 3)}})
     for name in ("a", "b"):
         comparison_figures.draw_bars(block, "title", tmp_path / name)
-    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    for suffix in ("svg", "pdf"):
+        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()

@@ -14,7 +14,7 @@ ODD = "costs $5 or $x_{$ to make, and very many other settings of which nobody k
 
 
 def check(files):
-    assert [file.suffix for file in files] == [".png", ".svg"]
+    assert [file.suffix for file in files] == [".png", ".svg", ".pdf"]
     with Image.open(files[0]) as picture:
         assert picture.width >= 600
         assert len(np.unique(np.asarray(picture.convert("L")))) > 20

@@ -68,6 +68,39 @@ def test_the_average_hm_is_that_of_the_averages(write_run):
     assert "Computed here" in block.rows["CLIP"]["Base"].notes[0]
 
 
+def test_averages_of_figures_are_over_the_same_data_sets(write_run):
+    """DeAR and its zero-shot CLIP on three, two settings on two of them, another method on one."""
+    folders = [write_run(f"a-{name}", SEEDS, dataset=name) for name in ("dtd", "eurosat", "ucf101")]
+    for pattern in ("open", "isolated"):
+        changes = {"dear.mask.pattern": pattern}
+        for name in ("dtd", "eurosat"):
+            folders.append(write_run(f"{pattern}-{name}", OTHERS, dataset=name, changes=changes))
+    folders.append(write_run("b", OTHERS, dataset="dtd", method_title="MMRL"))
+    (table,), _ = compare(find_runs(folders)[0], even=True)
+    average = table.blocks[0]
+    assert average.title == "Average over 2 of the 3 data sets: dtd, eurosat"
+    assert ours(average) == [CLIP, DEAR, f"{DEAR}, mask.pattern=open", f"{DEAR}, mask.pattern=isolated"]
+    assert average.rows[DEAR]["Base"].mean == 82.0
+    assert not any(cell.notes for name in ours(average) for cell in average.rows[name].values())
+    assert average.rows["CLIP"]["Base"].mean == pytest.approx((53.24 + 56.48) / 2)
+    assert [block.title for block in table.blocks if block.accuracies][1:] == ["dtd", "eurosat", "ucf101"]
+    # Tables say it in a note instead, and such an average is not the best of its column.
+    (table,), _ = compare(find_runs(folders)[0])
+    cells = table.blocks[0].rows
+    assert cells[f"{DEAR}, mask.pattern=open"]["New"].notes == ("Average over 2 of the 3 data sets.",)
+    assert [cells[f"{DEAR}, mask.pattern=open"]["New"].competes, cells[DEAR]["New"].competes] == [False, True]
+
+
+def test_curves_of_the_average_have_the_same_data_sets_for_all_shots(write_run, tmp_path):
+    few = {"1": {"accuracy": 50.0}}
+    for name, numbers in (("dtd", (1, 2)), ("eurosat", (1, 2)), ("ucf101", (2,))):
+        for shots in numbers:
+            write_run(f"runs/{name}-{shots}", few, protocol="few_shot", dataset=name, changes={"data.shots": shots})
+    table = compare(find_runs([tmp_path / "runs"])[0], even=True)[0][0]
+    assert table.blocks[0].title == "Average over 2 of the 3 data sets: dtd, eurosat"
+    assert list(table.blocks[0].rows[CLIP]) == list(table.blocks[0].rows[DEAR]) == ["1 shot", "2 shots"]
+
+
 def test_the_average_of_all_data_sets_is_the_published_one(write_run):
     folders = [write_run(name, SEEDS, dataset=name) for name in published.DATASETS.values()]
     block = tables(*folders)[0]["Base-to-new generalization"]["Average over 11 data sets"]

@@ -130,7 +130,7 @@ def test_the_dose_figure(tmp_path):
     row = RESULTS[0]["variants"]["one"]
     results = [{**one, "variants": dict.fromkeys(asked.variants, row)} for one in RESULTS]
     dose_figure.draw(asked, results, tmp_path / "dose")
-    assert [found.name for found in tmp_path.iterdir()] == ["dose.png"]
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["dose.pdf", "dose.png", "dose.svg"]
 
 
 def test_one_draw_makes_no_table(tmp_path, capsys):
