@@ -108,6 +108,13 @@ def get_config() -> ConfigDict:
     config.train.checkpoint_every = 0  # steps between checkpoints; 0: once an epoch, at most 20 in a run
     config.train.keep_checkpoints = 2  # of the latest steps
 
+    # Where a training run's metrics go as well, while it goes on; metrics.jsonl has them in any case.
+    config.log = ConfigDict()
+    config.log.tensorboard = False  # event files in the workdir: tensorboard --logdir=WORKDIR
+    config.log.wandb = ""  # project of Weights & Biases; empty: none
+    config.log.trackio = ""  # project of trackio; empty: none
+    config.log.profile = ""  # FIRST:LAST, steps from 1 of which a trace is written to profile/; empty: none
+
     config.eval = ConfigDict()
     config.eval.batch_size = 100  # images
     # Weights of the paths for classes not trained on: learned | class_only | equal | NUMBER, of the class path; empty:

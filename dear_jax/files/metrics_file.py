@@ -1,20 +1,15 @@
-"""`metrics.jsonl`: rows in JSON, one to a line, added as a run goes on.
-
-A file on a disk grows by a row at a time. An object in a bucket cannot grow and may be replaced once a second at most:
-there rows wait in memory, and the object is written anew every half minute, at `flush` and so at every checkpoint.
-"""
+"""`metrics.jsonl`: rows in JSON, one to a line, added as a run goes on."""
 
 import json
 import math
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
-from dear_jax.files import json_files, storage
+from dear_jax.files import json_files
+from dear_jax.files.growing_file import GrowingFile
 
-PERIOD = 30.0  # seconds between two writes to a bucket
 AFTER_STEPS = {"fit", "evaluation"}  # columns of rows that have the last step's number
 
 
@@ -23,52 +18,40 @@ class MetricsFile:
 
     def __init__(self, path: epath.Path) -> None:
         self.path = path
-        self._lines: list[str] = []  # in a bucket: the whole content
-        self._written = 0  # how many of them are in the object
-        self._next_write = 0.0
-        if storage.is_remote(path):
-            self._lines = self._read()
-            self._written = len(self._lines)
+        self._file = GrowingFile(path)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row of JSON's own types."""
-        line = json.dumps(row, allow_nan=False)
-        if not storage.is_remote(self.path):
-            with self.path.open("a") as file:
-                file.write(f"{line}\n")
-            return
-        self._lines.append(line)
-        if time.monotonic() >= self._next_write:
-            self.flush()
+        self._file.append(f"{json.dumps(row, allow_nan=False)}\n".encode())
 
     def flush(self) -> None:
         """Have every row where another process finds it."""
-        if self._written != len(self._lines):
-            self._write(self._lines)
+        self._file.flush()
 
-    def trim(self, step: int) -> None:
-        """Drop what a resumed run writes again: rows after `step` (-1: all), or after all steps; and a torn one."""
-        lines = self._read()
+    def trim(self, step: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Drop what a resumed run writes again: rows after `step` (-1: all), or after all steps; and a torn one.
+
+        Returns:
+            The rows that there were, and those that there are.
+        """
+        lines = self._file.read().decode(errors="replace").splitlines()
+        kept = [line for line in lines if _step_of(line) <= step]
         if lines:
-            self._write([line for line in lines if _step_of(line) <= step])
+            self._file.replace("".join(f"{line}\n" for line in kept).encode())
+        return [row for line in lines if (row := _parse(line))], [json_files.parse(line) for line in kept]
 
-    def _read(self) -> list[str]:
-        try:
-            return self.path.read_bytes().decode(errors="replace").splitlines()
-        except FileNotFoundError:
-            return []
 
-    def _write(self, lines: list[str]) -> None:
-        storage.write_atomically(self.path, "".join(f"{line}\n" for line in lines))
-        if storage.is_remote(self.path):
-            self._lines, self._written = list(lines), len(lines)
-            self._next_write = time.monotonic() + PERIOD
+def _parse(line: str) -> dict[str, Any]:
+    """A row; nothing for one that is torn or names no step."""
+    try:
+        row = json_files.parse(line)
+        float(row["step"])
+    except (ValueError, TypeError, KeyError):
+        return {}
+    return dict(row)
 
 
 def _step_of(line: str) -> float:
     """The step of a row; infinity for a torn one, and for what comes after all steps."""
-    try:
-        row = json_files.parse(line)
-        return math.inf if AFTER_STEPS & row.keys() else float(row["step"])
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return math.inf
+    row = _parse(line)
+    return float(row["step"]) if row and not AFTER_STEPS & row.keys() else math.inf

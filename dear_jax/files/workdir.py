@@ -8,13 +8,15 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from etils import epath
 
 from dear_jax.errors import UserError
-from dear_jax.files import json_files, storage
+from dear_jax.files import json_files, live_metrics, storage
+from dear_jax.files.live_metrics import Logging, Sink
 from dear_jax.files.lock import Lock
 from dear_jax.files.metrics_file import MetricsFile
 
@@ -39,6 +41,7 @@ class Workdir:
         self.path = storage.absolute(storage.to_path(path))
         self._writes = writes
         self._lock: Lock | None = None
+        self._sinks: Sequence[Sink] = ()
         if not writes:
             return
         with storage.refusals_answered(f"cannot make the workdir {self.path}"):
@@ -112,28 +115,48 @@ class Workdir:
                 path.parent.mkdir(exist_ok=True)
         storage.write(path, content)
 
+    def send_metrics(self, logging: Logging, config: Mapping[str, Any]) -> None:
+        """Also give the rows to what is asked for, from the next `trim_metrics` on.
+
+        Raises:
+            UserError: a tracker that does not take the run.
+        """
+        if self._writes:
+            self._sinks = live_metrics.open_sinks(logging, self.path, config)
+
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a row, which names its `step`, to `metrics.jsonl`."""
         if self._writes:
-            with storage.refusals_answered(f"cannot write {self._metrics.path}"):
-                self._metrics.append(_plain(row))
+            with self._metrics_answered():
+                plain = _plain(row)
+                for write in (self._metrics.append, *(sink.write for sink in self._sinks)):
+                    write(plain)
 
     def flush_metrics(self) -> None:
         """Write the rows that wait, which they do where the workdir is in a bucket."""
         if self._writes:
-            with storage.refusals_answered(f"cannot write {self._metrics.path}"):
+            with self._metrics_answered():
                 self._metrics.flush()
+                for sink in self._sinks:
+                    sink.flush()
 
     def trim_metrics(self, step: int) -> None:
         """Drop what a resumed run writes again: see `MetricsFile.trim`."""
         if self._writes:
-            with storage.refusals_answered(f"cannot write {self._metrics.path}"):
-                self._metrics.trim(step)
+            with self._metrics_answered():
+                earlier, kept = self._metrics.trim(step)
+                for sink in self._sinks:
+                    sink.begin(earlier, kept)
+
+    def _metrics_answered(self) -> AbstractContextManager[None]:
+        return storage.refusals_answered(f"cannot write {self._metrics.path}")
 
     def close(self) -> None:
         """Let another process have the folder."""
         try:
             self.flush_metrics()
+            for sink in self._sinks:
+                sink.close()
         finally:
             if self._lock is not None:
                 self._lock.close()

@@ -25,7 +25,7 @@ from dear_jax.setup import backbones, data, departures, outcome
 from dear_jax.setup.plans.train import TrainingPlan, make_plan
 from dear_jax.setup.programs import make_programs
 from dear_jax.setup.roles import RoleMaps
-from dear_jax.training import loop, support
+from dear_jax.training import loop, profile, support
 from dear_jax.training import program as programs_of
 from dear_jax.training.program import Program, Runs
 
@@ -52,6 +52,7 @@ def run(plan: TrainingPlan, workdir: epath.Path) -> None:
             loop.check_task(task, programs)
         _announce(plan, backbone, task, programs)
 
+        files.send_metrics(plan.logging, plan.config.values)
         learned, steps = loop.train(plan.schedule, files, backbone, task, programs)
         trained = outcome.collect(plan, backbone, task, programs, learned, tuple(roles.used.values()))
         files.write_bytes(adapter_file.NAME, adapter_file.to_bytes(trained))
@@ -142,6 +143,7 @@ def _describe_work(
         runs, batches = loop.make_runs(plan.schedule, backbone, task, programs)
         steps, mesh = len(batches), runs.mesh
         batches.close()
+        profile.check(plan.schedule.profile, steps)
         rows["steps"] = (
             f"{steps:,} ({runs.length.steps_per_epoch:,} an epoch), {len(runs.seeds)} seeds x {task.batch_size} images "
             "each"
@@ -152,6 +154,7 @@ def _describe_work(
         )
         params = loop.place_backbone(plan.schedule, backbone, programs, mesh)
     else:
+        profile.check(plan.schedule.profile, 0)
         rows["steps"] = f"none, for {len(plan.schedule.seeds)} seeds"
     for number, program in enumerate(programs, start=1):
         which = f" of program {number}" if len(programs) > 1 else ""

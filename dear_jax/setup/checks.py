@@ -50,6 +50,10 @@ def _rules(config: ConfigDict) -> dict[str, tuple[bool, str]]:
         "train.steps": (not (fitted and config.train.steps), none),
         "select.folds": (config.select.folds % 2 == 0, "an even number, 2 or more"),
         "roles.attributes": (0 < len(attributes) == len(set(attributes)), "one or more different names"),
+        "log.profile": (
+            values.is_span(config.log.profile),
+            "FIRST:LAST, the first and the last of the steps, counted from 1, such as 20:25",
+        ),
         "data.crop_scale": (
             len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1,
             "the least and the greatest area share of the random crop, 0 < least <= greatest <= 1",

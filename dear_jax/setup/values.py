@@ -113,6 +113,29 @@ def number_or_name(text: str) -> float | str:
         return text
 
 
+def span(text: str) -> tuple[int, int] | None:
+    """The steps of FIRST:LAST; None for an empty text.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if not text:
+        return None
+    first, last = (int(part) for part in text.split(":"))
+    if not 1 <= first <= last:
+        raise ValueError(f"{first} to {last}")
+    return first, last
+
+
+def is_span(text: str) -> bool:
+    """Whether `span` can read it."""
+    try:
+        span(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _scalar(text: str, kind: Callable[[str], Any]) -> Any:
     if kind is bool:
         words = {"true": True, "1": True, "false": False, "0": False}

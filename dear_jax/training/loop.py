@@ -24,10 +24,11 @@ from dear_jax.methods import wording
 from dear_jax.methods.contract import Adapter, Length, check_classes
 from dear_jax.parallel import processes, sharding
 from dear_jax.parallel.sharding import Specs
-from dear_jax.training import fitting, support
+from dear_jax.training import fitting, profile, support
 from dear_jax.training import program as programs_of
 from dear_jax.training.interruption import Interruption
 from dear_jax.training.optimizer import Optimizer
+from dear_jax.training.profile import Profile, Span
 from dear_jax.training.program import Compiled, Program, Runs
 from dear_jax.training.progress import ProgressLog
 from dear_jax.training.step import TrainState
@@ -55,6 +56,7 @@ class Schedule:
     cache_gb: float  # GiB of decoded images
     mesh: tuple[int, ...]  # sizes of the axes; empty: chosen
     shard_backbone: bool
+    profile: Span | None = None  # steps to trace
 
 
 def check_task(task: Task, programs: Sequence[Program]) -> None:
@@ -78,8 +80,10 @@ def train(
     """
     supports = support.collect(schedule, backbone, task, programs)
     if not programs[0].method.steps:
+        profile.check(schedule.profile, 0)
         return fit(schedule, files, backbone, task, programs, supports), 0
     runs, batches = make_runs(schedule, backbone, task, programs)
+    profile.check(schedule.profile, len(batches))
     epoch_steps = runs.length.steps_per_epoch
     params = place_backbone(schedule, backbone, programs, runs.mesh)
     print(f"Compiling the train step for {count(len(task.trained_on.class_names), 'class')} ...", flush=True)
@@ -106,9 +110,11 @@ def train(
         names = [name for program in programs for name in program.names]
         progress = (names, schedule.seeds, task.batch_size, schedule.log_every, len(batches), epoch_steps, first_step)
         log = ProgressLog(files, *progress)
+        trace = Profile(schedule.profile, files.path, first_step)
         request = processes.SharedRequest()
-        with log, Interruption() as interruption:
+        with log, trace.steps(), Interruption() as interruption:
             for number, batch in enumerate(batches, start=first_step + 1):
+                trace.before(number)
                 images = sharding.place(batch["image"], mesh, specs.images)
                 labels = sharding.place(batch["label"], mesh, specs.labels)
                 outputs = [
@@ -116,6 +122,7 @@ def train(
                     for update, state, (frozen, settings, rates) in zip(updates, states, fixed, strict=True)
                 ]
                 states, step_metrics = zip(*outputs, strict=True)
+                trace.after(number, step_metrics)
                 log.add(number, step_metrics)
                 if number % epoch_steps == 0 or number == len(batches):
                     states = tuple(

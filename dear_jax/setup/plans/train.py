@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from dear_jax.files.live_metrics import Logging
 from dear_jax.files.workdir import RunConfig
 from dear_jax.setup import (
     backbones,
@@ -43,6 +44,7 @@ class TrainingPlan:
     roles: RolePlan  # of the map that a run makes first where it needs one
     variants: tuple[Variant, ...]
     schedule: Schedule
+    logging: Logging
     measuring: Measuring
     departures: tuple[str, ...]  # from what published tables were made with
     selection: Mapping[str, Any]  # the note of results on where settings were chosen; empty: nowhere
@@ -61,6 +63,8 @@ def make_plan(config: ConfigDict) -> TrainingPlan:
     """
     config = recipes.resolve(config)
     checks.check(config, trains=True)
+    logging = values.read(Logging, config.log)
+    logging.check()
     entry = methods.find(config.method)
     found = variants.read(config)
     return TrainingPlan(
@@ -73,6 +77,7 @@ def make_plan(config: ConfigDict) -> TrainingPlan:
         roles=roles.read(config),
         variants=found,
         schedule=read_schedule(config),
+        logging=logging,
         measuring=evaluate.read_measuring(config),
         departures=tuple(departures.of_training(config)),
         selection=selection.note(config),
@@ -97,4 +102,5 @@ def read_schedule(config: ConfigDict) -> Schedule:
         cache_gb=config.data.cache_gb,
         mesh=tuple(config.compute.mesh),
         shard_backbone=config.compute.shard_backbone,
+        profile=values.span(config.log.profile),
     )
