@@ -44,8 +44,12 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.dataset = "world_compositions"  # a row of dear_jax/data/datasets.py
-    config.data.source = "auto"  # coop | tfds | folder; auto: coop where data.root is given, else tfds
-    config.data.root = ""  # coop: the folder above the data sets' folders; tfds: its data_dir; folder: of the classes
+    config.data.source = "auto"  # coop | tfds | folder | hf; auto: coop where data.root is given, else tfds
+    # coop: the folder above the data sets' folders; tfds: its data_dir; folder: of the classes; hf: USER/DATASET of the
+    # Hugging Face Hub, with :SUBSET and @REVISION where needed, or a folder saved by `datasets`
+    config.data.root = ""
+    config.data.image_column = ""  # hf: the column of images; empty: the one that there is
+    config.data.label_column = ""  # hf: the column of labels; empty: the one that there is
     config.data.splits = ""  # tfds: a folder with CoOp's split files (or ImageNet's classnames.txt), to use them there
     config.data.split_seed = 0  # of train, val and test where a data set has no splits (one's own images)
     config.data.skip_bad = False  # leave absent and unreadable images out and list them, instead of refusing them

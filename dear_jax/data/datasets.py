@@ -35,6 +35,8 @@ class DatasetRow:
         tfds_splits: its train, val and test; without a test, all three are drawn from train.
         tfds_path: the path in CoOp's split file of a record of TFDS, made of {name}, {label} (class name) and
             {split}; empty where TFDS keeps no file names, so that CoOp's splits cannot be found again.
+        hub: a copy on the Hugging Face Hub for the source hf; not checked by this project. Empty: none is known.
+        archive: of `ARCHIVES` on the hub, a copy of CoOp's folder with its split file; not checked either.
         distinct_names: whether two classes of one name are a mistake; ImageNet has such pairs.
         remarks: of comparable results, what to know all the same; by source, coop or tfds.
     """
@@ -50,6 +52,8 @@ class DatasetRow:
     tfds: str = ""
     tfds_splits: tuple[str, str, str] = ("train", "", "test")
     tfds_path: str = ""
+    hub: str = ""
+    archive: str = ""
     distinct_names: bool = True
     remarks: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -79,6 +83,7 @@ def _variant(classes: int, images: int, folder: str, image_folder: str, tfds: st
 DATASETS: dict[str, DatasetRow] = {
     **{name: DatasetRow(tasks.TEMPLATE, names="the words of the embedded world") for name in tasks.TASKS},
     "folder": DatasetRow(A_PHOTO, names="the folders, or classnames.txt beside them"),  # images of one's own
+    "hf": DatasetRow(A_PHOTO, names="the features of its labels"),  # of the Hugging Face Hub, or saved by `datasets`
     "imagenet": DatasetRow(
         A_PHOTO, 1000, (1281167, 50000, 50000), names="classnames.txt", layout="wnids", folder="imagenet",
         image_folder=("images/train", "images/val"), tfds="imagenet2012:5.1.0",

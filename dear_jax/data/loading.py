@@ -13,12 +13,12 @@ from dear_jax.data.datasets import DatasetRow, find_row
 from dear_jax.data.image_dataset import ImageDataset, ImageSplit, Load
 from dear_jax.data.images import READ_AS, FileLoader
 from dear_jax.data.prompts import prompts
-from dear_jax.data.sources import coop, folder
+from dear_jax.data.sources import coop, folder, hf
 from dear_jax.data.sources import tfds as tfds_source
 from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
 
-SOURCES = ("auto", "coop", "tfds", "folder")
+SOURCES = ("auto", "coop", "tfds", "folder", "hf")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +27,14 @@ class Places:
 
     Attributes:
         source: one of `SOURCES`; auto: coop when a root is given, else tfds.
-        root: coop: the folder above the data sets' folders; tfds: its data_dir; folder: that of the classes.
+        root: coop: the folder above the data sets' folders; tfds: its data_dir; folder: that of the classes; hf:
+            USER/DATASET, or a folder that `datasets` has saved.
         splits: tfds: a folder with CoOp's split files, to find these splits there.
         split_seed: of splits that have to be drawn.
         skip_bad: whether images that are absent or unreadable are left out later, not refused.
         exif: whether to turn images as their EXIF tag says; False: the pixels of `convert("RGB")`.
+        image_column: hf: of the images; empty: the one that there is.
+        label_column: hf: the same of the labels.
     """
 
     source: str = "auto"
@@ -40,6 +43,8 @@ class Places:
     split_seed: int = 0
     skip_bad: bool = False
     exif: bool = True
+    image_column: str = ""
+    label_column: str = ""
 
 
 def load_dataset(
@@ -50,7 +55,7 @@ def load_dataset(
     """A data set that is whole: all files there, no class empty.
 
     Args:
-        name: a row of `datasets.DATASETS`; with the source `folder`, it only chooses the template.
+        name: a row of `datasets.DATASETS`; with the source `folder` or `hf`, it only chooses the template.
         places: where its files are.
         drawn_splits: those that an earlier start of the same run drew.
     """
@@ -89,6 +94,17 @@ def _read(
     row = find_row(name)
     if places.source not in SOURCES:
         raise UserError(f"config.data.source: expected one of {', '.join(SOURCES)}, found {places.source!r}.")
+    if places.source == "hf" or name == "hf":
+        dataset = hf.load(
+            places.root or row.hub,
+            template=row.template,
+            image_column=places.image_column,
+            label_column=places.label_column,
+            split_seed=places.split_seed,
+            earlier=drawn_splits,
+            exif=places.exif,
+        )
+        return _describe(dataset, row)
     if places.source == "folder" or name == "folder":
         dataset = folder.load(
             places.root,
@@ -170,6 +186,8 @@ def same_images(one: ImageSplit, other: ImageSplit) -> bool:
 def _image_names(load: Load) -> Iterable[str]:
     if isinstance(load, FileLoader):
         return load.paths
+    if isinstance(load, hf.RowLoader):
+        return load.names
     if isinstance(load, tfds_source.RecordLoader):
         return load.names or map(str, load.places.tolist())
     return ()
@@ -182,6 +200,8 @@ def _why_not_comparable(dataset: ImageDataset, row: DatasetRow, images: Mapping[
         return "The embedded world is this project's own."
     if source == "folder":
         return "These images and splits are the user's own."
+    if source == "hf":
+        return "Not comparable with published tables: images, classes and splits are those of a data set of the hub."
     if source == "tfds" and row.tfds_path and row.split_file not in dataset.notes["splits"]:
         return (
             "Not comparable with published tables: splits, and base and new by class order, are TFDS's. Give CoOp's "

@@ -11,7 +11,7 @@ from dear_jax.errors import UserError
 from dear_jax.setup import config_files, recipes, values
 from tests.repository import REPOSITORY
 
-TRAINED = [name for name, row in DATASETS.items() if name in tasks.TASKS or name == "folder" or row.images[0]]
+TRAINED = [name for name, row in DATASETS.items() if name in tasks.TASKS or row.images[0] or not row.folder]
 
 
 def load(name: str, *argument: str):

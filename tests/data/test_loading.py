@@ -31,11 +31,13 @@ def test_the_world_needs_no_source(places):
 
 
 def test_unknown_source():
-    with pytest.raises(UserError, match=r"data\.source: expected one of auto, coop, tfds, folder, found 'drive'"):
+    with pytest.raises(UserError, match=r"data\.source: expected one of auto, coop, tfds, folder, hf, found 'drive'"):
         load_dataset("dtd", Places("drive"))
 
 
-@pytest.mark.parametrize(("name", "message"), [("fgvc_aircraft", "is not in TFDS"), ("folder", "one folder of images")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("fgvc_aircraft", "is not in TFDS"), ("folder", "one folder of images"), ("hf", "USER/DATA")]
+)
 def test_what_needs_a_root_says_so(name, message):
     with pytest.raises(UserError, match=message):
         load_dataset(name)
