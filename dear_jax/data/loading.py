@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dear_jax.data import listing, twice
-from dear_jax.data.datasets import DatasetRow, find_row
+from dear_jax.data.datasets import DatasetRow, find_row, ways
 from dear_jax.data.image_dataset import ImageDataset, ImageSplit, Load
 from dear_jax.data.images import READ_AS, FileLoader
 from dear_jax.data.prompts import prompts
@@ -95,6 +95,11 @@ def _read(
     if places.source not in SOURCES:
         raise UserError(f"config.data.source: expected one of {', '.join(SOURCES)}, found {places.source!r}.")
     if places.source == "hf" or name == "hf":
+        if row.folder and not (places.root or row.hub):
+            raise UserError(
+                f"config.data.root is empty, and no copy of {name} on the Hugging Face Hub is known that `datasets` "
+                f"loads. Give one as USER/DATASET. {ways(row)}"
+            )
         dataset = hf.load(
             places.root or row.hub,
             template=row.template,

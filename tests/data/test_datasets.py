@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from dear_jax.data import splits
-from dear_jax.data.datasets import DATASETS
-from dear_jax.data.loading import load_dataset
+from dear_jax.data.datasets import ARCHIVES, DATASETS, PUBLISHED_AT, ways
+from dear_jax.data.loading import Places, load_dataset
 from dear_jax.data.prompts import prompts
 from dear_jax.data.world import tasks
 from dear_jax.errors import UserError
@@ -41,3 +41,32 @@ def test_unknown_name_gets_the_list_and_the_nearest():
         load_dataset("world_object")
     assert all(name in str(caught.value) for name in DATASETS)
     assert "nearest name is 'world_objects'" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name, row in DATASETS.items() if row.folder])
+def test_the_ways_to_published_data_are_named_in_order(name, tmp_path):
+    row = DATASETS[name]
+    said = ways(row)
+    archive = f"hf download {ARCHIVES} {row.archive}"
+    parts = ["--config.data.source=tfds", "--config.data.source=hf", archive, PUBLISHED_AT]
+    known = [part for part, is_known in zip(parts, (row.tfds, row.hub, row.archive, True), strict=True) if is_known]
+    places = [said.find(part) for part in known]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert not [part for part in parts if part not in known and part in said and part != archive]
+    assert ("has not checked" in said) == bool(row.hub or row.archive)
+    with pytest.raises(UserError) as caught:
+        load_dataset(name, Places(root=str(tmp_path / "absent")))
+    assert said in str(caught.value)
+
+
+def test_every_published_data_set_but_imagenet_is_an_archive_on_the_hub():
+    """By name, as the list of https://huggingface.co/zhengli97/prompt_learning_dataset has them."""
+    archives = {row.archive for row in DATASETS.values() if row.folder}
+    assert len(archives) == 15
+    assert {name for name, row in DATASETS.items() if row.folder and not row.archive} == {"imagenet"}
+
+
+def test_without_a_known_copy_the_source_hf_names_the_ways():
+    with pytest.raises(UserError, match=r"no copy of dtd on the Hugging Face Hub is known .* Ways to get it: \(1\) T"):
+        load_dataset("dtd", Places("hf"))

@@ -12,14 +12,13 @@ from typing import Any
 from etils import epath
 
 from dear_jax.data import listing
-from dear_jax.data.datasets import DATASETS, DatasetRow
+from dear_jax.data.datasets import DATASETS, PUBLISHED_AT, DatasetRow, ways
 from dear_jax.data.image_dataset import ImageDataset
 from dear_jax.data.listing import SPLITS, Listing
 from dear_jax.data.sources import imagenet
 from dear_jax.errors import UserError
 from dear_jax.files import storage
 
-PUBLISHED_AT = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
 VARIANTS = "variants.txt"  # FGVC Aircraft's classes, in the order of their labels
 
 
@@ -50,7 +49,9 @@ def find_folder(name: str, row: DatasetRow, root: epath.Path) -> epath.Path:
         return root / row.folder
     expected = f"config.data.root: expected the folder {row.folder!r} of {name} in {root}"
     if not root.is_dir():
-        raise UserError(f"{expected}, and that does not exist. Give the folder that holds {row.folder}/.")
+        raise UserError(
+            f"{expected}, and that does not exist. Give the folder that holds {row.folder}/. {ways(row)}"
+        )
     if root.name == row.folder or (row.split_file and (root / row.split_file).exists()):
         above = storage.absolute(root).parent
         raise UserError(f"{expected}. It looks like that folder itself: give the one above, {above}.")
@@ -63,7 +64,7 @@ def find_folder(name: str, row: DatasetRow, root: epath.Path) -> epath.Path:
         raise UserError(f"{expected}. It looks like a data_dir of TFDS: add --config.data.source=tfds.")
     there = [known for known, other_row in DATASETS.items() if other_row.folder and (root / other_row.folder).is_dir()]
     held = ", ".join(there) or "no known data set"
-    raise UserError(f"{expected}. It holds {held}. {PUBLISHED_AT} tells what goes where.")
+    raise UserError(f"{expected}. It holds {held}. {ways(row)}")
 
 
 def _owner(folder: epath.Path) -> str:

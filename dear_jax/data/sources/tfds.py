@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from dear_jax.data import images, listing
-from dear_jax.data.datasets import DATASETS, DatasetRow
+from dear_jax.data.datasets import DATASETS, PUBLISHED_AT, DatasetRow, ways
 from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.data.listing import SPLITS, Listing
 from dear_jax.data.sources import coop
@@ -73,8 +73,8 @@ def load(
     """
     if not row.tfds:
         raise UserError(
-            f"{name} is not in TFDS. Give the folder that holds {row.folder or 'it'}/ by --config.data.root and "
-            f"--config.data.source=coop; {coop.PUBLISHED_AT} tells what goes where."
+            f"{name} is not in TFDS. Give the folder that holds {row.folder or 'it'}/ by --config.data.root. "
+            f"{ways(row) if row.folder else ''}".strip()
         )
     found: Listing | None = None
     wnid_names: dict[str, str] = {}
@@ -92,7 +92,7 @@ def _folders(row: DatasetRow, splits_folder: str) -> tuple[epath.Path, ...]:
     if not splits_folder:
         raise UserError(
             "TFDS knows ImageNet's classes by WordNet ids such as n01440764, which say nothing to a text encoder: put "
-            f"CoOp's classnames.txt (see {coop.PUBLISHED_AT}) into a folder and give that by --config.data.splits; or "
+            f"CoOp's classnames.txt (see {PUBLISHED_AT}) into a folder and give that by --config.data.splits; or "
             "give CoOp's folders by --config.data.root and --config.data.source=coop."
         )
     folder = storage.to_path(splits_folder)

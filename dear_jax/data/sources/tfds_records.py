@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dear_jax.data.datasets import DatasetRow
+from dear_jax.data.datasets import DatasetRow, ways
 from dear_jax.errors import UserError
 from dear_jax.files import progress_bar, storage
 from dear_jax.files.local_copy import LocalCopy
@@ -157,8 +157,7 @@ def _needs_tensorflow(row: DatasetRow, folder: Path) -> UserError:
     return UserError(
         f"{row.tfds} is not prepared in {folder}, and preparing it needs TensorFlow (reading it does not): run "
         "pip install -e '.[tfds]' and start again; or prepare it elsewhere and copy the folder: "
-        f"{_command(row, folder)} If you have the files for CoOp's tools, give their folder by --config.data.root "
-        "instead."
+        f"{_command(row, folder)} {ways(row)}"
     )
 
 
