@@ -25,7 +25,7 @@ from typing import Literal
 
 from dear_jax import main as command_line
 from dear_jax.data.protocols import PROTOCOLS
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, count
 from dear_jax.evaluation import summary
 from dear_jax.files import output, storage
 from dear_jax.files.lock import InUse
@@ -216,7 +216,7 @@ def _print_tables(workdir: Path) -> None:
 def _summarize(outcomes: dict[str, Outcome]) -> int:
     """Print what is not done; the exit code."""
     done = [name for name, outcome in outcomes.items() if outcome == DONE]
-    print(f"\n{len(done)} of {len(outcomes)} runs are done.")
+    print(f"\n{len(done)} of {count(len(outcomes), 'run')} {'is' if len(done) == 1 else 'are'} done.")
     for name, outcome in outcomes.items():
         if outcome != DONE:
             print(f"  {name}: {outcome}")

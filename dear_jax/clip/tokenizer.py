@@ -24,7 +24,7 @@ from dear_jax.clip import byte_pairs
 from dear_jax.clip.byte_pairs import Pair
 from dear_jax.clip.checkpoints.hub import Files, read_json
 from dear_jax.clip.config import LEGACY_EOS, CLIPConfig
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, count
 
 MERGES, OPENAI = "merges.txt", "bpe_simple_vocab_16e6.txt.gz"
 FORMS = (("tokenizer.json",), ("vocab.json", MERGES), (OPENAI,))  # the first that is whole counts
@@ -106,7 +106,7 @@ class Tokenizer:
         if long:
             more = f" and {len(long) - SHOWN} more" if len(long) > SHOWN else ""
             raise UserError(
-                f"{len(long)} prompts have more tokens than the {limit} of the text tower: "
+                f"{count(len(long), 'prompt has', 'prompts have')} more tokens than the {limit} of the text tower: "
                 f"{', '.join(long[:SHOWN])}{more}. Shorten the class name in them or the template "
                 "(config.data.template); or, where they describe heads, these lines of the bank (config.roles.bank)."
             )

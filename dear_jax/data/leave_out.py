@@ -96,7 +96,8 @@ def _hold_out(dataset: ImageDataset, labels: Sequence[int], shots: int, images: 
         names = ", ".join(short[:10]) + (", ..." if len(short) > 10 else "")
         raise UserError(
             f"config.job=select measures on images that are not trained on, and {len(short)} of {len(labels)} classes "
-            f"of {dataset.name} have a single training image and no validation image: {names}. Give each another image."
+            f"of {dataset.name} {'has' if len(short) == 1 else 'have'} a single training image and no validation "
+            f"image: {names}. Give each another image."
         )
     held, kept = np.concatenate(from_train), np.arange(len(dataset.train))
     return dataclasses.replace(

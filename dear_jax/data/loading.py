@@ -16,7 +16,7 @@ from dear_jax.data.prompts import prompts
 from dear_jax.data.sources import coop, folder, hf
 from dear_jax.data.sources import tfds as tfds_source
 from dear_jax.data.world import tasks
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, count
 
 SOURCES = ("auto", "coop", "tfds", "folder", "hf")
 
@@ -78,8 +78,8 @@ def _note_twins(dataset: ImageDataset) -> ImageDataset:
         return dataset
     some = ", ".join(twins[:5]) + (", ..." if len(twins) > 5 else "")
     note = (
-        f"{len(twins)} of {len(dataset.test)} test images are in both training and test (files of the same content): "
-        f"accuracies on them mean nothing: {some}."
+        f"{len(twins)} of {count(len(dataset.test), 'test image')} {'is' if len(twins) == 1 else 'are'} in both "
+        f"training and test (files of the same content): accuracies on them mean nothing: {some}."
     )
     print(f"{dataset.name}: {note}", flush=True)
     return dataclasses.replace(dataset, notes={**dataset.notes, "in_train_and_test": note})
@@ -146,8 +146,8 @@ def problems(dataset: ImageDataset) -> list[str]:
         empty = [dataset.class_names[label] for label, count in enumerate(counts) if not count]
         if split != "val" and 0 < len(empty) < len(counts):
             found.append(
-                f"{dataset.name}: {len(empty)} classes have no {split} image: {', '.join(empty[:10])}. Add images, or "
-                "take these classes away."
+                f"{dataset.name}: {count(len(empty), 'class has', 'classes have')} no {split} image: "
+                f"{', '.join(empty[:10])}. Add images, or leave such classes out."
             )
     if not len(dataset.test):
         found.append(f"{dataset.name}: there is no test image.")

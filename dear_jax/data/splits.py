@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, count
 
 MAX_VAL_SHOTS = 4  # CoOp draws min(shots, 4) validation images per class
 SHARES = (0.5, 0.2)  # of a class for train and val where a data set has no splits; the rest is for testing. CoOp's
@@ -71,8 +71,8 @@ def random_splits(
     small = [class_names[label] for label, indices in by_label.items() if len(indices) < 2]
     if small:
         raise UserError(
-            f"{len(small)} classes have a single image, which cannot be split for training and testing: "
-            f"{', '.join(small[:10])}. Add images, or take these classes away."
+            f"{count(len(small), 'class has', 'classes have')} a single image, which cannot be split for training and "
+            f"testing: {', '.join(small[:10])}. Add images, or leave them out."
         )
     generator = random.Random(seed)
     drawn: dict[str, list[int]] = {"train": [], "val": [], "test": []}

@@ -69,6 +69,8 @@ def make_results(
     of_classes = _class_accuracies(classes or {}, scores)
     if of_classes:
         results["classes"] = {name: of_set.notes for name, of_set in of_classes.items()}
+    if isinstance(plan, TrainingPlan) and plan.trial:
+        results["trial"] = plan.trial
     if isinstance(plan, TrainingPlan) and plan.selection:
         results["selection"] = dict(plan.selection)
     if trained:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import fsspec
 from etils import epath
 
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, count
 from dear_jax.files import storage
 
 
@@ -52,7 +52,8 @@ class LocalCopy:
                 "for them. Set XDG_CACHE_HOME to a folder that has, or mount the bucket by gcsfuse and give the "
                 "mounted folder."
             )
-        print(f"Copying {len(absent)} files ({size / 1e6:,.1f} MB) from {self.source} to {self.folder} ...", flush=True)
+        what = f"{count(len(absent), 'file')} ({size / 1e6:,.1f} MB)"
+        print(f"Copying {what} from {self.source} to {self.folder} ...", flush=True)
         storage.in_threads(self._fetch_one, absent)
 
     def _fetch_one(self, name: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, count
 from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description, print_rows
 from dear_jax.setup.plans.compile import CompilePlan, make_plan
@@ -71,7 +71,7 @@ def describe(plan: CompilePlan, description: Description) -> None:
         rows = {
             "backbone": backbone.name,
             "classes": f"{sizes.classes:,} trained on, prompts of {plan.prompt_length} ids",
-            "steps": f"{sizes.steps:,} of {sizes.batch_size} images for each of {seeds} seeds",
+            "steps": f"{sizes.steps:,} of {count(sizes.batch_size, 'image')} for each of {count(seeds, 'seed')}",
         }
         description.section("Work", rows)
 

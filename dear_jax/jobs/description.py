@@ -45,8 +45,8 @@ class Description:
         """
         problems = list(dict.fromkeys(self.problems))
         if problems:
-            found = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-            raise UserError(f"{found} found.\n" + "\n".join(f"  {n}. {p}" for n, p in enumerate(problems, start=1)))
+            listed = "\n".join(f"  {n}. {p}" for n, p in enumerate(problems, start=1))
+            raise UserError(f"{count(len(problems), 'problem')} found.\n{listed}")
         print("No problem found.")
 
 
@@ -87,7 +87,7 @@ def describe_data(classes: Mapping[str, ClassSet], data: Mapping[str, Any]) -> d
     """Images, classes and the first prompts with their lengths."""
     rows: dict[str, Any] = {
         "data set": f"{data['name']}, source {data['source']}, splits: {data['splits']}",
-        "images": ", ".join(f"{count} {split}" for split, count in data["images"].items()),
+        "images": ", ".join(f"{images} {split}" for split, images in data["images"].items()),
         "comparable": f"{'yes' if data['comparable'] else 'not'} with published tables. {data['remark']}".strip(),
     }
     if "shots_file" in data:
@@ -95,11 +95,11 @@ def describe_data(classes: Mapping[str, ClassSet], data: Mapping[str, Any]) -> d
         rows["shots"] = f"those of {data['shots_file']['file']}, {drawn}"
     if "skipped" in data:
         left_out = data["skipped"]["images"]
-        rows["left out"] = f"{len(left_out)} images{': ' if left_out else ''}{' '.join(left_out[:10])}"
+        rows["left out"] = f"{count(len(left_out), 'image')}{': ' if left_out else ''}{' '.join(left_out[:10])}"
     for name, class_set in classes.items():
         per_class = np.bincount(class_set.test.labels, minlength=len(class_set.class_names))
         rows[f"{name} classes"] = (
-            f"{len(class_set.class_names)}, with {len(class_set.test)} test images, "
+            f"{len(class_set.class_names)}, with {count(len(class_set.test), 'test image')}, "
             f"{per_class.min()} to {per_class.max()} each"
         )
         names = class_set.class_names
@@ -116,7 +116,7 @@ def describe_dataset(dataset: ImageDataset, prompts: list[str]) -> dict[str, Any
     """Images and classes, and the first prompts, of a data set whose heads are looked at."""
     return {
         "data set": f"{dataset.name}, source {dataset.notes['source']}, splits: {dataset.notes['splits']}",
-        "images": ", ".join(f"{count} {split}" for split, count in dataset.notes["images"].items()),
+        "images": ", ".join(f"{images} {split}" for split, images in dataset.notes["images"].items()),
         "classes": f"{len(dataset.class_names)}: {', '.join(dataset.class_names[:3])}, ...",
         "prompts": "; ".join(map(repr, prompts[:3])),
     }

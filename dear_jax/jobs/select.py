@@ -19,7 +19,7 @@ from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data.class_set import Task
 from dear_jax.data.leave_out import Fold, leaves_classes_out, make_folds
 from dear_jax.data.protocols import summarize
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, count
 from dear_jax.evaluation.accuracy import Scores
 from dear_jax.evaluation.choice import choose
 from dear_jax.evaluation.measure import measure
@@ -200,7 +200,7 @@ def _choose(
 def _describe_folds(plan: SelectionPlan, folds: Sequence[Fold]) -> str:
     """What was trained on and measured, as a sentence."""
     held_out = folds[0].dataset.test
-    images = f"{len(held_out)} held-out images of training and validation"
+    images = f"{count(len(held_out), 'held-out image')} of training and validation"
     if not leaves_classes_out(plan.data.protocol):
         return f"Measured on {images}, all classes trained on; seeds {', '.join(map(str, plan.data.seeds))}."
     sizes = [len(labels) for labels in folds[0].protocol.class_sets(folds[0].dataset).values()]
@@ -212,13 +212,13 @@ def _describe_folds(plan: SelectionPlan, folds: Sequence[Fold]) -> str:
 
 def _sizes(task: Task) -> str:
     sizes = ((name, len(of.class_names), len(of.test)) for name, of in task.classes.items())
-    sets = ", ".join(f"{classes} {name} classes with {images} images" for name, classes, images in sizes)
-    return f"{len(task.train[0])} training images for each seed; {sets}"
+    sets = ", ".join(f"{count(many, f'{name} class')} with {count(images, 'image')}" for name, many, images in sizes)
+    return f"{count(len(task.train[0]), 'training image')} for each seed; {sets}"
 
 
 def _announce(plan: SelectionPlan, backbone: Backbone, folds: Sequence[Fold], found: Sequence[Candidate]) -> None:
     where = f"{plan.title} on {plan.data.dataset}, backbone {backbone.name}"
-    print(f"{where}: {len(found)} candidates, {len(folds)} folds.", flush=True)
+    print(f"{where}: {count(len(found), 'candidate')}, {count(len(folds), 'fold')}.", flush=True)
     for remark in plan.remarks:
         print(remark, flush=True)
 

@@ -80,10 +80,12 @@ def _announce(plan: TrainingPlan, backbone: Backbone, task: Task, programs: Sequ
     names = list(task.classes)
     kinds = {name: "" if name == ALL else f"{name} " for name in names}
     sizes = ", ".join(count(len(c.class_names), f"{kinds[name]}class") for name, c in task.classes.items())
+    seeds = plan.schedule.seeds
+    whose = "seed" if len(seeds) == 1 else "each of the seeds"
     print(
         f"{plan.title} on {task.data['name']} ({sizes}), backbone {backbone.name} ({backbone.fingerprint}): "
-        f"{count(len(task.train[0]), 'image')} of the {kinds[names[0]]}classes for each of the seeds "
-        f"{', '.join(map(str, plan.schedule.seeds))}.",
+        f"{count(len(task.train[0]), 'image')} of the {kinds[names[0]]}classes for {whose} "
+        f"{', '.join(map(str, seeds))}.",
         flush=True,
     )
     if plan.data.protocol.sets > 1 and task.data["source"] == "folder":
@@ -94,9 +96,8 @@ def _announce(plan: TrainingPlan, backbone: Backbone, task: Task, programs: Sequ
         )
     variants = [name for program in programs for name in program.names]
     if len(variants) > 1:
-        plural = "1 program" if len(programs) == 1 else f"{len(programs)} programs"
-        print(f"{len(variants)} variants in {plural}: {', '.join(variants)}.", flush=True)
-    for remark in plan.remarks:
+        print(f"{len(variants)} variants in {count(len(programs), 'program')}: {', '.join(variants)}.", flush=True)
+    for remark in filter(None, (*plan.remarks, plan.trial)):
         print(remark, flush=True)
 
 
@@ -145,9 +146,11 @@ def _describe_work(
         batches.close()
         profile.check(plan.schedule.profile, steps)
         rows["steps"] = (
-            f"{steps:,} ({runs.length.steps_per_epoch:,} an epoch), {len(runs.seeds)} seeds x {task.batch_size} images "
-            "each"
+            f"{steps:,} ({runs.length.steps_per_epoch:,} an epoch), {count(len(runs.seeds), 'seed')} x "
+            f"{count(task.batch_size, 'image')} each"
         )
+        if plan.trial:
+            rows["short"] = plan.trial
         rows["devices"] = (
             f"{mesh.size} {jax.devices()[0].device_kind}: {mesh.shape['run']} groups of runs x "
             f"{mesh.shape['data']} parts of their images and classes"
@@ -155,7 +158,7 @@ def _describe_work(
         params = loop.place_backbone(plan.schedule, backbone, programs, mesh)
     else:
         profile.check(plan.schedule.profile, 0)
-        rows["steps"] = f"none, for {len(plan.schedule.seeds)} seeds"
+        rows["steps"] = f"none, for {count(len(plan.schedule.seeds), 'seed')}"
     for number, program in enumerate(programs, start=1):
         which = f" of program {number}" if len(programs) > 1 else ""
         if len(program.names) > 1 or which:

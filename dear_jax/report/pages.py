@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from dear_jax.errors import count
 from dear_jax.report import sprites
 
 
@@ -48,5 +49,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {"sheets": sprites.sheets, "place": sprites.place}
-    environment.filters |= {"signed": signed, "sha256": _sha256, "source": _source, "strong": _strong}
+    environment.filters |= {"count": count, "signed": signed, "sha256": _sha256, "source": _source, "strong": _strong}
     return environment

@@ -11,7 +11,7 @@ from typing import Any
 
 from etils import epath
 
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, count
 from dear_jax.files import json_files
 from dear_jax.report import pages, tables
 from dear_jax.report.line_chart import LineChart, Point, line_chart
@@ -211,7 +211,7 @@ def _facts(files: Files) -> dict[str, str]:
         "Backbone": results["backbone"],
         "Shots": results["shots"] if trained_on else None,
         "Seeds": ", ".join(_seeds(results)) or None,
-        "Trained on": f"{trained_on['dataset']}, {trained_on['classes']} classes" if trained_on else None,
+        "Trained on": f"{trained_on['dataset']}, {count(trained_on['classes'], 'class')}" if trained_on else None,
         "Role map": ", ".join(maps) or None,
         "Source": data.get("source"),
         "Comparable with published tables": {True: "yes", False: "no"}.get(data.get("comparable")),
@@ -312,13 +312,13 @@ def matrix(
     """
     right, wrong = [""] * len(LEVELS), [""] * len(LEVELS)
     confused = []
-    for true, predicted, count, plain in zip(*(cells[key] for key in CELLS), strict=True):
-        share = count / seeds / images[true]
-        if count:
+    for true, predicted, total, plain in zip(*(cells[key] for key in CELLS), strict=True):
+        share = total / seeds / images[true]
+        if total:
             level = sum(share > most for most in LEVELS[:-1])
             (right if true == predicted else wrong)[level] += f"M{predicted} {true}h1v1h-1z"
-        if count and true != predicted:
-            confused.append(Pair(names[true], names[predicted], count / seeds, share, plain))
+        if total and true != predicted:
+            confused.append(Pair(names[true], names[predicted], total / seeds, share, plain))
     confused.sort(key=lambda pair: (-pair.images, -pair.share))
     return Matrix(names, tuple(right), tuple(wrong), cells, images, tuple(confused[:PAIRS]))
 

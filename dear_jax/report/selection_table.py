@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dear_jax.errors import count
 from dear_jax.report import text_tables
 from dear_jax.report.tables import TITLES
 
@@ -19,7 +20,7 @@ def to_markdown(selection: Mapping[str, Any]) -> str:
     settings = ", ".join(f"{key} = {value}" for key, value in chosen["settings"].items())
     parts = [
         f"{selection['title']}, {selection['protocol']}, {selection['dataset']}, {selection['backbone']}, "
-        f"{selection['shots']} shots: settings chosen without test images; top-1 accuracy in percent.",
+        f"{count(selection['shots'], 'shot')}: settings chosen without test images; top-1 accuracy in percent.",
         text_tables.to_markdown(["", *(TITLES.get(column, column) for column in columns), ""], rows),
         selection["measured_on"],
         "Tied: within one standard error of the best. Of these the one that changes fewest settings is chosen.",

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dear_jax.errors import count
 from dear_jax.report import pages, text_tables
 
 TITLES = {"base": "Base", "new": "New", "hm": "HM", "accuracy": "Accuracy", "average": "Average"}
@@ -47,7 +48,8 @@ def to_html(tables: Sequence[Numbers], remarks: Sequence[str] = ()) -> str:
 def remarks(results: Mapping[str, Any]) -> list[str]:
     """What a reader of the tables should know."""
     data = results["data"]
-    return [text for text in (data["remark"], data.get("in_train_and_test", ""), _selection_note(results)) if text]
+    found = (data["remark"], data.get("in_train_and_test", ""), results.get("trial", ""), _selection_note(results))
+    return [text for text in found if text]
 
 
 def results_tables(results: Mapping[str, Any], whole: bool = False) -> list[Numbers]:
@@ -60,7 +62,7 @@ def results_tables(results: Mapping[str, Any], whole: bool = False) -> list[Numb
         spread = [f"**{variant['mean'][c]:.2f}** ± {variant['std'][c]:.2f}" for c in columns]
         rows.append([f"{title}, mean ± std", *spread])
     caption = (
-        f"{results['protocol']}, {results['dataset']}, {results['backbone']}, {results['shots']} shots; "
+        f"{results['protocol']}, {results['dataset']}, {results['backbone']}, {count(results['shots'], 'shot')}; "
         "top-1 accuracy in percent."
     )
     return [
@@ -82,8 +84,8 @@ def _selection_note(results: Mapping[str, Any]) -> str:
         return ""
     settings = ", ".join(f"{key} = {value}" for key, value in note["settings"].items()) or "those of the config"
     return (
-        f"Settings chosen without test images, on {note['dataset']} ({note['protocol']}, {note['shots']} shots; "
-        f"{note['from']}): {settings}."
+        f"Settings chosen without test images, on {note['dataset']} ({note['protocol']}, "
+        f"{count(note['shots'], 'shot')}; {note['from']}): {settings}."
     )
 
 

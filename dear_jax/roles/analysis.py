@@ -16,6 +16,7 @@ from dear_jax import __version__
 from dear_jax.clip.checkpoints.weights import EMBEDDED, Backbone
 from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.data.skipping import Checked
+from dear_jax.errors import count
 from dear_jax.parallel import agreement, processes
 from dear_jax.roles import bank as banks
 from dear_jax.roles import concepts, contributions, role_map, sentences, textspan
@@ -154,7 +155,7 @@ def _leave_out_bad(images: ImageSplit) -> tuple[ImageSplit, dict[str, list[str]]
     checked = Checked(images)
     readable = checked.readable()
     if checked.bad:
-        print(f"Left out {len(checked.bad)} images that cannot be read; the role map lists them.", flush=True)
+        print(f"Left out {count(len(checked.bad), 'image')} that cannot be read; the role map lists them.", flush=True)
     return readable, {"skipped": sorted(checked.bad.values())}
 
 

@@ -80,5 +80,19 @@ def remarks(config: ConfigDict) -> list[str]:
     return [recipe[REMARK]] if REMARK in recipe else []
 
 
+def trial(config: ConfigDict) -> str:
+    """That a training of a resolved config is too short to show what its method does; empty where it is not."""
+    epochs, warmup = config.train.epochs, config.optimizer.warmup_epochs
+    rates = config.optimizer.warmup_learning_rate, config.optimizer.learning_rate
+    if config.train.steps or not 0 < epochs <= warmup or rates[0] >= rates[1]:
+        return ""
+    which = "the one epoch is" if epochs == 1 else f"all {epochs} epochs are"
+    return (
+        f"A trial: {which} warm-up, at the learning rate {rates[0]:g} instead of {rates[1]:g}, so that next to nothing "
+        "is learned. What starts at random is untrained, as the attribute paths of DeAR: what color, shape, ... say by "
+        "themselves means nothing yet."
+    )
+
+
 def _of(config: ConfigDict) -> dict[str, Any]:
     return of(config.method, config.protocol, config.data.dataset, config.data.shots)

@@ -68,15 +68,15 @@ def dataset(train, test, names=("a", "b", "c")) -> ImageDataset:
     [
         (dataset([0, 1, 2], [0, 1, 2]), []),
         (dataset([], [0, 1, 2]), []),  # for testing only
-        (dataset([0, 2], [0, 1, 2]), ["mine: 1 classes have no train image: b. Add images, or"]),
+        (dataset([0, 2], [0, 1, 2]), ["mine: 1 class has no train image: b. Add images, or"]),
         (dataset([0, 1, 2], [2]), ["mine: 2 classes have no test image: a, b. Add images, or"]),
         (dataset([0, 1, 2], []), ["mine: there is no test image."]),
         (
             dataset([0, 1], [0, 2], ("a", "_", "b")),
             [
                 "Class 1 has an empty name, '_'",
-                "mine: 1 classes have no train image: b",
-                "mine: 1 classes have no test image: _",
+                "mine: 1 class has no train image: b",
+                "mine: 1 class has no test image: _",
             ],
         ),
     ],

@@ -105,7 +105,7 @@ def test_random_splits_are_of_each_class_and_of_the_seed():
 
 
 def test_a_class_of_one_image_cannot_be_split():
-    with pytest.raises(UserError, match=r"1 classes have a single image.*: b"):
+    with pytest.raises(UserError, match=r"1 class has a single image.*: b"):
         splits.random_splits([0, 0, 1], 0, ("a", "b"))
 
 

@@ -77,7 +77,7 @@ def test_it_is_said_and_noted(tmp_path, write_layout, capsys):
     (folder / "train_1.jpg").write_bytes(monkey)
     note = load_dataset("eurosat", Places(root=str(tmp_path))).notes["in_train_and_test"]
     assert note == (
-        "1 of 10 test images are in both training and test (files of the same content): accuracies on them mean "
+        "1 of 10 test images is in both training and test (files of the same content): accuracies on them mean "
         "nothing: class_3/test_0.jpg."
     )
     assert f"eurosat: {note}\n" in capsys.readouterr().out

@@ -141,7 +141,7 @@ def test_other_classes_and_chunks_of_them(embedded_run, images, monkeypatch):
         ("cat", r"found the text 'cat'; give \['cat'\]"),
         (["red_star", "Red star"], "give the same prompt"),
         (["red star", " "], "Class 1 has an empty name"),
-        (["red star", "striped red heart " * 40], "1 prompts have more tokens than.*striped red heart"),
+        (["red star", "striped red heart " * 40], "1 prompt has more tokens than.*striped red heart"),
     ],
 )
 def test_bad_classes_leave_the_old_ones(classifier, images, classes, message):

@@ -102,7 +102,7 @@ def test_copies_are_kept_until_a_file_changes(bucket, capsys):
     copy = LocalCopy(bucket / "clip")
     assert copy.names == {"config", "weights"}
     copy.fetch(["config"])
-    assert f"Copying 1 files (0.0 MB) from {bucket}/clip to {copy.folder}" in capsys.readouterr().out
+    assert f"Copying 1 file (0.0 MB) from {bucket}/clip to {copy.folder}" in capsys.readouterr().out
     assert storage.entries(copy.folder) == ([], ["config"])
     LocalCopy(bucket / "clip").fetch(["config"])
     assert capsys.readouterr().out == ""

@@ -252,7 +252,7 @@ def test_a_description_longer_than_the_context_is_named_before_any_image_is_read
     bank = [*(f"a red thing {number}" for number in range(30)), "star " * 90]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(analysis.banks, "load", lambda path: tuple(bank))
-        with pytest.raises(UserError, match=r"1 prompts have more tokens .*'star star .*bank \(config.roles.bank\)"):
+        with pytest.raises(UserError, match=r"1 prompt has more tokens .*'star star .*bank \(config.roles.bank\)"):
             analysis.prepare(backbone, unread, ("color",), options)
 
 

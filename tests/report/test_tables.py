@@ -59,6 +59,8 @@ def test_a_remark_on_the_data_stands_below():
     note = "3 of 9 test images are in both training and test."
     table = tables.results_markdown(RESULTS | {"data": {"remark": "Not comparable.", "in_train_and_test": note}})
     assert table.endswith(f"Not comparable.\n\n{note}\n")
+    assert tables.results_markdown(RESULTS | {"trial": "A trial."}).endswith("\n\nA trial.\n")
+    assert tables.results_markdown(RESULTS | {"shots": 1}).startswith("base2new, pets, embedded, 1 shot;")
 
 
 def test_further_metrics_have_a_small_table_each():

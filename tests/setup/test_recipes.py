@@ -64,6 +64,20 @@ def test_a_share_of_a_recipe_is_rounded_up_and_what_is_given_counts_whole():
     assert resolved("--config.method=lpp", "--config.train.share=0.1", protocol="few_shot").train.epochs == 0
 
 
+def test_a_training_that_is_all_warm_up_is_called_a_trial():
+    short = resolved("--config.train.share=0.05")
+    plan = train.make_plan(short)
+    assert plan.trial.startswith(
+        "A trial: the one epoch is warm-up, at the learning rate 1e-05 instead of 0.001, so that next to nothing is"
+    )
+    assert "the attribute paths of DeAR" in plan.trial
+    flags = ("--config.train.epochs=2", "--config.optimizer.warmup_epochs=3")
+    assert "all 2 epochs are" in recipes.trial(resolved(*flags))
+    for flags in ([], ["--config.train.epochs=2"], ["--config.train.steps=9"], ["--config.method=lpp"]):
+        assert recipes.trial(resolved(*flags, protocol="few_shot")) == ""
+    assert recipes.trial(resolved(protocol="cross_dataset")) == ""  # one epoch, without a warm-up
+
+
 def test_an_unknown_method_is_answered_with_the_nearest():
     with pytest.raises(UserError, match=r"config.method is 'mmlr', expected one of dear, mmrl, .*The nearest is mmrl"):
         resolved("--config.method=mmlr")

@@ -26,7 +26,8 @@
         row.hidden = !fits;
         shown += fits;
       }
-      form.querySelector("output").textContent = shown === rows.length ? `${shown} classes` : `${shown} of ${rows.length} classes`;
+      const all = `${rows.length} ${rows.length === 1 ? "class" : "classes"}`;
+      form.querySelector("output").textContent = shown === rows.length ? all : `${shown} of ${all}`;
     };
     form.addEventListener("input", update);
     form.addEventListener("submit", (event) => event.preventDefault());

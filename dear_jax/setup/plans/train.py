@@ -39,6 +39,7 @@ class TrainingPlan:
     method: str  # a row of setup/methods
     title: str  # what tables call it
     remarks: tuple[str, ...]  # of the method, about these settings and its recipe
+    trial: str  # why the training is too short to show what the method does; empty: it is not
     backbone: BackbonePlan
     data: DataPlan
     roles: RolePlan  # of the map that a run makes first where it needs one
@@ -72,6 +73,7 @@ def make_plan(config: ConfigDict) -> TrainingPlan:
         method=config.method,
         title=entry.TITLE,
         remarks=(*recipes.remarks(config), *(entry.remarks(found[0].options) if len(found) == 1 else ())),
+        trial=recipes.trial(config),
         backbone=backbones.read(config),
         data=data.read(config),
         roles=roles.read(config),

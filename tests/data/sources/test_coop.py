@@ -164,7 +164,7 @@ def test_everything_that_is_wrong_comes_out_at_once(tmp_path, write_layout):
     for problem in (
         "1 of the images that dtd (split_zhou_DescribableTextures.json) lists are not there",
         "Class 5 has an empty name, '_'",
-        "1 classes have no train image: name_7",
+        "1 class has no train image: name_7",
     ):
         assert problem in str(caught.value)
 
@@ -209,7 +209,7 @@ def change_split(change):
         (change_split(lambda listing: listing.update(train=[], val=[], test=[])), r"it lists no image"),
         (
             change_split(lambda listing: listing.update(train=[e for e in listing["train"] if e[1] != 3])),
-            r"1 classes have no train image: name_3",
+            r"1 class has no train image: name_3",
         ),
     ],
 )

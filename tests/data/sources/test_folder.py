@@ -159,7 +159,7 @@ def test_earlier_splits_that_are_none_are_refused(earlier, root):
 
 def test_what_cannot_be_split_or_told_apart_is_refused(root, tmp_path):
     (root / "ant" / "a.webp").unlink()
-    with pytest.raises(UserError, match=r"1 classes have a single image, which cannot be split.*: ant"):
+    with pytest.raises(UserError, match=r"1 class has a single image, which cannot be split.*: ant"):
         load(root)
     (root / "ant" / "b.webp").unlink()
     with pytest.raises(UserError, match="1 class folder holds no image: ant"):
@@ -173,7 +173,7 @@ def test_what_cannot_be_split_or_told_apart_is_refused(root, tmp_path):
 
 def test_a_class_that_is_missing_in_a_given_split_is_named(tmp_path, write_pictures):
     write_pictures(tmp_path, ["train/a/1.png", "train/b/1.png", "test/a/1.png"])
-    with pytest.raises(UserError, match="1 classes have no test image: b"):
+    with pytest.raises(UserError, match="1 class has no test image: b"):
         load(tmp_path)
 
 
