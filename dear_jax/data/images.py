@@ -9,6 +9,7 @@ An image that cannot be read whole is a `UserError` that names it.
 
 import contextlib
 import dataclasses
+import importlib.util
 import io
 import os
 from collections.abc import Iterator
@@ -20,11 +21,10 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from dear_jax.errors import UserError
 from dear_jax.files import storage
 
-try:
+HAS_HEIC = importlib.util.find_spec("pillow_heif") is not None  # an extra
+if HAS_HEIC:
     import pillow_heif
-except ImportError:
-    pillow_heif = None
-else:
+
     pillow_heif.register_heif_opener()
 
 MAX_PIXELS = 2**28  # 268 megapixels: 800 MB as RGB; more is refused
@@ -105,7 +105,7 @@ def decode(data: bytes, name: str, exif: bool = True) -> np.ndarray:
         with _damage_named(name), Image.open(io.BytesIO(data)) as image:
             return _to_array(image, name, exif)
     except UnidentifiedImageError as error:
-        heic = f"{HEIC_HINT} " if not pillow_heif and data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS else ""
+        heic = f"{HEIC_HINT} " if not HAS_HEIC and data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS else ""
         raise UserError(
             f"The file {name} ({len(data)} bytes) is no image that Pillow knows. {heic}{SKIP_HINT}"
         ) from error

@@ -46,7 +46,7 @@ def test_formats(kind):
 
 
 def test_heic_without_its_package_is_told_what_it_needs(monkeypatch):
-    monkeypatch.setattr(images, "pillow_heif", None)
+    monkeypatch.setattr(images, "HAS_HEIC", False)
     content = b"\0\0\0\x18ftypheic" + bytes(40)
     monkeypatch.setattr(Image, "open", lambda file: (_ for _ in ()).throw(images.UnidentifiedImageError("?")))
     with pytest.raises(UserError, match=r"x \(52 bytes\) is no image that Pillow knows. HEIC is read where .*\[heic\]"):
