@@ -18,14 +18,12 @@ from dear_jax.methods.adapter_file import Trained
 from dear_jax.parallel import processes
 from dear_jax.report import predictions, sprites
 from dear_jax.report.predictions import WHOLE, ZERO_SHOT
-from dear_jax.report.run_page import EXAMPLES
+from dear_jax.report.run_page import EXAMPLES, PICTURES, THUMBNAIL
 from dear_jax.report.text_tables import to_csv
 from dear_jax.setup.plans.evaluate import Measuring
 
 TABLE = "predictions.csv"
-PICTURES = sprites.SIDE**2  # thumbnails, of all galleries of all class sets: one sheet
 SHOWN = 16  # in a gallery, at most
-THUMBNAIL = 96  # pixels, at most
 
 
 def write(

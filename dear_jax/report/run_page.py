@@ -13,12 +13,14 @@ from etils import epath
 
 from dear_jax.errors import UserError, count
 from dear_jax.files import json_files
-from dear_jax.report import pages, tables
+from dear_jax.report import pages, sprites, tables
 from dear_jax.report.line_chart import LineChart, Point, line_chart
 from dear_jax.report.predictions import ZERO_SHOT
 from dear_jax.report.runs import read_scores
 
 PAGE, EXAMPLES = "report.html", "examples.json"
+PICTURES = sprites.SIDE**2  # thumbnails, of all galleries of all class sets: one sheet
+THUMBNAIL = 96  # pixels, at most
 CURVES = {  # columns of metrics.jsonl, in this order; others follow
     "loss": "Loss",
     "accuracy": "Accuracy on the training batches, 0 to 1",
@@ -194,6 +196,8 @@ def render(files: Files, settings: Sequence[Sequence[Any]] | None, command: str,
             command=command,
             made_by=made_by,
             levels=LEVELS,
+            thumbnail=THUMBNAIL,
+            most_pictures=PICTURES,
         )
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise UserError(

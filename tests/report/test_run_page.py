@@ -111,7 +111,8 @@ def test_all_that_the_files_hold_is_there(files):
     text = " ".join(page.text.split())
     assert "DeAR on pets" in text
     assert "<strong>71.00</strong> ± 0.50" in html
-    for part in ("Own images.", "Macro-F1", "0.700", "62.40", "Seeds", "1, 5", COMMAND, "config.train.steps"):
+    limit = "thumbnails of 96 pixels at most, and at most 256 on a page"
+    for part in (limit, "Own images.", "Macro-F1", "0.700", "62.40", "Seeds", "1, 5", COMMAND, "config.train.steps"):
         assert part in text
     assert "Loss over the steps. seed 1: from 0.5 to 0.1667. seed 5: from 1 to 0.3333." in html
     assert html.count("<polyline") == 3  # two of the loss, one of the images per second

@@ -52,11 +52,13 @@
       cursor.setAttribute("y", row);
       cursor.removeAttribute("hidden");
     };
-    matrix.addEventListener("pointermove", (event) => {
-      const box = matrix.getBoundingClientRect();
-      const at = (offset, size) => Math.min(names.length - 1, Math.max(0, Math.floor((offset / size) * names.length)));
-      show(at(event.clientY - box.top, box.height), at(event.clientX - box.left, box.width));
-    });
+    for (const kind of ["pointermove", "pointerdown"]) {  // a finger only taps
+      matrix.addEventListener(kind, (event) => {
+        const box = matrix.getBoundingClientRect();
+        const at = (offset, size) => Math.min(names.length - 1, Math.max(0, Math.floor((offset / size) * names.length)));
+        show(at(event.clientY - box.top, box.height), at(event.clientX - box.left, box.width));
+      });
+    }
     matrix.addEventListener("keydown", (event) => {
       const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
       if (!step) return;
@@ -65,6 +67,14 @@
       show(within(place.row + step[0]), within(place.column + step[1]));
       cursor.scrollIntoView({ block: "nearest", inline: "nearest" });
     });
-    slider.addEventListener("input", () => { matrix.style.width = `${100 * slider.value}%`; });
+    slider.addEventListener("input", () => {  // what is in the middle stays there
+      const frame = matrix.parentElement;
+      const [x, y] = [frame.scrollLeft + frame.clientWidth / 2, frame.scrollTop + frame.clientHeight / 2];
+      const before = matrix.clientWidth;
+      matrix.style.width = `${100 * slider.value}%`;
+      const factor = matrix.clientWidth / before;
+      frame.scrollLeft = x * factor - frame.clientWidth / 2;
+      frame.scrollTop = y * factor - frame.clientHeight / 2;
+    });
   }
 })();
