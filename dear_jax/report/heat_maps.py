@@ -152,7 +152,8 @@ def csv(images: Sequence[OfImage], bad: Mapping[str, str]) -> str:
         for row in image.rows:
             numbers = [f"{value:.6g}" for value in (row.logit, *row.shares.values())]
             file = _file(image, row, CONTRIBUTION)
-            table.append([image.number, image.name, row.path, row.text, *numbers, row.top, row.looking, file, ""])
+            looking = "" if row.attention is None else row.looking
+            table.append([image.number, image.name, row.path, row.text, *numbers, row.top, looking, file, ""])
     width = len(table[0])
     table += [["", name, *[""] * (width - 3), problem] for name, problem in bad.items()]
     return to_csv(table)
