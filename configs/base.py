@@ -85,9 +85,16 @@ def get_config() -> ConfigDict:
     config.roles.noise = "nearest"  # descriptions in no cluster go to the nearest centroid, or: drop [D]
     config.roles.name_similarity = 0.3  # least cosine of a cluster and a concept to be named so [D]
     config.roles.weight = "count"  # a description's vote in the entropy: count | variance (what it explains) [D]
-    config.roles.thresholds = "quantile"  # what low and high are: quantile of all heads' entropies | bits [D]
+    # What low and high are: quantile of all heads' entropies | bits; or, without these two, chance: a specialist is a
+    # head whose entropy is lower than shuffled descriptions have it at `level`, any other is a generalization head [D].
+    config.roles.thresholds = "quantile"
     config.roles.low = 1 / 3  # at most this entropy: a specialist [D]
     config.roles.high = 2 / 3  # at least this entropy: a generalization head [D]
+    config.roles.level = 0.05  # of `chance`: the probability that a head without a concept is called a specialist [D]
+    # What a role rests on: entropy, of the concepts of a head's descriptions [P] | cause, of the attributes whose
+    # logits move with the head's contribution when two images exchange it [D].
+    config.roles.by = "entropy"
+    config.roles.causes = False  # find_roles: measure these exchanges, and accuracy with ever more ablated heads
     config.roles.cache = "runs/role_maps"  # folder of the role maps that training jobs make
     config.roles.top_images = 8  # images shown per head in the report
 

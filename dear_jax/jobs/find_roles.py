@@ -5,6 +5,8 @@ each head -> tables, figures and roles.html. Read `run` from top to bottom.
 """
 
 import io
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description, describe_analysis, describe_backbone, describe_dataset
 from dear_jax.parallel import agreement, processes
 from dear_jax.report import figures, role_tables, roles_html
-from dear_jax.roles import ablation, sentences
+from dear_jax.roles import ablation, sentences, textspan
 from dear_jax.roles.analysis import Analysis, analyse, prepare
 from dear_jax.roles.role_map import Roles
 from dear_jax.setup import backbones, data
@@ -74,29 +76,105 @@ def run(plan: AnalysisPlan, workdir: epath.PathLike) -> None:
 def measure_ablation(
     plan: AnalysisPlan, backbone: Backbone, test: ImageSplit, classes: np.ndarray, analysis: Analysis
 ) -> dict[str, Any] | None:
-    """Zero-shot accuracy on test images, whole, without each head, and without all heads of a role."""
-    if not len(test):
+    """Zero-shot classification of test images without each head, the heads of a role, and as many random ones.
+
+    With `config.roles.causes` also with ever more heads ablated, in the order of three scores and in random ones.
+    """
+    if not len(test) or len(classes) < 2:
         return None
     roles = analysis.role_map.roles
+    shape = (len(roles), len(roles[0]))
     kinds = sorted({role for row in roles for role in row})
-    means = ablation.means(analysis.contributions).tolist() if processes.is_first() else None
-    sets = np.concatenate([ablation.each_head(roles), ablation.each_role(roles, kinds)])
-    accuracies = ablation.accuracies(
+    groups = ablation.each_role(roles, kinds)
+    controls = [ablation.random_sets(int(group.sum()), shape) for group in groups]
+    values = None
+    if processes.is_first():
+        orders = score_orders(analysis, classes) if plan.roles.options.causes else {}
+        values = {"means": ablation.means(analysis.contributions).tolist(), "orders": orders}
+    given = agreement.from_first(values)
+    curves = curve_sets(given["orders"], shape)
+    measured = ablation.effects(
         backbone,
         test,
         classes,
         first_layer=analysis.role_map.first_layer,
-        means=np.array(agreement.from_first(means), np.float32),
-        ablated=sets,
+        means=np.array(given["means"], np.float32),
+        ablated=np.concatenate([ablation.each_head(roles), groups, *controls, *curves.values()]),
         batch_size=plan.roles.options.batch_size,
         workers=plan.roles.workers,
     )
-    count = len(roles) * len(roles[0])
-    return {
-        "accuracy": accuracies[0],
-        "heads": np.reshape(accuracies[1 : 1 + count], (len(roles), -1)).tolist(),
-        "roles": dict(zip(kinds, accuracies[1 + count :], strict=True)),
+    heads, alone = groups[0].size, 1 + groups[0].size
+    found: dict[str, Any] = {
+        "images": measured.images,
+        "accuracy": float(measured.accuracy[0]),
+        "margin": float(measured.margin[0]),
+        "heads": measured.accuracy[1:alone].reshape(shape).tolist(),
+        "head_margins": measured.margin[1:alone].reshape(shape).tolist(),
+        "roles": dict(zip(kinds, measured.accuracy[alone : alone + len(kinds)].tolist(), strict=True)),
+        "sets": {},
     }
+    start = alone + len(kinds)
+    for place, (kind, control) in enumerate(zip(kinds, controls, strict=True), start=alone):
+        random = slice(start, start := start + len(control))
+        found["sets"][kind] = {
+            "lost": int(measured.lost[place]),
+            "gained": int(measured.gained[place]),
+            "change": float(measured.change[place]),
+            "error": float(measured.error[place]),
+            "margin": float(measured.margin[place] - measured.margin[0]),
+            "random_change": _mean_and_spread(measured.change[random]),
+            "random_margin": _mean_and_spread(measured.margin[random] - measured.margin[0]),
+        }
+    if curves:
+        found["curves"] = summarize_curves(ablation.curve_points(heads), list(curves), measured.accuracy[start:])
+    return found
+
+
+def _mean_and_spread(values: np.ndarray) -> list[float]:
+    return [float(values.mean()), float(values.std())]
+
+
+def score_orders(analysis: Analysis, classes: np.ndarray) -> dict[str, list[int]]:
+    """Heads by falling score: Concept Entropy (what the roles rest on), variance, logit attribution."""
+    images, layers, heads, _ = analysis.contributions.shape
+    array = analysis.contributions.reshape(images, layers * heads, -1)
+    variance = np.trace(textspan.moments(array).covariance, axis1=1, axis2=2)
+    scores = {
+        "entropy": np.ravel(analysis.role_map.details["entropy"]),
+        "variance": variance,
+        "attribution": ablation.attribution(array, analysis.images.labels, classes),
+    }
+    return {name: np.argsort(-score, kind="stable").tolist() for name, score in scores.items()}
+
+
+def curve_sets(orders: Mapping[str, Sequence[int]], shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Sets of heads for the curves of each order and its reverse, and of the random orders; none without orders."""
+    if not orders:
+        return {}
+    found: dict[str, np.ndarray] = {}
+    for name, order in orders.items():
+        found |= {f"{name}, highest": np.array(order), f"{name}, lowest": np.array(order)[::-1]}
+    found |= {f"random {place}": order for place, order in enumerate(ablation.random_orders(shape[0] * shape[1]))}
+    return {name: ablation.curve_sets(order, shape) for name, order in found.items()}
+
+
+def summarize_curves(points: list[int], names: list[str], accuracies: np.ndarray) -> dict[str, Any]:
+    """Accuracy in percent at each point: the band of random orders, and each score's two curves with their area."""
+    curves = dict(zip(names, accuracies.reshape(len(names), len(points)), strict=True))
+    random = np.stack([curve for name, curve in curves.items() if name.startswith("random")])
+    scores = {}
+    for name in dict.fromkeys(name.partition(", ")[0] for name in names if not name.startswith("random")):
+        highest, lowest = curves[f"{name}, highest"], curves[f"{name}, lowest"]
+        areas = [ablation.area(one, two, points) for one, two in itertools.combinations(random, 2)]
+        scores[name] = {
+            "highest": highest.tolist(),
+            "lowest": lowest.tolist(),
+            "area": ablation.area(lowest, highest, points),  # positive: accuracy needs the heads of a high score
+            "random_area": float(np.std([*areas, *(-one for one in areas)])),  # of two random orders, around 0
+        }
+    low, high = np.percentile(random, [5, 95], axis=0)
+    band = {"mean": random.mean(0).tolist(), "low": low.tolist(), "high": high.tolist()}
+    return {"points": points, "random": band, "orders": len(random), "scores": scores}
 
 
 def report(files: Workdir, analysis: Analysis, effects: dict[str, Any] | None, image_size: int, top: int) -> None:

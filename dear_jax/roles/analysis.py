@@ -16,10 +16,10 @@ from dear_jax import __version__
 from dear_jax.clip.checkpoints.weights import EMBEDDED, Backbone
 from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.data.skipping import Checked
-from dear_jax.errors import count
+from dear_jax.errors import UserError, count
 from dear_jax.parallel import agreement, processes
 from dear_jax.roles import bank as banks
-from dear_jax.roles import concepts, contributions, role_map, sentences, textspan
+from dear_jax.roles import causes, concepts, contributions, role_map, sentences, textspan
 from dear_jax.roles.options import Options
 from dear_jax.roles.role_map import RoleMap
 
@@ -81,19 +81,18 @@ def analyse(
     array = contributions.stream(
         backbone, images, first_layer, folder=folder, batch_size=options.batch_size, workers=workers, shared=shared
     )
-    assign = functools.partial(
-        _assign, backbone, dataset, first_layer, attributes, options, inputs, array, skipped
-    )
+    inputs = dataclasses.replace(inputs, images=images)
+    make = functools.partial(_make, backbone, dataset, first_layer, attributes, options, inputs, array, skipped)
     if not shared:
-        return Analysis(assign(), array, images)
+        return Analysis(make(), array, images)
     values = None
     with processes.together():
         if processes.is_first():
-            values = assign().to_dict()
+            values = make().to_dict()
     return Analysis(role_map.read(agreement.from_first(values), "of this job"), array, images)
 
 
-def _assign(
+def _make(
     backbone: Backbone,
     dataset: ImageDataset,
     first_layer: int,
@@ -105,6 +104,8 @@ def _assign(
 ) -> RoleMap:
     """The role map of all contributions."""
     details = explain(backbone, array, inputs.texts, inputs.anchors, inputs.encoder, options)
+    if options.causes or options.by == "cause":
+        details |= exchange(backbone, array, inputs.images, inputs.anchors, options)
     origin = {key: dataset.notes[key] for key in ORIGIN if key in dataset.notes}
     details["data"] = {"dataset": dataset.name, "images": len(array), "of": len(dataset.train)} | origin | skipped
     details["settings"] |= {
@@ -112,10 +113,21 @@ def _assign(
         "anchors_sha256": _digest(repr(inputs.anchors)),
     }
     details["version"] = __version__
-    thresholds = details["thresholds"]
-    names = [[details["clusters"][head["cluster"]]["name"] for head in row] for row in details["heads"]]
-    roles = role_map.assign(details["entropy"], names, thresholds["low"], thresholds["high"], attributes)
+    roles = assign(details, attributes)
     return RoleMap(backbone.name, backbone.fingerprint, first_layer, tuple(attributes), roles, details)
+
+
+def assign(details: dict[str, Any], attributes: tuple[str, ...]) -> role_map.Roles:
+    """Roles by what `explain` found."""
+    names = [[details["clusters"][head["cluster"]]["name"] for head in row] for row in details["heads"]]
+    if details["settings"]["by"] == "cause":
+        found = details["causes"]
+        names = [[found["attributes"][int(np.argmax(head))] for head in row] for row in found["carried"]]
+    if "p_values" in details:
+        level = details["settings"]["level"]
+        return role_map.assign_by_chance(details["p_values"], names, level, attributes)
+    thresholds = details["thresholds"]
+    return role_map.assign(details["entropy"], names, thresholds["low"], thresholds["high"], attributes)
 
 
 def prepare(
@@ -212,9 +224,14 @@ def explain(
     shares = concepts.distribution(labels, spans.variance, len(clusters.names), options.weight)
     dominant = concepts.dominant(shares, concepts.distribution(labels, spans.variance, len(clusters.names), "variance"))
     bits = concepts.entropy(shares)
-    low, high = options.low, options.high
-    if options.thresholds == "quantile":
-        low, high = (float(np.quantile(bits, quantile)) for quantile in (low, high))
+    low, high = _thresholds(bits, options)
+    by_chance: dict[str, Any] = {}
+    if options.thresholds == "chance":
+        p, limits = concepts.chance(
+            labels, spans.variance, len(clusters.names), options.weight, options.level, options.seed
+        )
+        low = high = float(np.median(limits))  # every head has its own; this is to draw
+        by_chance = {"p_values": [[_round(value) for value in row] for row in p.reshape(layers, heads)]}
     table = [
         {
             "cluster": int(dominant[head]),
@@ -232,12 +249,73 @@ def explain(
     return {
         "entropy": [[_round(value) for value in row] for row in bits.reshape(layers, heads)],
         "thresholds": {"low": _round(low), "high": _round(high)},
+        **by_chance,
         "clusters": _describe_clusters(clusters, [texts[row] for row in used]),
         "noise": clusters.noise,
         "heads": [table[start : start + heads] for start in range(0, layers * heads, heads)],
         "sentence_encoder": encoder.name,
         "settings": settings,
     }
+
+
+def exchange(
+    backbone: Backbone,
+    array: Float[np.ndarray, "images n H d"],
+    images: ImageSplit,
+    anchors: banks.Anchors,
+    options: Options,
+) -> dict[str, Any]:
+    """What each head causes, as details of the role map; with the option `by=cause` the entropy and thresholds, too.
+
+    Args:
+        backbone: the CLIP.
+        array: contributions of the heads.
+        images: to which they are.
+        anchors: phrases of each attribute, which stand for its values.
+        options: every setting.
+
+    Raises:
+        UserError: fewer than two images, or no attribute with two phrases.
+    """
+    values = causes.values_of(backbone, anchors)
+    if not values or len(images) < 2:
+        raise UserError(
+            "config.roles.causes and config.roles.by=cause exchange contributions between images that differ in an "
+            f"attribute: they need two images (found {len(images)}) and an attribute with two phrases (found "
+            f"{len(values)}; config.roles.anchors)."
+        )
+    rows = np.unique(np.linspace(0, len(images) - 1, causes.PAIRS).astype(int))
+    layers, heads = array.shape[1:3]
+    found = causes.interchange(
+        causes.outputs(backbone, images.subset(rows), options.batch_size),
+        array[rows].reshape(len(rows), layers * heads, -1),
+        values,
+        options.seed,
+    )
+    bits = concepts.entropy(found.shares())
+    table = {
+        name: [[[_round(value) for value in head] for head in row] for row in numbers.reshape(layers, heads, -1)]
+        for name, numbers in (("moved", found.moved), ("carried", found.carried))
+    }
+    details: dict[str, Any] = {
+        "causes": table
+        | {
+            "attributes": list(found.attributes),
+            "entropy": [[_round(value) for value in row] for row in bits.reshape(layers, heads)],
+            "pairs": found.pairs,
+        }
+    }
+    if options.by == "cause":
+        low, high = _thresholds(bits, options)
+        details |= {"entropy": details["causes"]["entropy"], "thresholds": {"low": _round(low), "high": _round(high)}}
+    return details
+
+
+def _thresholds(bits: Float[np.ndarray, "heads"], options: Options) -> tuple[float, float]:
+    """Low and high in bits."""
+    if options.thresholds == "quantile":
+        return float(np.quantile(bits, options.low)), float(np.quantile(bits, options.high))
+    return options.low, options.high
 
 
 def _describe_clusters(clusters: concepts.Clusters, texts: list[str]) -> list[dict[str, Any]]:

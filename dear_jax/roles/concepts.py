@@ -15,6 +15,7 @@ from dear_jax.errors import UserError
 NOISE = -1  # HDBSCAN's label of what belongs to no cluster
 NOISE_CHOICES = ("nearest", "drop")
 WEIGHTS = ("count", "variance")
+SHUFFLES = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +129,40 @@ def entropy(shares: Float[np.ndarray, "heads clusters"]) -> Float[np.ndarray, "h
     """Concept Entropy `-sum_c P log2 P` in bits: 0 for one cluster, log2 C for C even ones."""
     logarithms = np.log2(np.where(shares > 0, shares, 1))
     return np.abs((shares * logarithms).sum(1))
+
+
+def chance(
+    labels: Int[np.ndarray, "heads picks"],
+    variance: Float[np.ndarray, "heads picks"],
+    clusters: int,
+    weight: str,
+    level: float,
+    seed: int = 0,
+) -> tuple[Float[np.ndarray, "heads"], Float[np.ndarray, "heads"]]:
+    """How often a head has so low a Concept Entropy when its descriptions are any head's.
+
+    The null distribution: all heads' picked descriptions are dealt out again at random, while each head keeps the votes
+    of its picks. So a head with a few strong votes is compared with equally few, and a concept that most descriptions
+    name counts for less. A head whose votes are all in one description has no entropy to be lower than chance.
+
+    Args:
+        labels: cluster of each pick.
+        variance: that each pick explains.
+        clusters: how many there are.
+        weight: of the votes, as in `distribution`.
+        level: of the limits.
+        seed: of the shuffles.
+
+    Returns:
+        p-values in (0, 1], (1 + shuffles at most as high) / (1 + shuffles); and limits in bits, the null distributions'
+        `level` quantiles.
+    """
+    generator = np.random.default_rng(seed)
+    bits = entropy(distribution(labels, variance, clusters, weight))
+    deals = (generator.permutation(labels.ravel()).reshape(labels.shape) for _ in range(SHUFFLES))
+    null = np.stack([entropy(distribution(deal, variance, clusters, weight)) for deal in deals])
+    below = (null <= bits[None] + 1e-9).sum(0)  # equal but for rounding is as low
+    return (1 + below) / (1 + SHUFFLES), np.quantile(null, level, axis=0)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -5,7 +5,8 @@ import dataclasses
 from dear_jax.errors import UserError
 from dear_jax.roles import concepts
 
-THRESHOLDS = ("quantile", "bits")
+BY = ("entropy", "cause")
+THRESHOLDS = ("quantile", "bits", "chance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Options:
     thresholds: str
     low: float
     high: float
+    level: float
+    by: str
+    causes: bool
 
     def check(self) -> None:
         """Refuse values outside their range, all in one message.
@@ -49,9 +53,15 @@ class Options:
             "thresholds": (self.thresholds in THRESHOLDS, f"one of {', '.join(THRESHOLDS)}"),
             "low": (0 <= self.low <= self.high, f"0 to config.roles.high, which is {self.high}"),
             "high": (self.high <= limit, f"{limit} at most"),
+            "by": (self.by in BY, f"one of {', '.join(BY)}"),
+            "thresholds (with by=cause)": (
+                self.by != "cause" or self.thresholds != "chance",
+                "quantile or bits: what a head carries has no descriptions to shuffle",
+            ),
+            "level": (0 < self.level < 1, "a probability between 0 and 1, exclusive"),
         }
         problems = [
-            f"config.roles.{key} is {getattr(self, key)!r}, expected {expected}"
+            f"config.roles.{key} is {getattr(self, key.partition(' ')[0])!r}, expected {expected}"
             for key, (valid, expected) in rules.items()
             if not valid
         ]

@@ -7,7 +7,7 @@ like a generalization head) and "attribute:NAME" (methods/dear section 1, step 5
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,33 @@ def assign(
 
     def role(bits: float, name: str) -> str:
         if bits <= low and bits < high:
-            return attribute_role(name) if name in attributes else OTHER
+            return _specialist(name, attributes)
         return GENERALIZATION if bits >= high and bits > low else MIXED
 
+    return _table(role, entropy, dominant)
+
+
+def assign_by_chance(
+    p_values: Sequence[Sequence[float]], dominant: Sequence[Sequence[str]], level: float, attributes: Sequence[str]
+) -> Roles:
+    """Roles by `concepts.chance`: specialists at `level` and below, and no head is mixed; else as `assign`."""
+
+    def role(p: float, name: str) -> str:
+        return _specialist(name, attributes) if p <= level else GENERALIZATION
+
+    return _table(role, p_values, dominant)
+
+
+def _specialist(name: str, attributes: Sequence[str]) -> str:
+    return attribute_role(name) if name in attributes else OTHER
+
+
+def _table(
+    role: Callable[[float, str], str], values: Sequence[Sequence[float]], dominant: Sequence[Sequence[str]]
+) -> Roles:
     return tuple(
-        tuple(role(bits, name) for bits, name in zip(*rows, strict=True))
-        for rows in zip(entropy, dominant, strict=True)
+        tuple(role(value, name) for value, name in zip(*rows, strict=True))
+        for rows in zip(values, dominant, strict=True)
     )
 
 

@@ -10,6 +10,7 @@ cores.
 
 import argparse
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -35,7 +36,6 @@ SCENES = 4000  # of the truth: half to fit probes, half to test them
 ABLATION_SCENES = 1000  # per attribute
 SAMPLE = 1000  # images of a repetition
 REPETITIONS = 5
-CONTROLS = 30  # random sets of heads of a role's size
 
 
 def main() -> None:
@@ -53,12 +53,13 @@ def main() -> None:
         "shares": shares.tolist(),
         "decoded": decoded.tolist(),
         "correlation": correlations(backbone, array, truth, shares),
+        "specialists": specialists(backbone, array, shares),
         "ablation": ablations(backbone, shipped, array),
         "stability": stability(backbone, shipped, workdir),
     }
     (workdir / "evidence.json").write_text(json.dumps(evidence, indent=1))
     print(head_table(shipped, shares, decoded, truth))
-    for name in ("correlation", "ablation", "stability"):
+    for name in ("correlation", "specialists", "ablation", "stability"):
         print(f"\n{name}\n{table(evidence[name])}")
 
 
@@ -82,8 +83,7 @@ def explain(backbone: Backbone, array: np.ndarray, options: Options, keep: np.nd
     encoder = sentences.choose(options.sentence_encoder, backbone)
     details = analysis.explain(backbone, array, texts, anchors, encoder, options)
     names = [[details["clusters"][head["cluster"]]["name"] for head in row] for row in details["heads"]]
-    low, high = details["thresholds"]["low"], details["thresholds"]["high"]
-    return details | {"names": names, "roles": role_map.assign(details["entropy"], names, low, high, attributes)}
+    return details | {"names": names, "roles": analysis.assign(details, attributes)}
 
 
 def correlations(backbone: Backbone, array: np.ndarray, truth: np.ndarray, shares: np.ndarray) -> list[dict]:
@@ -115,6 +115,30 @@ def correlations(backbone: Backbone, array: np.ndarray, truth: np.ndarray, share
     return rows
 
 
+def specialists(backbone: Backbone, array: np.ndarray, shares: np.ndarray) -> list[dict]:
+    """Who is called a specialist by each rule of votes and thresholds, beside the truth.
+
+    The truth: the largest attribute explains at least this share of a head's variance.
+    """
+    rows = []
+    largest, attribute = shares.max(1), [NAMES[column] for column in shares.argmax(1)]
+    groups = {"75 % and more": largest >= 0.75, "50 to 75 %": (largest >= 0.5) & (largest < 0.75)}
+    groups["less than 50 %"] = largest < 0.5
+    for weight, thresholds in itertools.product(concepts.WEIGHTS, ("quantile", "chance")):
+        found = explain(backbone, array, make_options(weight=weight, thresholds=thresholds))
+        roles, names = np.ravel(found["roles"]), np.ravel(found["names"])
+        special = np.array([role == role_map.OTHER or role.startswith("attribute:") for role in roles])
+        right = np.array([a == b for a, b in zip(names, attribute, strict=True)])
+        rows.append(
+            {"weight": weight, "thresholds": thresholds}
+            | {name: f"{(special & group).sum()} of {group.sum()}" for name, group in groups.items()}
+            | {"of the truth's concept": f"{(special & right).sum()} of {special.sum()}"}
+            | {"texture": ", ".join(f"{100 * largest[head]:.0f} %: {roles[head].removeprefix('attribute:')}"
+                                    for head in np.argsort(-largest) if attribute[head] == "texture")}
+        )  # fmt: skip
+    return rows
+
+
 def spearman(first: np.ndarray, second: np.ndarray, samples: int = 2000) -> str:
     """The correlation with its percentile interval over resampled heads."""
     generator = np.random.default_rng(0)
@@ -132,14 +156,14 @@ def ablations(backbone: Backbone, shipped: role_map.RoleMap, array: np.ndarray) 
     groups = ablation.each_role(roles, kinds)
     everything = np.ones((1, *groups.shape[1:]), bool)
     sizes = groups.sum((1, 2))
-    controls = [random_sets(size, groups.shape[1:]) for size in sizes]
+    controls = [ablation.random_sets(int(size), groups.shape[1:]) for size in sizes]
     sets = np.concatenate([ablation.each_head(roles), everything, groups, *controls])
     heads = groups[0].size
     results = {}
     for name, runs in ablation_runs().items():
         results[name] = np.mean(
             [
-                ablation.accuracies(
+                ablation.effects(
                     backbone,
                     split,
                     sentences.encode_texts(backbone, prompts.prompts(classes, tasks.TEMPLATE)),
@@ -147,7 +171,7 @@ def ablations(backbone: Backbone, shipped: role_map.RoleMap, array: np.ndarray) 
                     means=means,
                     ablated=sets,
                     batch_size=50,
-                )
+                ).accuracy
                 for split, classes in runs
             ],
             axis=0,
@@ -160,22 +184,16 @@ def ablations(backbone: Backbone, shipped: role_map.RoleMap, array: np.ndarray) 
     )
     rows.append({"ablated": "all", "heads": heads} | {name: f"{r[heads + 1]:.1f}" for name, r in results.items()})
     for index, (kind, size) in enumerate(zip(kinds, sizes, strict=True)):
-        start = heads + 2 + len(kinds) + index * CONTROLS
+        start = heads + 2 + len(kinds) + index * ablation.CONTROLS
         rows.append(
             {"ablated": kind, "heads": int(size)}
             | {
-                name: f"{r[heads + 2 + index]:.1f} ({r[start : start + CONTROLS].mean():.1f} ± "
-                f"{r[start : start + CONTROLS].std():.1f})"
+                name: f"{r[heads + 2 + index]:.1f} ({r[start : start + ablation.CONTROLS].mean():.1f} ± "
+                f"{r[start : start + ablation.CONTROLS].std():.1f})"
                 for name, r in results.items()
             }
         )
     return rows
-
-
-def random_sets(size: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Sets of as many heads, drawn from all."""
-    generator = np.random.default_rng(int(size))
-    return np.stack([generator.permutation(np.arange(np.prod(shape)) < size).reshape(shape) for _ in range(CONTROLS)])
 
 
 def ablation_runs() -> dict[str, list[tuple[ImageSplit, tuple[str, ...]]]]:
@@ -210,22 +228,19 @@ def stability(backbone: Backbone, shipped: role_map.RoleMap, workdir: Path) -> l
     size = len(analysis.load_texts(make_options(), backbone, shipped.attributes)[0])
     halves = [half for seed in range(3) for half in np.split(np.random.default_rng(seed).permutation(size), 2)]
     rows = []
-    for weight in concepts.WEIGHTS:
-        options = make_options(weight=weight)
+    for weight, thresholds in itertools.product(concepts.WEIGHTS, ("quantile", "chance")):
+        options = make_options(weight=weight, thresholds=thresholds)
+        rule = {"weight": weight, "thresholds": thresholds}
         whole = explain(backbone, arrays[0], options)["roles"]
         by_images = [explain(backbone, array, options)["roles"] for array in arrays]
         by_seed = [explain(backbone, pool[draw], options)["roles"] for draw in draws]
         by_bank = [explain(backbone, arrays[0], options, np.sort(half))["roles"] for half in halves]
         rows += [
-            {"weight": weight, "what differs": f"{SAMPLE:,} other images", "roles": rand_index(by_images)},
-            {
-                "weight": weight,
-                "what differs": f"config.roles.seed, {SAMPLE:,} of {len(pool):,}",
-                "roles": rand_index(by_seed),
-            },
-            {"weight": weight, "what differs": "the other half of the bank", "roles": rand_index(by_bank)},
-            {
-                "weight": weight,
+            rule | {"what differs": f"{SAMPLE:,} other images", "roles": rand_index(by_images)},
+            rule | {"what differs": f"seed, {SAMPLE:,} of {len(pool):,}", "roles": rand_index(by_seed)},
+            rule | {"what differs": "the other half of the bank", "roles": rand_index(by_bank)},
+            rule
+            | {
                 "what differs": f"{SAMPLE:,} images, not {len(pool):,}",
                 "roles": rand_index([explain(backbone, pool, options)["roles"], whole]),
             },

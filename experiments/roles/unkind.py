@@ -24,7 +24,7 @@ from dear_jax.evaluation.metrics import accuracy, worst_group
 from dear_jax.report.text_tables import to_markdown
 from dear_jax.roles import ablation, contributions, role_map, sentences
 from experiments.made_by import made_by, sentence
-from experiments.roles.evidence import CONTROLS, FIRST_LAYER, random_sets
+from experiments.roles.evidence import FIRST_LAYER
 
 TRAINING_IMAGES = 400  # for the means
 Measure = Callable[[np.ndarray, ImageSplit, tuple[str, ...]], np.ndarray]  # predicted classes [sets, N] -> percent
@@ -40,7 +40,7 @@ def main() -> None:
     kinds = [*sorted({role for row in roles for role in row}), "all"]
     groups = np.concatenate([ablation.each_role(roles, kinds[:-1]), np.ones((1, *np.shape(roles)), bool)])
     nothing = np.zeros_like(groups[:1])
-    controls = [random_sets(int(group.sum()), group.shape) for group in groups]
+    controls = [ablation.random_sets(int(group.sum()), group.shape) for group in groups]
     sets = np.concatenate([nothing, groups, *controls])
     columns = {
         f"{title}, {name}": np.mean([values[name] for values in of_task], axis=0)
@@ -49,17 +49,17 @@ def main() -> None:
     }
     rows = [["nothing", "0", *(f"{values[0]:.1f}" for values in columns.values())]]
     for index, (kind, group) in enumerate(zip(kinds, groups, strict=True)):
-        start = 1 + len(groups) + index * CONTROLS
+        start = 1 + len(groups) + index * ablation.CONTROLS
         cells = [
-            f"{values[1 + index]:.1f} ({values[start : start + CONTROLS].mean():.1f} ± "
-            f"{values[start : start + CONTROLS].std():.1f})"
+            f"{values[1 + index]:.1f} ({values[start : start + ablation.CONTROLS].mean():.1f} ± "
+            f"{values[start : start + ablation.CONTROLS].std():.1f})"
             for values in columns.values()
         ]
         rows.append([kind, str(int(group.sum())), *cells])
     how = sentence(made_by("python -m experiments.roles.unkind"))
     text = (
         f"# Heads ablated on the unkind tasks, zero-shot\n\n{how} percent, means over {options.draws} draws of classes "
-        f"and both halves of each; in parentheses {CONTROLS} random sets of as many heads, mean ± standard deviation. "
+        f"and both halves of each; in parentheses {ablation.CONTROLS} random sets of as many heads, mean ± standard deviation. "
         f"*Fooled*: of the pictures with a mark, those taken for what it names or shows.\n\n"
         f"{to_markdown(['ablated', 'heads', *columns], rows)}\n"
     )
@@ -86,7 +86,7 @@ def measured(backbone: Backbone, sets: np.ndarray, draws: int) -> dict[str, list
                 means = ablation.means(array)
             for classes in splits.base_new(dataset.train.labels):
                 part = dataset.keep_classes(classes)
-                predicted = ablation.predictions(
+                predicted, _ = ablation.predictions(
                     backbone,
                     part.test,
                     sentences.encode_texts(backbone, prompts.prompts(part.class_names, tasks.TEMPLATE)),

@@ -92,3 +92,27 @@ def test_a_single_cluster_is_refused(monkeypatch):
     monkeypatch.setattr(concepts, "_hdbscan", lambda embeddings, *sizes: np.zeros(len(embeddings), int))
     with pytest.raises(UserError, match="HDBSCAN finds a single cluster in 9 descriptions"):
         concepts.cluster(np.eye(9), {"color": np.zeros(9)}, **SETTINGS)
+
+
+def test_chance_tells_a_specialist_from_a_head_like_any_other():
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 6, (12, 16))
+    labels[0] = 3  # one concept
+    variance = generator.dirichlet(np.full(16, 5.0), 12)
+    variance[1] = [1.0, *[0.0] * 15]  # one description: no entropy, as any one description would have none
+    p, limits = concepts.chance(labels, variance, 6, "variance", level=0.05)
+    assert p[0] == pytest.approx(1 / (1 + concepts.SHUFFLES))
+    assert p[1] == 1.0
+    assert (p[2:] > 0.05).mean() > 0.7
+    assert limits[1] == 0.0
+    assert (limits[2:] > 1.0).all()
+    again = concepts.chance(labels, variance, 6, "variance", level=0.05)
+    np.testing.assert_array_equal(p, again[0])
+
+
+def test_p_values_of_heads_without_a_concept_are_even():
+    """Equal votes for random descriptions: at level 0.1 a tenth of the heads are called specialists."""
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, 5, (400, 16))
+    p, _ = concepts.chance(labels, generator.dirichlet(np.ones(16), 400), 5, "variance", level=0.1)
+    assert (p <= 0.1).mean() == pytest.approx(0.1, abs=0.05)

@@ -101,3 +101,10 @@ def test_roles_follow_the_thresholds():
     assert roles == (("attribute:color", MIXED), ("generalization", "other"))
     same = role_maps.assign([[1.0, 1.0]], [["color", "shape"]], 1.0, 1.0, ("color", "shape"))
     assert same == ((MIXED, MIXED),)
+
+
+def test_roles_by_chance_leave_no_head_mixed():
+    roles = role_maps.assign_by_chance(
+        [[0.05, 0.051], [1.0, 0.001]], [["color", "color"], ["shape", "background"]], 0.05, ("color", "shape")
+    )
+    assert roles == (("attribute:color", "generalization"), ("generalization", "other"))

@@ -17,7 +17,8 @@ def test_every_task_is_measured_on_both_halves_of_its_classes(monkeypatch):
     monkeypatch.setattr(unkind.contributions, "stream", lambda *_, **options: np.zeros((4, 3, 8, 2)))
 
     def right(_, split, texts, ablated, **options):
-        return np.stack([split.labels] * len(ablated))
+        predicted = np.stack([split.labels] * len(ablated))
+        return predicted, np.zeros(predicted.shape)
 
     monkeypatch.setattr(unkind.ablation, "predictions", right)
     monkeypatch.setattr(unkind.sentences, "encode_texts", lambda backbone, texts: np.zeros((len(texts), 2)))
