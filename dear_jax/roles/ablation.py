@@ -106,7 +106,8 @@ def effects(backbone: Backbone, split: ImageSplit, classes: Float[np.ndarray, "C
     """Zero-shot classification under the ablation of each of the sets of heads; arguments as those of `predictions`."""
     predicted, margins = predictions(backbone, split, classes, **options)
     right = predicted == split.labels
-    lost, gained = (right[:1] & ~right).sum(axis=1), (right & ~right[:1]).sum(axis=1)
+    lost = (right[:1] & ~right).sum(axis=1, dtype=float)
+    gained = (right & ~right[:1]).sum(axis=1, dtype=float)
     return Effects(len(split), 100 * right.mean(axis=1), lost, gained, 100 * margins.mean(axis=1, dtype=np.float64))
 
 

@@ -59,8 +59,8 @@ def main() -> None:
     how = sentence(made_by("python -m experiments.roles.unkind"))
     text = (
         f"# Heads ablated on the unkind tasks, zero-shot\n\n{how} percent, means over {options.draws} draws of classes "
-        f"and both halves of each; in parentheses {ablation.CONTROLS} random sets of as many heads, mean ± standard deviation. "
-        f"*Fooled*: of the pictures with a mark, those taken for what it names or shows.\n\n"
+        f"and both halves of each; in parentheses {ablation.CONTROLS} random sets of as many heads, mean ± standard "
+        f"deviation. *Fooled*: of the pictures with a mark, those taken for what it names or shows.\n\n"
         f"{to_markdown(['ablated', 'heads', *columns], rows)}\n"
     )
     options.page.mkdir(parents=True, exist_ok=True)
