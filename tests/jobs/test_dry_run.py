@@ -29,6 +29,12 @@ def test_the_default(capsys, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_steps_to_trace_that_there_are_not(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main.main([CONFIG, "--dry_run", "--config.log.profile=790:801"]) == 2
+    assert "config.log.profile is 790:801, and this run has 800 steps" in capsys.readouterr().err
+
+
 def test_data_are_looked_at_without_a_backbone(capsys, tmp_path):
     flags = ["--config.backbone=absent/absent/absent", f"--config.data.root={tmp_path}"]
     assert main.main([f"{CONFIG}:oxford_pets", "--dry_run", *flags]) == 2

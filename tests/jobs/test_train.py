@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ SMALL = [
     "--config.train.checkpoint_every=7",
     "--config.train.log_every=5",
 ]
+LOGS = ["--config.log.trackio=project", "--config.log.profile=2:3"]
 
 
 @pytest.fixture(autouse=True)
@@ -130,14 +132,24 @@ def test_killed_at_any_moment_it_ends_with_the_same_adapter_and_results(tmp_path
 
 
 @pytest.fixture(scope="module")
-def finished_run(compilation_cache, few_test_scenes, tmp_path_factory):
+def tracked():
+    """A run of a tracker that stands for trackio, and what it was given."""
+    rows = []
+    run = SimpleNamespace(rows=rows, log=lambda numbers, step: rows.append((step, numbers)), finish=lambda: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "trackio", SimpleNamespace(init=lambda **options: run))
+        yield run
+
+
+@pytest.fixture(scope="module")
+def finished_run(compilation_cache, few_test_scenes, tmp_path_factory, tracked):
     """One short run in this process, which the tests below read and damage copies of."""
     workdir = tmp_path_factory.mktemp("runs") / "run"
     here = os.getcwd()
     os.chdir(REPOSITORY)
     sys.path.insert(0, str(REPOSITORY))
     try:
-        assert main.main([CONFIG, *SMALL, "--config.train.epochs=1", f"--workdir={workdir}"]) == 0
+        assert main.main([CONFIG, *SMALL, *LOGS, "--config.train.epochs=1", f"--workdir={workdir}"]) == 0
     finally:
         sys.path.remove(str(REPOSITORY))
         os.chdir(here)
@@ -173,6 +185,14 @@ def test_files_of_a_run(finished_run):
     assert sorted(path.name for path in (finished_run / "checkpoints").iterdir()) == ["14", "20"]
 
 
+def test_metrics_go_where_they_are_asked_to_and_chosen_steps_are_traced(finished_run, tracked):
+    rows = [json.loads(line) for line in (finished_run / "metrics.jsonl").read_text().splitlines()]
+    assert [step for step, _ in tracked.rows] == [row["step"] for row in rows]
+    assert tracked.rows[0][1]["loss/seed_2"] == rows[0]["loss"]["default"][1]
+    assert tracked.rows[-1][1]["evaluation/base/seed_1"] == rows[-1]["evaluation"]["base"]["default"][0]
+    assert list((finished_run / "profile").rglob("*.trace.json.gz"))
+
+
 def test_the_page_of_a_run(finished_run):
     results = json.loads((finished_run / "results.json").read_text())
     variant = results["variants"]["default"]
@@ -190,7 +210,7 @@ def test_the_page_of_a_run(finished_run):
 
 def test_the_page_of_a_finished_run_is_made_again(run_copy, finished_run):
     (run_copy / "report.html").unlink()
-    assert main.main([CONFIG, *SMALL, "--config.train.epochs=1", f"--workdir={run_copy}"]) == 0
+    assert main.main([CONFIG, *SMALL, *LOGS, "--config.train.epochs=1", f"--workdir={run_copy}"]) == 0
     assert (run_copy / "report.html").read_bytes() == (finished_run / "report.html").read_bytes()
 
 

@@ -78,7 +78,7 @@ def make_plan(config: ConfigDict) -> TrainingPlan:
         data=data.read(config),
         roles=roles.read(config),
         variants=found,
-        schedule=read_schedule(config),
+        schedule=dataclasses.replace(read_schedule(config), profile=values.span(config.log.profile)),
         logging=logging,
         measuring=evaluate.read_measuring(config),
         departures=tuple(departures.of_training(config)),
@@ -104,5 +104,4 @@ def read_schedule(config: ConfigDict) -> Schedule:
         cache_gb=config.data.cache_gb,
         mesh=tuple(config.compute.mesh),
         shard_backbone=config.compute.shard_backbone,
-        profile=values.span(config.log.profile),
     )
