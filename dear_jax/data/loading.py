@@ -206,7 +206,7 @@ def _why_not_comparable(dataset: ImageDataset, row: DatasetRow, images: Mapping[
     if source == "folder":
         return "These images and splits are the user's own."
     if source == "hf":
-        return "Not comparable with published tables: images, classes and splits are those of a data set of the hub."
+        return "Not comparable with published tables: images, classes and splits are the data set's own."
     if source == "tfds" and row.tfds_path and row.split_file not in dataset.notes["splits"]:
         return (
             "Not comparable with published tables: splits, and base and new by class order, are TFDS's. Give CoOp's "

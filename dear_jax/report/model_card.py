@@ -11,6 +11,7 @@ from typing import Any
 
 from dear_jax.data.datasets import DATASETS
 from dear_jax.errors import count
+from dear_jax.files import hub
 from dear_jax.report import pages, tables
 
 FILE = "README.md"  # as the hub shows it
@@ -55,20 +56,28 @@ def render(results: Mapping[str, Any], about: About) -> str:
 def _metadata(results: Mapping[str, Any], about: About, title: str) -> str:
     from huggingface_hub import ModelCardData  # slow to import, and only needed here
 
-    dataset = results["dataset"]
+    known = _dataset(results)
     data = ModelCardData(
         library_name=LIBRARY,
         pipeline_tag="zero-shot-image-classification",
-        tags=["clip", "jax", "few-shot", about.method, results["protocol"]],
+        tags=["clip", "jax", "few-shot", about.method, results["protocol"], results["dataset"]],
         base_model=about.base_model or None,
         base_model_relation="adapter" if about.base_model else None,
         license=about.license or None,
-        datasets=[dataset] if dataset in DATASETS and DATASETS[dataset].folder else None,
+        datasets=[known] if known else None,
         metrics=["accuracy"],
         model_name=title,
         eval_results=list(_measured(results)),
     )
     return data.to_yaml()
+
+
+def _dataset(results: Mapping[str, Any]) -> str:
+    """The repository of the data set on the hub, as far as it is known."""
+    name = str(results["data"].get("hf", "")).partition("@")[0].partition(":")[0]
+    if hub.REPOSITORY.fullmatch(name):
+        return name
+    return DATASETS[results["dataset"]].hub if results["dataset"] in DATASETS else ""
 
 
 def _measured(results: Mapping[str, Any]) -> Iterator[Any]:

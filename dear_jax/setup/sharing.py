@@ -41,10 +41,14 @@ def _setting(key: str, value: Any) -> Any:
 
 
 def is_public(name: str) -> bool:
-    """Whether it is called the same everywhere: an embedded CLIP, or a repository of the hub that is no folder here."""
+    """Whether it is called the same everywhere: an embedded CLIP, or a repository of the hub that is no folder here.
+
+    A data set of the hub may be named with a subset and a revision.
+    """
     if name in weights.EMBEDDED or hub.is_address(name):
         return True
-    return not os.path.exists(os.path.expanduser(name)) and bool(hub.REPOSITORY.fullmatch(openai.repository(name)))
+    repository = openai.repository(name).partition("@")[0].partition(":")[0]
+    return not os.path.exists(os.path.expanduser(name)) and bool(hub.REPOSITORY.fullmatch(repository))
 
 
 def backbone(name: str) -> str:

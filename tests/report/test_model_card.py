@@ -34,11 +34,23 @@ ABOUT = About(
 
 def test_metadata():
     data = ModelCard(model_card.render(RESULTS, ABOUT)).data
-    assert (data.library_name, data.license, data.datasets) == ("dear_jax", "cc-by-4.0", ["oxford_pets"])
+    assert (data.library_name, data.license, data.datasets) == ("dear_jax", "cc-by-4.0", None)
     assert (data.base_model, data.base_model_relation) == ("openai/clip-vit-base-patch16", "adapter")
-    assert {"clip", "dear", "base2new"} <= set(data.tags)
+    assert {"clip", "dear", "base2new", "oxford_pets"} <= set(data.tags)
     measured = {result.metric_name: result.metric_value for result in data.eval_results}
     assert measured == {"Base, percent": 80.0, "New, percent": 70.0, "HM, percent": 74.67}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"dataset": "food101"}, ["ethz/food101"]),
+        ({"dataset": "pets", "data": RESULTS["data"] | {"hf": "me/pets:plain@v1"}}, ["me/pets"]),
+        ({"dataset": "pets", "data": RESULTS["data"] | {"hf": "LOCAL"}}, None),
+    ],
+)
+def test_data_sets_of_the_hub(changes, expected):
+    assert ModelCard(model_card.render(RESULTS | changes, ABOUT)).data.datasets == expected
 
 
 def test_text():
