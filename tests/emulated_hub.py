@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 import urllib.parse
+from pathlib import PurePosixPath
 
 import pytest
 from huggingface_hub import constants
@@ -21,7 +22,10 @@ def use_endpoint(monkeypatch, endpoint: str) -> None:
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """Repositories of models, each a list of commits: name -> content. Files of 1 MB go the way of Git LFS."""
+    """Repositories of models, and of data sets (datasets/USER/NAME), each a list of commits: name -> content.
+
+    Files of 1 MB are uploaded by Git LFS.
+    """
 
     repositories: dict[str, list[tuple[str, dict[str, bytes]]]]
     blobs: dict[str, bytes]
@@ -40,6 +44,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
         parts = urllib.parse.unquote(self.path).strip("/").split("/")
         if parts == ["api", "validate-yaml"]:
             return self.send({"warnings": [], "errors": []})
+        if "paths-info" in parts:
+            is_json = content.startswith(b"{")
+            return self.get((json.loads(content) if is_json else urllib.parse.parse_qs(content.decode()))["paths"])
         if self.headers.get("Authorization") not in (WRITER, READER):
             return self.send({"error": "Invalid username or password."}, 401)
         if self.headers["Authorization"] == READER:
@@ -97,11 +104,13 @@ class Hub(http.server.BaseHTTPRequestHandler):
         commits.append((commit, files))
         return self.send({"commitOid": commit, "commitUrl": self.address(f"{name}/commit/{commit}")})
 
-    def get(self) -> None:
+    def get(self, paths: list[str] | None = None) -> None:
         self.requests.append(f"{self.command} {self.path}")
         parts = urllib.parse.unquote(self.path.partition("?")[0]).strip("/").split("/")
         is_api = parts[0] == "api"
-        name = "/".join(parts[2:4] if is_api else parts[:2])
+        prefix = "datasets/" if "datasets" in parts[:2] else ""
+        parts = parts[1:] if prefix and not is_api else parts
+        name = prefix + "/".join(parts[2:4] if is_api else parts[:2])
         hidden = name in self.private and self.headers.get("Authorization") not in (WRITER, READER)
         if not self.repositories.get(name) or hidden:
             return self.send({"error": "Repository not found"}, 401, {"X-Error-Code": "RepoNotFound"})
@@ -111,6 +120,20 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if not found:
             return self.send({"error": "Invalid rev id"}, 404, {"X-Error-Code": "RevisionNotFound"})
         commit, files = found[0]
+        if is_api and parts[4:5] in (["tree"], ["paths-info"]):
+            below = "/".join(parts[6:])
+            folders = {str(folder) for file in files for folder in PurePosixPath(file).parents if folder.name}
+            entries = [{"type": "directory", "path": folder, "oid": "0" * 40, "size": 0} for folder in sorted(folders)]
+            entries += [
+                {"type": "file", "path": file, "oid": hashlib.sha1(content).hexdigest(), "size": len(content)}
+                for file, content in files.items()
+            ]
+            if paths is not None:
+                return self.send([one for one in entries if one["path"] in paths])
+            recursive = "recursive=true" in self.path.lower()
+            inside = [one for one in entries if one["path"].startswith(f"{below}/" if below else "")]
+            depth = below.count("/") + 1 if below else 0
+            return self.send([one for one in inside if recursive or one["path"].count("/") == depth])
         if is_api:
             siblings = [{"rfilename": file} for file in files]
             return self.send({"id": name, "sha": commit, "siblings": siblings})
@@ -123,7 +146,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     def address(self, path: str) -> str:
         return f"http://{self.headers['Host']}/{path}"
 
-    def send(self, content: dict | bytes, status: int = 200, headers: dict | None = None) -> None:
+    def send(self, content: dict | list | bytes, status: int = 200, headers: dict | None = None) -> None:
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         for key, value in {"Content-Length": str(len(data)), **(headers or {})}.items():

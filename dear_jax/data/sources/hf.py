@@ -174,6 +174,7 @@ def _open(root: str) -> tuple[dict[str, Any], str]:
 def _commit(name: str, revision: str | None) -> str:
     """Which commit of a data set of the hub it is; empty where the hub cannot be asked and the cache has a copy."""
     import datasets
+    from datasets.naming import camelcase_to_snakecase
     from huggingface_hub import HfApi, constants
 
     try:
@@ -181,7 +182,8 @@ def _commit(name: str, revision: str | None) -> str:
     except Exception as error:  # of the hub's library or its HTTP library, changing with their versions
         why = hub.reason(error, f"datasets/{name}")
         cache = Path(datasets.config.HF_DATASETS_CACHE)
-        if not (cache / name.replace("/", "___")).is_dir():
+        *owner, last = name.split("/")
+        if not (cache / "___".join([*owner, camelcase_to_snakecase(last)])).is_dir():
             raise UserError(
                 f"config.data.root is {show(name)}: there is no folder of that name, and the data set could not be had "
                 f"from {constants.ENDPOINT} ({why}); the cache folder {cache} has no copy either. Without access, save "

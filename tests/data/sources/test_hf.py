@@ -13,7 +13,7 @@ from dear_jax.data import loading
 from dear_jax.data.loading import Places, load_dataset
 from dear_jax.data.sources import hf
 from dear_jax.errors import UserError
-from tests.emulated_hub import NOWHERE
+from tests.emulated_hub import NOWHERE, use_endpoint
 
 datasets = pytest.importorskip("datasets")
 CLASSES = ["cat", "big_dog", "ant"]
@@ -247,3 +247,26 @@ def test_a_name_that_the_hub_does_not_have(monkeypatch, emulated_hub, tmp_path):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
     with pytest.raises(UserError, match="there is no such public repository: correct the name"):
         load("me/pets")
+
+
+def test_a_data_set_of_the_hub(monkeypatch, emulated_hub, tmp_path, capsys):
+    """Through the library itself, from a hub here and then from its cache."""
+    for name, folder in (("HF_DATASETS_CACHE", "datasets"), ("HF_MODULES_CACHE", "modules")):
+        monkeypatch.setattr(datasets.config, name, tmp_path / folder)
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", constants.ENDPOINT)
+    files = {}
+    for part, count in (("train", 6), ("test", 3)):
+        rows(count).to_parquet(tmp_path / part)
+        files[f"data/{part}-00000-of-00001.parquet"] = (tmp_path / part).read_bytes()
+    emulated_hub.repositories["datasets/me/Pets"] = [("a" * 40, files)]
+    dataset = load("me/Pets")
+    assert dataset.counts() == {"train": [2] * 3, "val": [0] * 3, "test": [1] * 3}
+    assert dataset.notes["hf"] == f"me/Pets@{'a' * 40}"
+    assert dataset.test.load(2)[0, -1].tolist() == [2] * 3
+    use_endpoint(monkeypatch, NOWHERE)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    capsys.readouterr()
+    again = load("me/Pets")
+    assert "counts (HF_HUB_OFFLINE is set" in capsys.readouterr().out
+    assert again.notes["listing_sha256"] == dataset.notes["listing_sha256"]
