@@ -21,6 +21,7 @@ from dear_jax.data.class_set import ClassSet
 from dear_jax.errors import count
 from dear_jax.evaluation.batches import batches
 from dear_jax.evaluation.metrics import CONFIDENCE_METRICS, GROUP_METRICS, METRICS
+from dear_jax.files import progress_bar
 from dear_jax.methods import paths, wording
 from dear_jax.methods.adapter_file import Adapters
 from dear_jax.methods.contract import Adapter, Classes, Method, Settings
@@ -114,10 +115,11 @@ class Evaluator:
         known = list(zip(self.methods, encoded, strict=True))
         plain = wording.plain_features(self.plain, self.params, classes, known)
         of_methods = [sharding.place_prompts(prompts, self.mesh) for prompts in encoded]
-        adapted = [
-            (*run, encode(run, Frozen(self.params, prompts)))
-            for run, encode, prompts in zip(self.runs, self._classes, of_methods, strict=True)
-        ]
+        with progress_bar.waiting("Compiling what the adapters make of the classes", jax.process_index() > 0):
+            adapted = [
+                (*run, encode(run, Frozen(self.params, prompts)))
+                for run, encode, prompts in zip(self.runs, self._classes, of_methods, strict=True)
+            ]
         found, valid = [], []
         size, what = self.plain.config.image_size, f"Evaluating {count(len(classes.class_names), 'class')}"
         for batch in batches(classes.test, self.batch_size, size, self.mesh, what=what, workers=self.workers):

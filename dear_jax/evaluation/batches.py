@@ -1,6 +1,7 @@
 """Images in batches for all processes of a job, with how far they are on the screen."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterator
 
 import jax
 from jax.sharding import Mesh
@@ -14,7 +15,7 @@ from dear_jax.parallel import sharding
 
 def batches(
     split: ImageSplit, most: int, image_size: int, mesh: Mesh, *, what: str, workers: int = 0, skip_bad: bool = False
-) -> Iterable[Batch]:
+) -> Iterator[Batch]:
     """Every image once, as `pipeline.eval_batches` gives them, those of this process's devices read.
 
     Args:
@@ -28,11 +29,16 @@ def batches(
     """
     (size,) = sharding.filled((pipeline.fitting(len(split), most),), mesh, sharding.DATA)
     own = sharding.own_entries((size,), mesh, sharding.DATA)
-    return progress_bar.bar(
+    quiet = jax.process_index() > 0
+    found = progress_bar.bar(
         pipeline.eval_batches(split, size, image_size, workers, skip_bad, own=own),
         total=-(-len(split) // size),
         desc=what,
         unit="batch",
         delay=progress_bar.DELAY,
-        disable=jax.process_index() > 0,
+        disable=quiet,
     )
+    each = iter(found)
+    with progress_bar.waiting(f"{what}: compiling, and the first of {found.total}", quiet):
+        yield from itertools.islice(each, 1)  # until the next one is asked for
+    yield from each

@@ -1,7 +1,12 @@
-"""How far a long part of a job is: a bar on a terminal, a plain line now and then where the output is a file."""
+"""How far a long part of a job is: a bar on a terminal, a plain line now and then where the output is a file.
 
+Of what has no parts to count, as compiling, a line says that it is under way, once it takes long.
+"""
+
+import contextlib
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -21,6 +26,23 @@ def bar(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm:
         return tqdm(iterable, mininterval=1.0, file=sys.stderr, **options)
     line = "{desc}: {n_fmt} of {total_fmt}, {elapsed} so far, {remaining} to go, {rate_fmt}{postfix}"
     return _Lines(iterable, mininterval=BETWEEN_LINES, miniters=1, bar_format=line, file=sys.stderr, **options)
+
+
+@contextlib.contextmanager
+def waiting(what: str, disable: bool = False) -> Iterator[None]:
+    """Says `what` is under way where that takes longer than `DELAY`; with `disable` it never does."""
+
+    def say() -> None:
+        print(f"{what} ...", file=sys.stderr, flush=True)
+
+    timer = threading.Timer(DELAY, say)
+    timer.daemon = True
+    if not disable:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _Lines(tqdm):

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from dear_jax.clip.layers import Params
 from dear_jax.clip.split import Prompts, Split
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, count
+from dear_jax.files import progress_bar
 from dear_jax.methods.contract import Method, Targets
 
 Tokenize = Callable[[str], Int[np.ndarray, "C T"]]  # the classes under a template
@@ -54,10 +55,12 @@ def prompt_ids(method: Method, classes: Words) -> Int[np.ndarray, "C T"]:
 def encode(method: Method, params: Params, classes: Words) -> Prompts:
     """The frozen side of the classes for a method: its prompts, and plain CLIP's features of its targets."""
     prompt, targets = method.prompt(classes.dataset, classes.template), _targets(method, classes)
-    prompts = method.encode_prompts(params, _prompt_ids(method, prompt, classes.tokenize))
-    if targets.templates == (prompt,):
+    ids = _prompt_ids(method, prompt, classes.tokenize)
+    with progress_bar.waiting(f"Encoding {count(len(ids), 'prompt')}", jax.process_index() > 0):
+        prompts = method.encode_prompts(params, ids)
+        if targets.templates != (prompt,):
+            prompts = prompts._replace(features=target_features(method.split, params, targets, classes.tokenize))
         return prompts
-    return prompts._replace(features=target_features(method.split, params, targets, classes.tokenize))
 
 
 def _targets(method: Method, classes: Words) -> Targets:

@@ -17,6 +17,7 @@ from dear_jax.clip.checkpoints.weights import EMBEDDED, Backbone
 from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.data.skipping import Checked
 from dear_jax.errors import UserError, count
+from dear_jax.files import progress_bar
 from dear_jax.parallel import agreement, processes
 from dear_jax.roles import bank as banks
 from dear_jax.roles import causes, concepts, contributions, role_map, sentences, textspan
@@ -203,23 +204,25 @@ def explain(
     options: Options,
 ) -> dict[str, Any]:
     """Descriptions, concepts and entropy of each head, as the role map's details."""
-    count, layers, heads, _ = array.shape
-    statistics = textspan.moments(array.reshape(count, layers * heads, -1))
-    spans = textspan.textspan(
-        statistics,
-        sentences.encode_texts(backbone, texts),
-        **sizes(backbone, options),
-    )
+    images, layers, heads, _ = array.shape
+    statistics = textspan.moments(array.reshape(images, layers * heads, -1))
+    with progress_bar.waiting(f"Encoding {count(len(texts), 'description')} and picking those of each head"):
+        spans = textspan.textspan(
+            statistics,
+            sentences.encode_texts(backbone, texts),
+            **sizes(backbone, options),
+        )
     used, places = np.unique(spans.picks, return_inverse=True)
-    vectors, names = sentences.embed(encoder, texts, anchors)
-    clusters = concepts.cluster(
-        vectors[used],
-        names,
-        min_cluster_size=options.min_cluster_size,
-        min_samples=options.min_samples,
-        noise=options.noise,
-        name_similarity=options.name_similarity,
-    )
+    with progress_bar.waiting(f"Clustering {count(len(used), 'description')}"):
+        vectors, names = sentences.embed(encoder, texts, anchors)
+        clusters = concepts.cluster(
+            vectors[used],
+            names,
+            min_cluster_size=options.min_cluster_size,
+            min_samples=options.min_samples,
+            noise=options.noise,
+            name_similarity=options.name_similarity,
+        )
     labels = clusters.labels[places.reshape(spans.picks.shape)]
     shares = concepts.distribution(labels, spans.variance, len(clusters.names), options.weight)
     dominant = concepts.dominant(shares, concepts.distribution(labels, spans.variance, len(clusters.names), "variance"))

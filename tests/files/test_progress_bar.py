@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 
 import pytest
 
@@ -42,3 +43,14 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", screen := Terminal())
     list(progress_bar.bar(range(3), desc="Evaluating", unit="batch"))
     assert "\rEvaluating: 100%" in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("delay", "disable", "said"), [(0.0, False, "Compiling ...\n"), (0.0, True, ""), (9.0, False, "")]
+)
+def test_what_takes_long_without_parts_to_count_is_said_once(monkeypatch, delay, disable, said):
+    monkeypatch.setattr(sys, "stderr", screen := io.StringIO())
+    monkeypatch.setattr(progress_bar, "DELAY", delay)
+    with progress_bar.waiting("Compiling", disable):
+        time.sleep(0.1)
+    assert screen.getvalue() == said
