@@ -7,14 +7,14 @@ retrieval.md, retrieval.json, rankings.csv, contact_sheet.png and contact_sheet.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from dear_jax import __version__
-from dear_jax.data import transforms, unlabelled
+from dear_jax.data import transforms, truth, unlabelled
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError, count
 from dear_jax.evaluation import ranking
@@ -55,7 +55,8 @@ def run(plan: RetrievalPlan, workdir: epath.Path) -> None:
     with processes.open_workdir(plan.config, workdir) as (files, _):
         with processes.together():
             trained, backbone = runs.load_chosen(plan.run, "retrieve")
-            splits, source = open_splits(plan, files)
+            known = (*trained.class_names, *trained.other_classes)
+            splits, source = open_splits(plan, files, known)
         seen = {**source, "images": [*map(len, splits)], "names_sha256": [split.names_sha256() for split in splits]}
         agreement.check_alike(plan.config.values, seen, backbone.fingerprint)
         print(f"{_sizes(*splits)} of {source['name']}.", flush=True)
@@ -87,20 +88,30 @@ def run(plan: RetrievalPlan, workdir: epath.Path) -> None:
 
 
 def open_splits(
-    plan: RetrievalPlan, files: Workdir | None = None
+    plan: RetrievalPlan, files: Workdir | None = None, known: Sequence[str] = ()
 ) -> tuple[tuple[ImageSplit, ImageSplit], dict[str, Any]]:
-    """Queries and gallery, and where they come from; images of one's own come without classes."""
+    """Queries and gallery, and where they come from.
+
+    Images of one's own have classes where all of them lie in folders called after `known` ones.
+    """
     if plan.query_images and not plan.images:
         raise UserError("config.retrieve.query_images needs a gallery: give config.images, too.")
     if not plan.images:
         dataset = data.open_dataset(plan.data, files)
         return draw(dataset.test, plan.queries, plan.seed), dict(dataset.notes)
-    exif = plan.data.places.exif
-    gallery = unlabelled.gather(plan.images, exif)
-    source = {"name": plan.images, "source": "images"}
+    texts = (plan.images, plan.query_images) if plan.query_images else (plan.images,)
+    splits = [unlabelled.gather(text, plan.data.places.exif) for text in texts]
+    truths = [
+        truth.of_folders(split.names, unlabelled.top(text), known) for split, text in zip(splits, texts, strict=True)
+    ]
+    source: dict[str, Any] = {"name": plan.images, "source": "images"}
+    if all(map(all, truths)):
+        source["class_names"] = list(known)
+        labels = [np.array([known.index(name) for name in of], np.int64) for of in truths]
+        splits = [dataclasses.replace(split, labels=of) for split, of in zip(splits, labels, strict=True)]
     if plan.query_images:
-        return (unlabelled.gather(plan.query_images, exif), gallery), source
-    return draw(gallery, plan.queries, plan.seed), source
+        return (splits[1], splits[0]), source
+    return draw(splits[0], plan.queries, plan.seed), source
 
 
 def _sizes(queries: ImageSplit, gallery: ImageSplit) -> str:
@@ -250,11 +261,12 @@ def describe(plan: RetrievalPlan, description: Description) -> None:
         description.section("Backbone", describe_backbone(backbone))
         description.attempt(check_images, trained, backbone, plan.backbone.compute_dtype)
         description.section("Run", describe_run(trained))
-    description.section("Data", description.attempt(_describe_splits, plan))
+    known = (*loaded[0].class_names, *loaded[0].other_classes) if loaded else ()
+    description.section("Data", description.attempt(_describe_splits, plan, known))
 
 
-def _describe_splits(plan: RetrievalPlan) -> dict[str, Any]:
-    (queries, gallery), source = open_splits(plan)
+def _describe_splits(plan: RetrievalPlan, class_names: Sequence[str]) -> dict[str, Any]:
+    (queries, gallery), source = open_splits(plan, known=class_names)
     known = ", ".join([*queries.attributes, *(["class"] if "class_names" in source else [])])
     return {
         "images": f"{_sizes(queries, gallery)} of {source['name']}",

@@ -89,6 +89,19 @@ def test_retrieve_among_images_of_ones_own(embedded_run, photos, tmp_path, capsy
     assert [row["image"] for row in found if row["rank"] == "1"] == [str(photos / "5.png")] * len(OPINIONS)
 
 
+def test_retrieve_measures_by_the_folders_of_classes(embedded_run, photos, tmp_path):
+    for index, name in enumerate(("red_heart", "blue star") * 3):
+        (tmp_path / "tree" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / name / f"{index}.png").write_bytes((photos / f"{index}.png").read_bytes())
+    flags = [f"--config.images={tmp_path / 'tree'}", "--config.retrieve.queries=2", "--config.retrieve.top=4"]
+    assert start("retrieve", embedded_run, *flags, f"--workdir={tmp_path / 'out'}") == 0
+    results = json.loads((tmp_path / "out" / "retrieval.json").read_text())
+    assert list(results["features"]["class"]) == ["class"]
+    page = (tmp_path / "out" / "contact_sheet.html").read_text()
+    assert "precision@4 of class: " in page
+    assert "DeAR trained on world_compositions (1 shot), variant open, seed 3, the first of 2; backbone embed" in page
+
+
 @pytest.mark.parametrize("job", ["predict", pytest.param("retrieve", marks=pytest.mark.slow)])
 def test_names_that_are_no_utf8(embedded_run, photos, tmp_path, job):
     for index in range(4):
