@@ -9,7 +9,7 @@ import pytest
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.data.world import captions, tasks, writing
 from dear_jax.data.world.forms import ACCESSORIES, SHAPES, TEXTURES
-from dear_jax.data.world.render import COLORS, SIZE, Shift, render, render_with_coverage
+from dear_jax.data.world.render import COLORS, SIZE, Shift, accessory_coverage, render, render_with_coverage
 from dear_jax.data.world.scenes import ATTRIBUTES, NAMES, SIZES, draw_scenes
 
 SHIFTS = [
@@ -50,6 +50,22 @@ def test_attributes_are_uniform_and_independent() -> None:
         np.testing.assert_allclose(shares, 1 / size, atol=0.015)  # 5 standard errors
     correlations = np.corrcoef(labels.T) - np.eye(len(NAMES))
     assert np.abs(correlations).max() < 0.035  # 5 standard errors
+
+
+def test_accessories_are_what_an_object_adds_beside_its_body() -> None:
+    """Nothing else changes when the object does."""
+    kinds = len(ATTRIBUTES["object"])
+    scenes = [draw_scenes(3, range(20), {"object": np.full(20, value)}) for value in range(kinds)]
+    for shift in (Shift(), tasks.SHIFT):
+        found = [accessory_coverage(one, shift) for one in scenes]
+        pictures = [render_with_coverage(one, shift) for one in scenes]
+        for value, (share, (picture, body)) in enumerate(zip(found, pictures, strict=True)):
+            other = (value + 1) % kinds
+            assert share.min() >= 0
+            assert (share + body).max() <= 1 + 1e-5
+            assert ((share > 0.5).sum((1, 2)) > 10).all()
+            differ = (picture != pictures[other][0]).any(-1)
+            assert not differ[(share == 0) & (found[other] == 0)].any()
 
 
 def test_plain_bodies_have_their_color() -> None:
