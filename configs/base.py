@@ -95,6 +95,7 @@ def get_config() -> ConfigDict:
     # logits move with the head's contribution when two images exchange it [D].
     config.roles.by = "entropy"
     config.roles.causes = False  # find_roles: measure these exchanges, and accuracy with ever more ablated heads
+    config.roles.compare = ""  # find_roles: another role map, to which the page puts this one
     config.roles.cache = "runs/role_maps"  # folder of the role maps that training jobs make
     config.roles.top_images = 8  # images shown per head in the report
 

@@ -20,8 +20,10 @@ from dear_jax.files.local_copy import local_folder
 from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description, describe_analysis, describe_backbone, describe_dataset
 from dear_jax.parallel import agreement, processes
-from dear_jax.report import figures, role_tables, roles_html
+from dear_jax.report import figures, role_comparison, role_tables, roles_html
+from dear_jax.report.role_comparison import Comparison, compare
 from dear_jax.roles import ablation, sentences, textspan
+from dear_jax.roles import role_map as role_maps
 from dear_jax.roles.analysis import Analysis, analyse, prepare
 from dear_jax.roles.role_map import Roles
 from dear_jax.setup import backbones, data
@@ -48,6 +50,9 @@ def run(plan: AnalysisPlan, workdir: epath.PathLike) -> None:
             data.check_names(roles.data, dataset, backbone)
             texts = data.class_prompts(roles.data, dataset)
             classes = sentences.encode_texts(backbone, texts)  # before the long part: a wrong prompt is told at once
+            other = role_maps.load(plan.compare).to_dict() if plan.compare else None
+            if other is not None:
+                role_comparison.check(other, plan.compare)
             inputs = prepare(backbone, dataset.train, plan.attributes, roles.options)
         agreement.check_alike(plan.config.values, dataset.notes, backbone.fingerprint)
         analysis = analyse(
@@ -69,7 +74,8 @@ def run(plan: AnalysisPlan, workdir: epath.PathLike) -> None:
         effects = measure_ablation(plan, backbone, test, classes, analysis)
         with processes.together():
             if processes.is_first():
-                report(files, analysis, effects, backbone.config.image_size, plan.top_images)
+                comparison = compare(analysis.role_map.to_dict(), other, plan.compare) if other else None
+                report(files, analysis, effects, backbone.config.image_size, plan.top_images, comparison)
         print(f"All files of this run are in {files.path}; roles.html opens in a browser.", flush=True)
 
 
@@ -163,7 +169,7 @@ def summarize_curves(points: list[int], names: list[str], accuracies: np.ndarray
     curves = dict(zip(names, accuracies.reshape(len(names), len(points)), strict=True))
     random = np.stack([curve for name, curve in curves.items() if name.startswith("random")])
     scores = {}
-    for name in dict.fromkeys(name.partition(", ")[0] for name in names if not name.startswith("random")):
+    for name in dict.fromkeys(name.rpartition(", ")[0] for name in names if not name.startswith("random")):
         highest, lowest = curves[f"{name}, highest"], curves[f"{name}, lowest"]
         areas = [ablation.area(one, two, points) for one, two in itertools.combinations(random, 2)]
         scores[name] = {
@@ -177,7 +183,14 @@ def summarize_curves(points: list[int], names: list[str], accuracies: np.ndarray
     return {"points": points, "random": band, "orders": len(random), "scores": scores}
 
 
-def report(files: Workdir, analysis: Analysis, effects: dict[str, Any] | None, image_size: int, top: int) -> None:
+def report(
+    files: Workdir,
+    analysis: Analysis,
+    effects: dict[str, Any] | None,
+    image_size: int,
+    top: int,
+    comparison: Comparison | None = None,
+) -> None:
     """Tables, figures and the page."""
     role_map = analysis.role_map.to_dict()
     thumbnails = top_images(analysis.contributions, analysis.images, min(image_size, THUMBNAIL), top)
@@ -191,7 +204,7 @@ def report(files: Workdir, analysis: Analysis, effects: dict[str, Any] | None, i
     figures.draw_role_map(role_map, files.path / "role_map")
     figures.draw_entropy_histogram(role_map, files.path / "entropy")
     figures.draw_heads(role_map, thumbnails, files.path / "heads")
-    roles_html.write(files.path / "roles.html", role_map, thumbnails, effects)
+    roles_html.write(files.path / "roles.html", role_map, thumbnails, effects, comparison)
 
 
 def top_images(contributions: np.ndarray, images: ImageSplit, size: int, count: int) -> dict[str, np.ndarray]:

@@ -18,6 +18,15 @@ class Description:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cause:
+    """What of an attribute a head carries when two images exchange its contribution."""
+
+    attribute: str
+    carried: float  # share of the way, in logits, from the one image's value to the other's
+    moved: float  # share of the pairs in which the predicted value becomes another
+
+
+@dataclasses.dataclass(frozen=True)
 class Head:
     """What the page says about one head."""
 
@@ -32,6 +41,9 @@ class Head:
     descriptions: tuple[Description, ...]
     accuracy: float | None  # percent without this head; None: not measured
     change: float | None  # of the accuracy, in points
+    margin: float | None  # change of the true class's margin, in 100 cosines; None: not measured
+    p_value: float | None  # of so low an entropy by chance; None: roles do not rest on it
+    causes: tuple[Cause, ...]  # of each attribute, none where they were not measured
 
     @property
     def name(self) -> str:
@@ -42,6 +54,11 @@ class Head:
     def anchor(self) -> str:
         """Name of the head's place in the page."""
         return f"head-{self.layer}-{self.head}"
+
+    @property
+    def main_cause(self) -> Cause | None:
+        """What it carries most of."""
+        return max(self.causes, key=lambda cause: cause.carried, default=None)
 
     @property
     def first(self) -> str:
@@ -90,4 +107,15 @@ def _head(
         ),
         accuracy=accuracy,
         change=None if accuracy is None or ablation is None else accuracy - float(ablation["accuracy"]),
+        margin=None if ablation is None else float(ablation["head_margins"][row][head]) - float(ablation["margin"]),
+        p_value=float(role_map["p_values"][row][head]) if "p_values" in role_map else None,
+        causes=_causes(role_map, row, head),
     )
+
+
+def _causes(role_map: Mapping[str, Any], row: int, head: int) -> tuple[Cause, ...]:
+    if "causes" not in role_map:
+        return ()
+    found = role_map["causes"]
+    rows = zip(found["attributes"], found["carried"][row][head], found["moved"][row][head], strict=True)
+    return tuple(Cause(name, float(carried), float(moved)) for name, carried, moved in rows)

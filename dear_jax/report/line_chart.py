@@ -1,4 +1,4 @@
-"""Where the lines of a page's charts go: one per series over the steps of a run, with rounded ticks."""
+"""Where the lines of a page's charts go: one per series, as over the steps of a run, with rounded ticks."""
 
 import dataclasses
 import itertools
@@ -35,9 +35,10 @@ class LineChart:
     lines: tuple[Line, ...]
     x_ticks: Mapping[str, float]  # label -> x
     y_ticks: Mapping[str, float]  # label -> y
+    x_title: str
 
 
-def line_chart(title: str, series: Mapping[str, Sequence[Point]]) -> LineChart:
+def line_chart(title: str, series: Mapping[str, Sequence[Point]], x_title: str = "steps") -> LineChart:
     """A chart of series with at least a point each."""
     points = [point for of_series in series.values() for point in of_series]
     right = max(max(x for x, _ in points), 1.0)
@@ -66,6 +67,7 @@ def line_chart(title: str, series: Mapping[str, Sequence[Point]]) -> LineChart:
         lines,
         {f"{tick:g}": tick / right * WIDTH for tick in ticks(0, right) if tick <= right},
         {f"{tick:g}": (high - tick) * scale for tick in y_ticks},
+        x_title,
     )
 
 

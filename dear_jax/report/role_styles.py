@@ -26,6 +26,11 @@ class RoleStyle:
     meaning: str  # a few words, where the name does not say it
 
     @property
+    def specialist(self) -> bool:
+        """Whether a head of it is about one concept."""
+        return self.role == "other" or self.role.startswith("attribute:")
+
+    @property
     def css_class(self) -> str:
         """The classes that give an element of a page its color and pattern."""
         return f"r{self.number} {self.pattern}"

@@ -6,7 +6,7 @@ is in templates/roles.html, its looks in roles.css, its behaviour in roles.js. L
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -14,9 +14,16 @@ from etils import epath
 from dear_jax.files import storage
 from dear_jax.report import pages
 from dear_jax.report.entropy_histogram import entropy_histogram
-from dear_jax.report.heads import concept_name, heads_of
+from dear_jax.report.heads import Head, concept_name, heads_of
+from dear_jax.report.line_chart import LineChart, line_chart
+from dear_jax.report.role_comparison import Comparison
 from dear_jax.report.role_styles import role_styles
 
+SCORES = {
+    "entropy": "By the entropy of its role",
+    "variance": "By the variance of its contribution",
+    "attribution": "By logit attribution",
+}
 SETTINGS = (
     "backbone",
     "fingerprint",
@@ -34,6 +41,7 @@ def write(
     role_map: Mapping[str, Any],
     thumbnails: Mapping[str, Any],
     ablation: Mapping[str, Any] | None = None,
+    comparison: Comparison | None = None,
 ) -> None:
     """Write the page.
 
@@ -42,14 +50,17 @@ def write(
         role_map: the map's JSON dictionary.
         thumbnails: "images", uint8 [M, s, s, 3]; "top", int [layers, heads, n], indices into them, the image with the
             largest contribution first, -1 for none; optionally "names", M texts that say what an image shows.
-        ablation: percent with parts mean-ablated: "accuracy" with none, "heads" [layers][heads] with that head, "roles"
-            {role: percent} with its heads; None where it was not measured.
+        ablation: of `find_roles.measure_ablation`; None where it was not measured.
+        comparison: with another map; None for none.
     """
-    storage.write(path, render(role_map, thumbnails, ablation))
+    storage.write(path, render(role_map, thumbnails, ablation, comparison))
 
 
 def render(
-    role_map: Mapping[str, Any], thumbnails: Mapping[str, Any], ablation: Mapping[str, Any] | None = None
+    role_map: Mapping[str, Any],
+    thumbnails: Mapping[str, Any],
+    ablation: Mapping[str, Any] | None = None,
+    comparison: Comparison | None = None,
 ) -> str:
     """The page as text."""
     heads = heads_of(role_map, ablation)
@@ -64,6 +75,41 @@ def render(
         thresholds=role_map["thresholds"],
         histogram=entropy_histogram(heads, role_map["thresholds"]),
         ablation=ablation,
+        charts=_charts(ablation["curves"]) if ablation and "curves" in ablation else {},
+        by_cause=role_map.get("settings", {}).get("by") == "cause",
+        agreement=_agreement(heads),
+        comparison=comparison,
         thumbnails={**thumbnails, "names": names},
         settings=json.dumps({name: role_map[name] for name in SETTINGS if name in role_map}, indent=1),
+    )
+
+
+def _charts(curves: Mapping[str, Any]) -> dict[str, LineChart]:
+    """Score -> accuracy over the number of ablated heads, from the highest score on, from the lowest, and at random."""
+    random = curves["random"]
+
+    def points(values: Sequence[float]) -> list[tuple[float, float]]:
+        return list(zip(curves["points"], values, strict=True))
+
+    return {
+        name: line_chart(
+            SCORES.get(name, name),
+            {
+                "highest first": points(found["highest"]),
+                "lowest first": points(found["lowest"]),
+                "random orders, mean": points(random["mean"]),
+                "5 % of them below": points(random["low"]),
+                "95 % of them below": points(random["high"]),
+            },
+            "ablated heads",
+        )
+        for name, found in curves["scores"].items()
+    }
+
+
+def _agreement(heads: Sequence[Head]) -> tuple[int, int]:
+    """Specialists whose main concept is the attribute that they carry most of; and specialists."""
+    specialists = [head for head in heads if head.style.specialist]
+    return sum(head.main_cause is not None and head.main_cause.attribute == head.concept for head in specialists), len(
+        specialists
     )

@@ -52,6 +52,7 @@ FREE = frozenset(
         "log.trackio",
         "log.wandb",
         "roles.cache",
+        "roles.compare",
         "train.checkpoint_every",
         "train.keep_checkpoints",
         "train.log_every",

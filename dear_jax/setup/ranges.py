@@ -108,8 +108,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 PATHS = (
     *("run", "run_backbone", "backbone", "images", "selection", "data.root", "data.splits", "data.shots_file"),
-    *("roles.bank", "roles.anchors", "roles.cache", "retrieve.query_images", "compute.compilation_cache"),
-    *("dear.mask.role_map", "dear.mask.file"),
+    *("roles.bank", "roles.anchors", "roles.cache", "roles.compare", "retrieve.query_images"),
+    *("compute.compilation_cache", "dear.mask.role_map", "dear.mask.file"),
 )
 
 

@@ -24,8 +24,10 @@ from dear_jax.data import prompts, splits
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.data.world import captions, tasks
 from dear_jax.data.world.scenes import NAMES
+from dear_jax.jobs import find_roles as job
 from dear_jax.report.text_tables import to_markdown
-from dear_jax.roles import ablation, analysis, concepts, contributions, role_map, sentences
+from dear_jax.roles import ablation, analysis, concepts, contributions, role_map, sentences, textspan
+from dear_jax.roles import bank as banks
 from dear_jax.roles.options import Options
 from dear_jax.setup import values
 from experiments.roles.truth import explained_shares, probe_accuracy, scenes
@@ -54,12 +56,14 @@ def main() -> None:
         "decoded": decoded.tolist(),
         "correlation": correlations(backbone, array, truth, shares),
         "specialists": specialists(backbone, array, shares),
+        **exchanged(backbone, array, truth, shares),
+        "curves": curves(backbone, array, truth),
         "ablation": ablations(backbone, shipped, array),
         "stability": stability(backbone, shipped, workdir),
     }
     (workdir / "evidence.json").write_text(json.dumps(evidence, indent=1))
     print(head_table(shipped, shares, decoded, truth))
-    for name in ("correlation", "specialists", "ablation", "stability"):
+    for name in ("correlation", "specialists", "causes", "carried", "curves", "ablation", "stability"):
         print(f"\n{name}\n{table(evidence[name])}")
 
 
@@ -146,6 +150,75 @@ def spearman(first: np.ndarray, second: np.ndarray, samples: int = 2000) -> str:
     values = [stats.spearmanr(first[d], second[d]).statistic for d in draws if len(set(first[d])) > 1]
     low, high = np.percentile(values, [2.5, 97.5])
     return f"{stats.spearmanr(first, second).statistic:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def exchanged(backbone: Backbone, array: np.ndarray, truth: np.ndarray, shares: np.ndarray) -> dict[str, list[dict]]:
+    """Do the truth and the roles predict what heads cause? Exchanges between scenes, head by head and in a summary."""
+    split, _ = scenes("evidence", SCENES)
+    details = analysis.exchange(backbone, array, split, banks.embedded_anchors(), make_options())
+    found = np.reshape(details["causes"]["carried"], (len(shares), -1))
+    positive = np.maximum(found, 0)
+    cause = concepts.entropy(positive / positive.sum(1, keepdims=True))
+    largest, same = shares.max(1), found.argmax(1) == shares.argmax(1)
+    summary = {
+        "Spearman of the causes' entropy with the truth's [95 %]": spearman(cause, truth),
+        "largest cause is the truth's attribute": f"{100 * same.mean():.0f} %",
+        "of heads that are 75 % and more of it": f"{100 * same[largest >= 0.75].mean():.0f} %",
+    }
+    for weight in concepts.WEIGHTS:
+        details = explain(backbone, array, make_options(weight=weight))
+        alike = np.array([NAMES[a] == b for a, b in zip(found.argmax(1), np.ravel(details["names"]), strict=True)])
+        summary |= {
+            f"Spearman with Concept Entropy, {weight}": spearman(cause, np.ravel(details["entropy"])),
+            f"largest cause is the main concept, {weight}": f"{100 * alike.mean():.0f} %",
+        }
+    heads = array.shape[2]
+    rows = [
+        {"head": f"{FIRST_LAYER + place // heads}.{place % heads}"}
+        | {name: f"{100 * value:.1f}" for name, value in zip(NAMES, row, strict=True)}
+        for place, row in enumerate(found)
+    ]
+    total = {"head": "all of them"} | {name: f"{100 * v:.0f}" for name, v in zip(NAMES, found.sum(0), strict=True)}
+    return {"causes": [{"of": name, "is": value} for name, value in summary.items()], "carried": [*rows, total]}
+
+
+def curves(backbone: Backbone, array: np.ndarray, truth: np.ndarray) -> list[dict]:
+    """Area between the curves of ever more ablated heads, from the lowest and from the highest score on, in points.
+
+    Positive: the heads with a high score are needed. In brackets what two random orders differ by.
+    """
+    images, layers, heads, _ = array.shape
+    flat = array.reshape(images, layers * heads, -1)
+    count, shape = layers * heads, (layers, heads)
+    scores = {
+        f"Concept Entropy, {weight}": np.ravel(explain(backbone, array, make_options(weight=weight))["entropy"])
+        for weight in concepts.WEIGHTS
+    }
+    scores |= {"the truth's entropy": truth, "variance": np.trace(textspan.moments(flat).covariance, axis1=1, axis2=2)}
+    rows: dict[str, dict] = {name: {"score": name} for name in (*scores, "logit attribution")}
+    column = {name: place for place, name in enumerate(NAMES)}
+    labels = scenes("evidence", SCENES)[1]
+    for name, runs in ablation_runs().items():
+        found: dict[str, list] = {score: [] for score in rows}
+        spread = []
+        for images_of, classes in runs:
+            text = sentences.encode_texts(backbone, prompts.prompts(classes, tasks.TEMPLATE))
+            if name in column:  # the world's scenes have labels of each attribute, of classes they have none
+                scores["logit attribution"] = ablation.attribution(flat, labels[:, column[name]], text)
+            here = {score: np.argsort(-values, kind="stable") for score, values in scores.items()}
+            sets = job.curve_sets({score: order.tolist() for score, order in here.items()}, shape)
+            measured = ablation.effects(
+                backbone, images_of, text, first_layer=FIRST_LAYER, means=ablation.means(array),
+                ablated=np.concatenate(list(sets.values())), batch_size=50,
+            )  # fmt: skip
+            summary = job.summarize_curves(ablation.curve_points(count), list(sets), measured.accuracy)["scores"]
+            for score, of_score in summary.items():
+                found[score].append(of_score["area"])
+                spread.append(of_score["random_area"])
+        scores.pop("logit attribution", None)
+        for score, areas in found.items():
+            rows[score][name] = f"{np.mean(areas):+.1f} (± {np.mean(spread):.1f})" if areas else ""
+    return list(rows.values())
 
 
 def ablations(backbone: Backbone, shipped: role_map.RoleMap, array: np.ndarray) -> list[dict]:

@@ -43,10 +43,58 @@ def make_report() -> Callable[..., tuple[dict[str, Any], dict[str, Any], dict[st
             "top": random.integers(-1, 40, (layers, heads, 6)),
         }
         accuracies = (71.2 - random.exponential(size=(layers, heads))).tolist()
-        ablation = {"accuracy": 71.2, "heads": accuracies, "roles": {role: 60.0 for row in roles for role in row}}
+        margins = (5.1 - random.exponential(size=(layers, heads))).tolist()
+        kinds = {role for row in roles for role in row}
+        ablation = {
+            "images": 2000,
+            "accuracy": 71.2,
+            "margin": 5.1,
+            "heads": accuracies,
+            "head_margins": margins,
+            "roles": dict.fromkeys(kinds, 60.0),
+            "sets": {
+                kind: {
+                    "lost": 250,
+                    "gained": 26,
+                    "change": -11.2,
+                    "error": 0.73,
+                    "margin": -1.5,
+                    "random_change": [-2.0, 1.5],
+                    "random_margin": [-1.2, 0.5],
+                }
+                for kind in kinds
+            },
+        }
         return role_map, thumbnails, ablation
 
     return make
+
+
+@pytest.fixture(scope="session")
+def with_causes() -> Callable[..., tuple[dict[str, Any], dict[str, Any]]]:
+    """(role map, ablation) -> the same with causes, p-values and curves."""
+
+    def add(role_map: dict[str, Any], ablation: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        random = np.random.default_rng(1)
+        shape = np.shape(role_map["entropy"])
+        found = {"moved": random.random((*shape, 5)), "carried": random.normal(size=(*shape, 5)) / 10}
+        causes = {name: numbers.tolist() for name, numbers in found.items()}
+        causes |= {"attributes": ATTRIBUTES, "entropy": role_map["entropy"], "pairs": 1000}
+        count = shape[0] * shape[1]
+        falling, low = [70.0, 50.0, 30.0], [70.0, 40.0, 30.0]
+        curves = {
+            "points": [0, count // 2, count],
+            "orders": 30,
+            "random": {"mean": falling, "low": low, "high": falling},
+            "scores": {
+                name: {"highest": low, "lowest": falling, "area": 5.0, "random_area": 2.0}
+                for name in ("entropy", "variance", "attribution")
+            },
+        }
+        more = {"causes": causes, "p_values": random.random(shape).tolist(), "settings": {"level": 0.05}}
+        return role_map | more, ablation | {"curves": curves}
+
+    return add
 
 
 def _head(random: np.random.Generator, layer: int, head: int) -> dict[str, Any]:

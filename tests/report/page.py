@@ -6,6 +6,8 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+from PIL import Image
+
 HOSTILE = """</script><script>alert(1)</script><img src=x onerror="alert(2)"> $style ' & </details>"""
 VOID = {"meta", "input", "img", "br", "link"}
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -53,8 +55,29 @@ def check_self_contained(html: str) -> None:
 
 def in_browser(address: str, folder: Path) -> Page:
     """The page at an address after its script has run in Chromium."""
+    return Page(_chromium(folder, "--dump-dom", address).strip().removeprefix("<!DOCTYPE html>"))
+
+
+def in_frame(page: Path, width: int, scheme: str) -> Image.Image:
+    """What a browser shows of the top of a page in a frame of that width, in a light or dark color scheme.
+
+    Chromium's windows are no narrower than 500 pixels; frames are.
+    """
+    style = f"width: {width}px; height: 1000px; border: 0; color-scheme: {scheme}"
+    frame = page.with_name("frame.html")
+    frame.write_text(
+        f'<!DOCTYPE html><html style="color-scheme: {scheme}"><body style="margin: 0">'
+        f'<iframe src="{page.name}" style="{style}" scrolling="no"></iframe></body></html>'
+    )
+    picture = page.with_name("frame.png")
+    blink = f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}"
+    _chromium(page.parent, blink, "--window-size=1500,1000", f"--screenshot={picture}", frame.as_uri())
+    with Image.open(picture) as found:
+        return found.crop((0, 0, width, found.height)).copy()
+
+
+def _chromium(folder: Path, *arguments: str) -> str:
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    flags += ["--disable-component-update", "--disable-sync", "--disable-quic"]
-    command = [CHROMIUM, *flags, f"--user-data-dir={folder / 'profile'}", "--dump-dom", address]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return Page(run.stdout.strip().removeprefix("<!DOCTYPE html>"))
+    flags += ["--disable-component-update", "--disable-sync", "--disable-quic", "--hide-scrollbars"]
+    command = [CHROMIUM, *flags, f"--user-data-dir={folder / 'profile'}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout

@@ -20,6 +20,7 @@ class AnalysisPlan:
     first_layer: int | None  # J; None: that of the deeper third
     attributes: tuple[str, ...]  # the core attributes
     top_images: int  # shown per head
+    compare: str  # path of another role map; empty: none
 
     @property
     def label(self) -> str:
@@ -43,4 +44,5 @@ def make_plan(config: ConfigDict) -> AnalysisPlan:
         options.first_layer,
         tuple(options.attributes),
         options.top_images,
+        options.compare,
     )
