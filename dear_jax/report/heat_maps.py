@@ -68,7 +68,7 @@ class OfImage:
 
     number: int  # from 1, in the order of the images given
     name: str
-    picture: UInt8[np.ndarray, "s s 3"]
+    picture: UInt8[np.ndarray, "h w 3"]
     rows: Sequence[Explained]
 
 
@@ -106,7 +106,7 @@ def _colors() -> UInt8[np.ndarray, "256 3"]:
     return (255 * mpl.colormaps[COLORS](np.arange(256))[:, :3]).round().astype(np.uint8)
 
 
-def overlay(picture: UInt8[np.ndarray, "s s 3"], values: Float[np.ndarray, "side side"]) -> UInt8[np.ndarray, "s s 3"]:
+def overlay(picture: UInt8[np.ndarray, "h w 3"], values: Float[np.ndarray, "side side"]) -> UInt8[np.ndarray, "h w 3"]:
     """The picture in grey under the colors of the map, which is resized (bilinear)."""
     size = (picture.shape[1], picture.shape[0])
     small = Image.fromarray(np.asarray(values, np.float32))

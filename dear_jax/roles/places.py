@@ -114,12 +114,12 @@ def locate(
 
 
 class _Seen(NamedTuple):
-    """Of m rows: leaves `[...]` of a layer, `[n, ...]` of n layers."""
+    """Of some rows: leaves `[...]` of a layer, `[n, ...]` of n layers."""
 
-    heads: Float[Array, "*n B m C H T"]
-    mlps: Float[Array, "*n B m C"]
-    biases: Float[Array, "*n B m C"]
-    attention: Float[Array, "*n B m H T"]
+    heads: Float[Array, "*n B rows C H T"]
+    mlps: Float[Array, "*n B rows C"]
+    biases: Float[Array, "*n B rows C"]
+    attention: Float[Array, "*n B rows H T"]
 
 
 def _fill(seen: _Seen, entries: list[int], count: int, tokens: int) -> _Seen:
