@@ -47,6 +47,14 @@ def cached_run(text: str) -> epath.Path | None:
     return _cached(name, revision)
 
 
+def pinned(run: str) -> str:
+    """A run as results name it: one on the hub by the commit that was fetched, which an address may leave open."""
+    if not is_address(run):
+        return run
+    folder = cached_run(run)
+    return f"{PREFIX}{_parse(run)[0]}@{folder.name}" if folder is not None else run
+
+
 def reason(error: Exception, name: str) -> str:
     """Why the hub did not answer a request about a repository, and what to do about it."""
     from huggingface_hub import constants, errors  # slow to import, and only needed here

@@ -14,6 +14,7 @@ from etils import epath
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.evaluation import examples, summary
 from dear_jax.evaluation.measure import measure, path_weights
+from dear_jax.files import hub
 from dear_jax.jobs.description import Description, describe_backbone, describe_data, describe_run
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.parallel import processes
@@ -40,6 +41,8 @@ def run(plan: EvaluationPlan, workdir: epath.Path) -> None:
         scores = measure(plan.measuring, plan.backbone, backbone, classes, trained)
         weights = path_weights(plan.backbone, backbone, trained)
         results = summary.make_results(plan, trained, scores, config_sha256, notes, classes, weights)
+        if trained is not None:
+            results["run"] = hub.pinned(plan.run.run)
         examples.write(files, plan.measuring, classes, scores, trained, backbone.config.image_size)
         summary.report(results, files)
 

@@ -216,6 +216,7 @@ def _facts(files: Files) -> dict[str, str]:
         "Shots": results["shots"] if trained_on else None,
         "Seeds": ", ".join(_seeds(results)) or None,
         "Trained on": f"{trained_on['dataset']}, {count(trained_on['classes'], 'class')}" if trained_on else None,
+        "Adapter of": results.get("run"),
         "Role map": ", ".join(maps) or None,
         "Source": data.get("source"),
         "Comparable with published tables": {True: "yes", False: "no"}.get(data.get("comparable")),

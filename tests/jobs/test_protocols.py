@@ -105,6 +105,7 @@ def test_a_trained_run_serves_domain_generalization(cross_dataset, tmp_path, cap
     assert main.main([config("domain_generalization.py"), *flags, f"--workdir={tmp_path / 'dg'}"]) == 0
     results, trained = results_of(tmp_path / "dg"), results_of(cross_dataset)
     assert results["trained_on"] == {"dataset": "world_compositions", "classes": 40}
+    assert results["run"] == str(cross_dataset)
     assert results["shots"] == 2
     for name, variant in results["variants"].items():
         expected = trained["variants"][name]["mean"]["world_compositions"]

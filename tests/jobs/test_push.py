@@ -145,6 +145,8 @@ def test_the_cache_is_enough_without_the_hub(run, tmp_path, emulated_hub, monkey
     assert adapter_file.to_bytes(adapter_file.load("hf://me/pets")) == expected
     assert "(HF_HUB_OFFLINE is set" in capsys.readouterr().out
     assert hub.cached_run("hf://me/pets").name == commit
+    assert hub.pinned("hf://me/pets") == hub.pinned(f"hf://me/pets@{commit}") == f"hf://me/pets@{commit}"
+    assert hub.pinned("runs/pets") == "runs/pets"
     assert hub.cached_run("hf://me/cats") is None
 
 
