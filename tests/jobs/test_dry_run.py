@@ -17,7 +17,7 @@ def test_the_default(capsys, monkeypatch, tmp_path):
         "fingerprint ce9ea1d8a70db523",
         "activation quick_gelu (vision), quick_gelu (text)",
         "training images 320 per seed, 16 to 16 per class",
-        "base classes 20, with 1000 test images, 50 to 50 each",
+        "base classes 20, with 1,000 test images, 50 to 50 each",
         "base names ringed blue diamond, ",
         "base context 16 tokens, cut to the longest prompt",
         "steps 800 (80 an epoch), 2 seeds x 4 images each",
@@ -94,7 +94,7 @@ def test_images_that_would_be_left_out_are_listed(not_compiled, capsys, tmp_path
     flags = ["--config.backbone=embedded", f"--config.data.root={tmp_path}", "--config.data.skip_bad=true"]
     assert main.main([f"{CONFIG}:folder", "--dry_run", "--config.seeds=1", "--config.train.batch_size=2", *flags]) == 0
     output = " ".join(capsys.readouterr().out.split())
-    assert f"left out 1 images: The file {tmp_path}/cat/3.png (8 bytes) is no image that Pillow knows" in output
+    assert f"left out 1 image: The file {tmp_path}/cat/3.png (8 bytes) is no image that Pillow knows" in output
 
 
 def test_pretraining(capsys, monkeypatch, tmp_path):
