@@ -20,11 +20,12 @@ from dear_jax.files.local_copy import local_folder
 from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description, describe_analysis, describe_backbone, describe_dataset
 from dear_jax.parallel import agreement, processes
-from dear_jax.report import figures, role_comparison, role_tables, roles_html
+from dear_jax.report import figures, heat_maps, role_comparison, role_tables, roles_html
 from dear_jax.report.role_comparison import Comparison, compare
 from dear_jax.roles import ablation, sentences, textspan
 from dear_jax.roles import role_map as role_maps
 from dear_jax.roles.analysis import Analysis, analyse, prepare
+from dear_jax.roles.places import map_heads
 from dear_jax.roles.role_map import Roles
 from dear_jax.setup import backbones, data
 from dear_jax.setup.plans.find_roles import AnalysisPlan, make_plan
@@ -33,6 +34,7 @@ from dear_jax.setup.roles import first_layer
 __all__ = ["describe", "make_plan", "run"]
 
 THUMBNAIL = 96  # pixels, at most
+MAPPED = 4  # images of a head of which a map is drawn
 
 
 def run(plan: AnalysisPlan, workdir: epath.PathLike) -> None:
@@ -75,7 +77,7 @@ def run(plan: AnalysisPlan, workdir: epath.PathLike) -> None:
         with processes.together():
             if processes.is_first():
                 comparison = compare(analysis.role_map.to_dict(), other, plan.compare) if other else None
-                report(files, analysis, effects, backbone.config.image_size, plan.top_images, comparison)
+                report(files, analysis, effects, backbone, plan.top_images, comparison)
         print(f"All files of this run are in {files.path}; roles.html opens in a browser.", flush=True)
 
 
@@ -187,13 +189,13 @@ def report(
     files: Workdir,
     analysis: Analysis,
     effects: dict[str, Any] | None,
-    image_size: int,
+    backbone: Backbone,
     top: int,
     comparison: Comparison | None = None,
 ) -> None:
     """Tables, figures and the page."""
     role_map = analysis.role_map.to_dict()
-    thumbnails = top_images(analysis.contributions, analysis.images, min(image_size, THUMBNAIL), top)
+    thumbnails = top_images(analysis.contributions, analysis.images, min(backbone.config.image_size, THUMBNAIL), top)
     content = io.BytesIO()
     np.savez_compressed(content, images=thumbnails["images"], top=thumbnails["top"])
     files.write_bytes("images.npz", content.getvalue())
@@ -204,6 +206,7 @@ def report(
     figures.draw_role_map(role_map, files.path / "role_map")
     figures.draw_entropy_histogram(role_map, files.path / "entropy")
     figures.draw_heads(role_map, thumbnails, files.path / "heads")
+    thumbnails |= overlays(backbone, analysis, thumbnails)
     roles_html.write(files.path / "roles.html", role_map, thumbnails, effects, comparison)
 
 
@@ -219,7 +222,30 @@ def top_images(contributions: np.ndarray, images: ImageSplit, size: int, count: 
             places[layer, head] = np.argsort(-distance, kind="stable")[:count]
     shown, top = np.unique(places, return_inverse=True)
     pictures = [transforms.resize_and_crop(images.load(int(index)), size) for index in shown]
-    return {"images": np.stack(pictures), "top": top.reshape(places.shape)}
+    return {"images": np.stack(pictures), "top": top.reshape(places.shape), "shown": shown}
+
+
+def overlays(backbone: Backbone, analysis: Analysis, thumbnails: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The first of each head's images under the map of its own first description.
+
+    Returns:
+        "images", the thumbnails and, behind them, the overlays; "maps" `[layers, heads, n]`, where those of a head are.
+    """
+    heads, size = analysis.role_map.details["heads"], backbone.config.image_size
+    chosen = thumbnails["top"][:, :, :MAPPED]
+    used, places_of = np.unique(chosen, return_inverse=True)
+    pictures = [transforms.resize_and_crop(analysis.images.load(int(thumbnails["shown"][one])), size) for one in used]
+    firsts = [head["descriptions"][0]["text"] for row in heads for head in row]
+    texts = sentences.encode_texts(backbone, firsts).reshape(*chosen.shape[:2], -1)
+    found = map_heads(backbone, np.stack(pictures), texts, analysis.role_map.first_layer)
+    side, places_of = backbone.config.image_size // backbone.config.patch_size, places_of.reshape(chosen.shape)
+    drawn = [
+        heat_maps.overlay(thumbnails["images"][used[place]], found[place, layer, head].reshape(side, side))
+        for (layer, head, _), place in np.ndenumerate(places_of)
+    ]
+    start = len(thumbnails["images"])
+    maps = start + np.arange(chosen.size).reshape(chosen.shape)
+    return {"images": np.concatenate([thumbnails["images"], np.stack(drawn)]), "maps": maps}
 
 
 def _print(role_map: dict[str, Any]) -> None:

@@ -49,7 +49,8 @@ def write(
         path: the HTML file.
         role_map: the map's JSON dictionary.
         thumbnails: "images", uint8 [M, s, s, 3]; "top", int [layers, heads, n], indices into them, the image with the
-            largest contribution first, -1 for none; optionally "names", M texts that say what an image shows.
+            largest contribution first, -1 for none; optionally "names", M texts that say what an image shows, and
+            "maps", int [layers, heads, m], indices of the first m of "top" under the map of the first description.
         ablation: of `find_roles.measure_ablation`; None where it was not measured.
         comparison: with another map; None for none.
     """

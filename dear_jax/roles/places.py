@@ -20,15 +20,17 @@ rest. That is exact, too.
 
 from typing import NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from dear_jax.clip import vision
+from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.clip.config import CLIPConfig
 from dear_jax.clip.layers import Analysis, Params, Tokens
 from dear_jax.clip.split import logit_scale
-from dear_jax.roles.decompose import ReadOut, deviation, head_kernels, layer_parts, walk
+from dear_jax.roles.decompose import ReadOut, deviation, head_kernels, layer_parts, plain, walk
 
 
 class Places(NamedTuple):
@@ -150,6 +152,39 @@ def _entered(
     left = jnp.pad(left, (count - above, 0))
     decay = jnp.concatenate([decay, jnp.broadcast_to(left[:, None], (count, tokens.length))], axis=1)
     return decay, jnp.concatenate([start, jnp.broadcast_to(learned, (len(start), *learned.shape))], axis=1)
+
+
+def map_heads(
+    backbone: Backbone,
+    images: UInt8[np.ndarray, "M s s 3"],
+    texts: Float[np.ndarray, "n H d"],
+    first_layer: int,
+    batch_size: int = 8,
+) -> Float[np.ndarray, "M n H P"]:
+    """What each patch adds through a head to the similarity with that head's own text, in points of plain CLIP's logit.
+
+    Args:
+        backbone: the CLIP.
+        images: as the model sees them.
+        texts: unit features, one for each head of layers first_layer..L.
+        first_layer: counted from 1.
+        batch_size: images at a time.
+    """
+    config, (count, heads, _) = backbone.config, texts.shape
+    layer, head = (places.reshape(-1) for places in np.indices((count, heads)))
+
+    @jax.jit
+    def compute(params: Params, images: Array) -> Array:
+        own = jnp.broadcast_to(jnp.asarray(texts.reshape(1, len(head), -1)), (len(images), len(head), texts.shape[-1]))
+        found = locate(plain(params), config, vision.normalize(images, config), own, first_layer)
+        shown = found.heads[:, 0, np.arange(len(head)), layer, head, 1:]
+        return shown.reshape(len(images), count, heads, -1)
+
+    params = jax.device_put(backbone.params)
+    filled = np.pad(images, ((0, -len(images) % batch_size), *[(0, 0)] * 3))
+    starts = range(0, len(filled), batch_size)
+    parts = [np.asarray(compute(params, jnp.asarray(filled[start : start + batch_size]))) for start in starts]
+    return np.concatenate(parts)[: len(images)]
 
 
 class Summary(NamedTuple):

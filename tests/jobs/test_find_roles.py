@@ -21,6 +21,7 @@ from dear_jax.roles.decompose import ablate
 from dear_jax.setup import data as setup_data
 from dear_jax.setup import roles as setup_roles
 from dear_jax.setup.roles import RoleMaps
+from tests.report.page import Page
 from tests.repository import REPOSITORY
 
 CONFIG = f"--config={REPOSITORY / 'configs' / 'find_roles.py'}"
@@ -71,6 +72,11 @@ def test_files_of_the_job(finished):
         assert thumbnails["images"].shape[1:] == (48, 48, 3)
         assert thumbnails["top"].max() == len(thumbnails["images"]) - 1
     assert json.loads((finished / "ablation.json").read_text())["heads"]
+    page = Page((finished / "roles.html").read_text())
+    maps = [tag["title"] for tag in page.find("span", role="img") if tag["title"].startswith("map of")]
+    assert len(maps) == 24 * 3
+    firsts = [head["descriptions"][0]["text"] for row in values["heads"] for head in row]
+    assert all(title.startswith(f"map of {first} in image") for title, first in zip(maps[::3], firsts, strict=True))
     for name in ("role_map.png", "entropy.png", "heads.png", "heads.svg", "heads.pdf", "roles.html"):
         assert (finished / name).stat().st_size > 1000
 

@@ -26,6 +26,19 @@ def test_every_head_has_a_cell_a_row_and_details(make_report, layers, heads):
             assert f"thing {layer} {head} 4" in page.text
 
 
+def test_maps_stand_below_the_images_of_their_head(make_report):
+    role_map, thumbnails, ablation = make_report()
+    thumbnails["top"] = np.maximum(thumbnails["top"], 0)
+    role_map["heads"][0][1]["descriptions"][0]["text"] = HOSTILE
+    maps = np.arange(2 * 8 * 2).reshape(2, 8, 2)
+    html = roles_html.render(role_map, thumbnails | {"maps": maps}, ablation)
+    check_self_contained(html)
+    pictures = [found["title"] for found in Page(html).find("span", role="img")]
+    assert pictures[6:8] == [f"map of thing 0 0 0 in image {index}" for index in thumbnails["top"][0, 0, :2]]
+    assert pictures[14:16] == [f"map of {HOSTILE} in image {index}" for index in thumbnails["top"][0, 1, :2]]
+    assert "Where they have its first" not in Page(roles_html.render(role_map, thumbnails, ablation)).text
+
+
 def test_nothing_is_loaded_from_anywhere(make_report):
     check_self_contained(roles_html.render(*make_report()))
 

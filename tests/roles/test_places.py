@@ -50,6 +50,19 @@ def test_they_sum_up_to_the_logits_of_the_embedded_clip(first_layer):
     np.testing.assert_allclose(found.heads.sum(-1)[:, 0], along, atol=COSINE * float(logit_scale(params)))
 
 
+def test_the_map_of_a_head_for_its_own_text():
+    backbone = load_backbone("embedded")
+    images = np.random.default_rng(1).integers(0, 256, (3, 48, 48, 3), np.uint8)
+    texts = np.array(texts_of(backbone.config, 2, 8))  # of two layers
+    found = places.map_heads(backbone, images, texts, 6, batch_size=2)
+    assert found.shape == (3, 2, 8, 36)
+    pixels = vision.normalize(jnp.asarray(images), backbone.config)
+    for layer, head in ((0, 3), (1, 7)):
+        own = jnp.broadcast_to(texts[None, layer, head][:, None], (3, 1, 128))
+        whole = places.locate(plain(backbone.params), backbone.config, pixels, own)
+        np.testing.assert_allclose(found[:, layer, head], whole.heads[:, 0, 0, 5 + layer, head, 1:], atol=1e-4)
+
+
 def adapted(config, params, several):
     """All at once that a method may do: tokens with a beta per layer, a mask, projections, rows that are averaged."""
     generator = np.random.default_rng(3)

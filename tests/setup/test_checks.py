@@ -86,7 +86,7 @@ def test_of_an_analysis(flags, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["find_roles", "predict", "retrieve"])
+@pytest.mark.parametrize("name", ["find_roles", "predict", "explain", "retrieve"])
 def test_jobs_that_train_nothing_ask_for_no_key_of_a_method(name):
     make_plan(name, "--config.dear.tokens.text_count=0", "--config.dear.tokens.beta=3", "--config.variants=nothing")
 
