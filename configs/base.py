@@ -151,7 +151,7 @@ def get_config() -> ConfigDict:
     config.predict.explain = False  # heat maps of the predicted class as well, on all paths; see config.explain
 
     config.explain = ConfigDict()  # heat maps, of the jobs explain and predict
-    config.explain.images = 50  # how many, the first, are explained; 0: all
+    config.explain.images = 50  # how many, the first, are explained
     config.explain.size = 224  # pixels of an overlay, a square
 
     config.retrieve = ConfigDict()

@@ -30,7 +30,7 @@ from dear_jax.roles.places import Summary
 
 PARTS = ("first", "learned", "mlps", "biases", "before", "norm_bias")  # single numbers of a `Summary`
 Chosen = Int[np.ndarray, "B K"]  # which K of the texts each image is explained for
-Compute = Callable[[Array, Array], Summary]
+Compute = Callable[[Array, np.ndarray], Summary]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Explainer:
             chosen: indices into the texts.
             texts: the names of all C.
         """
-        found: Any = jax.device_get(self.compute(pixels, jnp.asarray(chosen)))
+        found: Any = jax.device_get(self.compute(pixels, np.asarray(chosen)))
         side = round(found.patches.shape[-1] ** 0.5)
         for image, own in enumerate(chosen):
             yield [
@@ -90,11 +90,8 @@ def of_run(encoder: Encoder, groups: Sequence[ClassGroup], rule: Rule) -> Explai
         UserError: the method's logits come from more than the image's places.
     """
     check(encoder.method, encoder.run, encoder.params)
-    texts = jnp.concatenate([group.adapted for group in groups], axis=1)
-    plain = jnp.concatenate([group.plain for group in groups])
     compute = jax.jit(functools.partial(_explain, encoder.method, rule), out_shardings=encoder.everywhere)
-    params = cast(encoder.params, jnp.float32)
-    bound = functools.partial(compute, params, *encoder.run, texts, plain)
+    bound = functools.partial(compute, encoder.params, *encoder.run, list(groups))
     return Explainer((WHOLE, ZERO_SHOT, *encoder.paths), bound)
 
 
@@ -115,13 +112,14 @@ def _explain(
     params: Params,
     adapter: Any,
     settings: Any,
-    texts: Float[Array, "S C d"],
-    plain: Float[Array, "C d"],
+    groups: Sequence[ClassGroup],
     images: UInt8[Array, "B h w 3"],
     chosen: Int[Array, "B K"],
 ) -> Summary:
     """The mean over the seeds; leaves of `adapter` are `[S, 1, ...]`, of `settings` `[1, ...]`."""
-    config = method.split.config
+    config, params = method.split.config, cast(params, jnp.float32)
+    texts = jnp.concatenate([group.adapted for group in groups], axis=1)
+    plain = jnp.concatenate([group.plain for group in groups])
     pixels = vision.normalize(images, config)
     settings = jax.tree.map(lambda leaf: leaf[0], settings)
 

@@ -139,7 +139,8 @@ def explain(
     mesh, chosen, start = sharding.data_mesh(), np.arange(len(plan.texts)), 0
     options: Any = {"what": "Explaining images", "workers": plan.workers, "skip_bad": True}
     names = images.names
-    for batch in batches(images, plan.batch_size, backbone.config.image_size, mesh, **options):
+    size = max(1, plan.batch_size // len(plan.texts))  # memory grows with both
+    for batch in batches(images, size, backbone.config.image_size, mesh, **options):
         pixels = sharding.place(batch["image"], mesh, sharding.DATA)
         found = explainer(pixels, np.tile(chosen, (len(batch["valid"]), 1)), plan.texts)
         for index, (rows, good) in enumerate(zip(found, batch["valid"], strict=True), start=start):

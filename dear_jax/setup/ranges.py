@@ -74,7 +74,7 @@ RANGES: Mapping[str, Range] = {
     "select.folds": Range(2),
     "select.images": COUNT,
     "predict.shown": NOT_NEGATIVE,
-    "explain.images": Range(0, note=" (all)"),
+    "explain.images": Range(1, 5000),  # on one page
     "explain.size": Range(16, 4096),
     "retrieve.queries": COUNT,
     "retrieve.top": Range(1, 1000),  # with the next: of pictures on a sheet

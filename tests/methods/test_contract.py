@@ -435,6 +435,12 @@ def test_it_classifies_and_retrieves(name, small, trained, tmp_path):
     prediction = classifier([image])
     np.testing.assert_allclose(prediction.probabilities.sum(axis=1), 1, rtol=1e-5)
     assert tuple(prediction.paths) == classifier.paths
+    if name in WITHOUT_MAPS:
+        with pytest.raises(UserError, match="There are no maps of"):
+            classifier([image], explain=True)
+    else:
+        (explained,) = classifier([image], explain=True).explanations
+        assert [one.path for one in explained] == ["all paths", "zero-shot CLIP", *classifier.paths]
     config = small(job="retrieve", run=str(trained), retrieve__queries=4, retrieve__shown=1)
     if name in WITHOUT_FEATURES:
         with pytest.raises(UserError, match="learns no features of images"):

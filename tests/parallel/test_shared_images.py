@@ -64,6 +64,7 @@ def photos(tmp_path):
 @pytest.mark.timeout(1200)
 def test_predictions(tmp_path, photos, embedded_run):
     flags = [f"--config.run={embedded_run}", f"--config.images={photos}", "--config.eval.batch_size=4"]
+    flags.append("--config.predict.explain=true")
     one, two, said = run_alone_and_together("predict", tmp_path, *flags, code=2)
     assert "1 of 7 images could not be read" in said
     expected, found = (rows(path / "probabilities.csv") for path in (one, two))
@@ -74,6 +75,9 @@ def test_predictions(tmp_path, photos, embedded_run):
         np.testing.assert_allclose(values, wanted, **ROUNDING)
     assert found[4][1:] == [""] * 3
     assert [row[:2] for row in rows(two / "predictions.csv")] == [row[:2] for row in rows(one / "predictions.csv")]
+    with np.load(one / "explanations.npz") as expected_maps, np.load(two / "explanations.npz") as maps:
+        np.testing.assert_allclose(maps["maps"], expected_maps["maps"], rtol=0, atol=1e-3)
+    assert len([*(two / "maps").iterdir()]) == len([*(one / "maps").iterdir()])
 
 
 @pytest.mark.slow

@@ -14,12 +14,12 @@ from dear_jax.setup.runs import RunChoice
 class MapsPlan:
     """Which maps are made."""
 
-    images: int  # explained at most; 0: all
+    images: int  # explained at most
     size: int  # pixels of an overlay
 
     def count(self, images: int) -> int:
         """How many of so many images are explained."""
-        return min(self.images or images, images)
+        return min(self.images, images)
 
 
 @dataclasses.dataclass(frozen=True)
