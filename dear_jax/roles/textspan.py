@@ -45,12 +45,16 @@ def moments(contributions: Float[np.ndarray, "images heads d"]) -> Moments:
     mean = sum(np.asarray(contributions[chunk], np.float64).sum(0) for chunk in chunks) / count
     if not np.isfinite(mean).all():
         raise UserError("The contributions hold numbers that are not finite. Remove their file and run again.")
-    product = jax.jit(lambda x: jnp.einsum("ngd,nge->gde", x, x, precision="highest"))
     covariance = np.zeros((*mean.shape, mean.shape[-1]))
     for chunk in chunks:
         centred = np.asarray(contributions[chunk], np.float64) - mean[None]
-        covariance += np.asarray(product(centred.astype(np.float32)), np.float64)
+        covariance += np.asarray(_products(centred.astype(np.float32)), np.float64)
     return Moments(mean, covariance / count, count)
+
+
+@jax.jit
+def _products(x: Float[Array, "images heads d"]) -> Float[Array, "heads d d"]:
+    return jnp.einsum("ngd,nge->gde", x, x, precision="highest")
 
 
 def textspan(statistics: Moments, bank: Float[np.ndarray, "bank d"], *, descriptions: int, rank: int) -> Spans:
@@ -78,8 +82,7 @@ def textspan(statistics: Moments, bank: Float[np.ndarray, "bank d"], *, descript
     covariance = np.einsum("gdr,gde,ges->grs", basis, statistics.covariance, basis, optimize=True)
     total = np.trace(statistics.covariance, axis1=1, axis2=2)
     scale = np.where(total > 0, total, 1)
-    pick = jax.jit(jax.vmap(_pick, in_axes=(0, 0, None, None)), static_argnums=3)
-    picks, variance = pick(
+    picks, variance = _pick_all(
         (covariance / scale[:, None, None]).astype(np.float32),
         basis.astype(np.float32),
         np.asarray(bank, np.float32),
@@ -115,6 +118,9 @@ def _pick(
 
     start = (texts, covariance, jnp.ones(len(bank), bool))
     return jax.lax.scan(step, start, None, length=descriptions)[1]
+
+
+_pick_all = jax.jit(jax.vmap(_pick, in_axes=(0, 0, None, None)), static_argnums=3)  # all heads; compiled once
 
 
 def check_sizes(images: int, bank_size: int, descriptions: int, rank: int) -> None:

@@ -191,7 +191,7 @@ def curves(backbone: Backbone, array: np.ndarray, truth: np.ndarray) -> list[dic
     flat = array.reshape(images, layers * heads, -1)
     count, shape = layers * heads, (layers, heads)
     scores = {
-        f"Concept Entropy, {weight}": np.ravel(explain(backbone, array, make_options(weight=weight))["entropy"])
+        f"Concept Entropy ({weight})": np.ravel(explain(backbone, array, make_options(weight=weight))["entropy"])
         for weight in concepts.WEIGHTS
     }
     scores |= {"the truth's entropy": truth, "variance": np.trace(textspan.moments(flat).covariance, axis1=1, axis2=2)}
