@@ -15,7 +15,7 @@ from dear_jax.errors import UserError, show
 from dear_jax.files import storage
 
 PREFIX = "hf://"
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 RUN_FILES = ("adapter.safetensors", "config.json", "results.json")  # the first must be there
 TIMEOUT = 10.0  # seconds until a silent hub counts as unreachable
 
@@ -25,11 +25,24 @@ def is_address(name: epath.PathLike) -> bool:
     return os.fspath(name).startswith(PREFIX)
 
 
+def is_repository(name: str) -> bool:
+    """Whether a repository of the hub can be called so."""
+    if not _REPOSITORY.fullmatch(name):
+        return False
+    from huggingface_hub.utils import validate_repo_id  # slow to import, and only needed here
+
+    try:
+        validate_repo_id(name)
+    except ValueError:
+        return False
+    return True
+
+
 def address(name: epath.PathLike) -> epath.PathLike:
     """The address of a repository that is called by USER/NAME or USER/NAME@REVISION; paths that are there stay."""
     text = os.fspath(name)
     is_path = is_address(name) or os.path.exists(os.path.expanduser(text))
-    return name if is_path or not REPOSITORY.fullmatch(text.partition("@")[0]) else PREFIX + text
+    return name if is_path or not is_repository(text.partition("@")[0]) else PREFIX + text
 
 
 def run_folder(run: epath.PathLike) -> epath.Path:
@@ -79,7 +92,7 @@ def reason(error: Exception, name: str) -> str:
 def _parse(text: str) -> tuple[str, str | None]:
     """Repository and revision."""
     name, mark, revision = text.removeprefix(PREFIX).partition("@")
-    if not REPOSITORY.fullmatch(name) or (mark and not revision):
+    if not is_repository(name) or (mark and not revision):
         raise UserError(
             f"config.run: expected a repository of the Hugging Face Hub as hf://USER/NAME or hf://USER/NAME@REVISION, "
             f"found {show(text)}."

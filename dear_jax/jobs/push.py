@@ -70,7 +70,7 @@ def make_files(plan: PushPlan) -> tuple[Trained, dict[str, bytes]]:
         repository=plan.repository,
         method=trained.method,
         backbone=name,
-        base_model=openai.repository(name) if hub.REPOSITORY.fullmatch(openai.repository(name)) else "",
+        base_model=openai.repository(name) if hub.is_repository(openai.repository(name)) else "",
         fingerprint=trained.fingerprint,
         template=trained.template,
         class_names=trained.class_names,

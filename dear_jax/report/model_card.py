@@ -75,7 +75,7 @@ def _metadata(results: Mapping[str, Any], about: About, title: str) -> str:
 def _dataset(results: Mapping[str, Any]) -> str:
     """The repository of the data set on the hub, as far as it is known."""
     name = str(results["data"].get("hf", "")).partition("@")[0].partition(":")[0]
-    if hub.REPOSITORY.fullmatch(name):
+    if hub.is_repository(name):
         return name
     return DATASETS[results["dataset"]].hub if results["dataset"] in DATASETS else ""
 

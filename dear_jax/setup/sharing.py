@@ -48,7 +48,7 @@ def is_public(name: str) -> bool:
     if name in weights.EMBEDDED or hub.is_address(name):
         return True
     repository = openai.repository(name).partition("@")[0].partition(":")[0]
-    return not os.path.exists(os.path.expanduser(name)) and bool(hub.REPOSITORY.fullmatch(repository))
+    return not os.path.exists(os.path.expanduser(name)) and hub.is_repository(repository)
 
 
 def backbone(name: str) -> str:

@@ -276,6 +276,8 @@ def test_what_cannot_be_loaded(run, tmp_path, emulated_hub, monkeypatch):
         ("hf://me/absent", "there is no such public repository: correct the name, or run `hf auth login` if it"),
         ("hf://me/empty", "hf://me/empty holds no adapter.safetensors: it is no run of dear_jax"),
         ("hf://me", "expected a repository of the Hugging Face Hub as hf://USER/NAME or hf://USER/NAME@REVISION"),
+        ("hf://me/pets.git", "expected a repository of the Hugging Face Hub as hf://USER/NAME"),
+        ("hf://me/a..b", "expected a repository of the Hugging Face Hub as hf://USER/NAME"),
         ("hf://me/pets@", "expected a repository of the Hugging Face Hub as hf://USER/NAME"),
         ("runs/absent", "or hf://USER/NAME for one on the Hugging Face Hub"),
     ):

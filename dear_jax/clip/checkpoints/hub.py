@@ -50,7 +50,7 @@ def locate(name: str) -> Files:
     if name and os.path.isfile(path):
         return Directory(path.parent, path.name)
     name = openai.repository(name)
-    if hub.REPOSITORY.fullmatch(name):
+    if hub.is_repository(name):
         return Repository(name)
     raise UserError(
         f"config.backbone is {show(name)}: no embedded backbone and no directory has that name. Give 'embedded', the "

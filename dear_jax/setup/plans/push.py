@@ -37,7 +37,7 @@ def make_plan(config: ConfigDict) -> PushPlan:
     wrong = ranges.messages(config, ranges.problems(config))
     if not config.run or hub.is_address(config.run):
         wrong.append(f"config.run is {show(config.run)}, expected the workdir of a finished training run")
-    if not hub.REPOSITORY.fullmatch(config.repo):
+    if not hub.is_repository(config.repo):
         wrong.append(
             f"config.repo is {show(config.repo)}, expected a repository of the Hugging Face Hub as USER/NAME, which is "
             "made if it is not there"

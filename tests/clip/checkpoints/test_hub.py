@@ -147,7 +147,10 @@ def test_a_repository_without_weights(server, monkeypatch):
         weights.load_backbone("tiny/clip")
 
 
-@pytest.mark.parametrize("name", ["", "clip", "./clip", "no/such/folder", "/no/clip", "a clip/of mine"])
+NEITHER = ("", "clip", "./clip", "no/such/folder", "/no/clip", "a clip/of mine", "a/..", "me/clip.git")
+
+
+@pytest.mark.parametrize("name", NEITHER)
 def test_names_that_can_be_neither(name):
     with pytest.raises(UserError, match=r"no embedded backbone and no directory has that name. Give 'embedded'"):
         weights.load_backbone(name)
