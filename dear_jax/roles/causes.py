@@ -15,6 +15,7 @@ from dear_jax.clip import vision
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data import pipeline
 from dear_jax.data.image_dataset import ImageSplit
+from dear_jax.files import progress_bar
 from dear_jax.roles import bank as banks
 from dear_jax.roles import sentences
 
@@ -49,7 +50,13 @@ def outputs(backbone: Backbone, images: ImageSplit, batch_size: int) -> Float[np
     """What the encoder makes of images, not normalised."""
     config, params = backbone.config, jax.device_put(backbone.params)
     encode = jax.jit(lambda params, images: vision.encode(params, config, vision.normalize(images, config)))
-    batches = pipeline.eval_batches(images, batch_size, config.image_size)
+    batches = progress_bar.bar(
+        pipeline.eval_batches(images, batch_size, config.image_size),
+        desc="Exchanging",
+        total=-(-len(images) // batch_size),
+        unit="batch",
+        delay=progress_bar.DELAY,
+    )
     return np.concatenate([np.asarray(encode(params, batch["image"]))[batch["valid"]] for batch in batches])
 
 

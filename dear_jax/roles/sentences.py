@@ -17,6 +17,8 @@ from dear_jax.clip import tokenizer as tokenizers
 from dear_jax.clip.checkpoints.weights import EMBEDDED, Backbone
 from dear_jax.data.world.scenes import ATTRIBUTES, NAMES
 from dear_jax.errors import UserError
+from dear_jax.files import progress_bar
+from dear_jax.parallel import processes
 from dear_jax.roles.bank import Anchors
 from dear_jax.roles.concepts import unit
 
@@ -115,7 +117,14 @@ def encode_texts(backbone: Backbone, texts: Sequence[str]) -> Float[np.ndarray, 
     ids = tokenizers.shorten(backbone.tokenizer(texts))
     params = jax.device_put(backbone.params)
     encode = jax.jit(lambda params, ids: text.encode(params, backbone.config, ids))
-    parts = [np.asarray(encode(params, ids[start : start + BATCH])) for start in range(0, len(ids), BATCH)]
+    starts = progress_bar.bar(
+        range(0, len(ids), BATCH),
+        desc="Encoding descriptions",
+        unit="batch",
+        delay=progress_bar.DELAY,
+        disable=not processes.is_first(),
+    )
+    parts = [np.asarray(encode(params, ids[start : start + BATCH])) for start in starts]
     return unit(np.concatenate(parts))
 
 

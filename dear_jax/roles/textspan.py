@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dear_jax.errors import UserError
+from dear_jax.files import progress_bar
 
 CHUNK = 1000  # images whose moments are taken at a time
 LEFTOVER = 1e-4  # share of a description's length below which nothing of it is left to pick
@@ -46,7 +47,9 @@ def moments(contributions: Float[np.ndarray, "images heads d"]) -> Moments:
     if not np.isfinite(mean).all():
         raise UserError("The contributions hold numbers that are not finite. Remove their file and run again.")
     covariance = np.zeros((*mean.shape, mean.shape[-1]))
-    for chunk in chunks:
+    for chunk in progress_bar.bar(
+        chunks, desc="Explaining, 1,000 images at a time", unit="chunk", delay=progress_bar.DELAY
+    ):
         centred = np.asarray(contributions[chunk], np.float64) - mean[None]
         covariance += np.asarray(_products(centred.astype(np.float32)), np.float64)
     return Moments(mean, covariance / count, count)

@@ -83,10 +83,13 @@ def test_files_of_the_job(finished):
 
 def test_run_again_it_decomposes_nothing_and_finds_the_same(finished, monkeypatch, capfd):
     before = (finished / "role_map.json").read_text()
+    assert "Beside another map" not in (finished / "roles.html").read_text()
     monkeypatch.chdir(REPOSITORY)
-    assert main.main([CONFIG, *SMALL, f"--workdir={finished}"]) == 0
+    other = f"--config.roles.compare={role_map.EMBEDDED}"
+    assert main.main([CONFIG, *SMALL, other, f"--workdir={finished}"]) == 0
     assert "Decomposing" not in capfd.readouterr().err
     assert (finished / "role_map.json").read_text() == before
+    assert "Beside another map" in (finished / "roles.html").read_text()
 
 
 def test_the_shipped_map_is_of_the_shipped_clip():
@@ -222,6 +225,8 @@ def test_images_that_cannot_be_read_are_left_out_when_asked_to(tmp_path, monkeyp
         (["--config.roles.images=10"], "10 images cannot span a rank of 16"),
         (["--config.roles.min_cluster_size=1000"], "HDBSCAN finds no cluster"),
         (["--config.roles.bank=absent.txt"], "absent.txt cannot be read"),
+        (["--config.roles.compare=absent.json"], "Role map absent.json cannot be read"),
+        (["--config.roles.by=causes", "--config.roles.level=0"], "config.roles.level is 0.0, expected a probability"),
         (["--config.roles.sentence_encoder=no/such/folder"], "cannot load"),
         (["--config.data.template=none"], "config.data.template is 'none': expected a prompt with {} once"),
     ],
