@@ -156,7 +156,7 @@ def _entered(
 
 def map_heads(
     backbone: Backbone,
-    images: UInt8[np.ndarray, "M s s 3"],
+    images: UInt8[np.ndarray, "M h w 3"],
     texts: Float[np.ndarray, "n H d"],
     first_layer: int,
     batch_size: int = 8,
