@@ -21,6 +21,7 @@ from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description, describe_analysis, describe_backbone, describe_dataset
 from dear_jax.parallel import agreement, processes
 from dear_jax.report import figures, heat_maps, role_comparison, role_tables, roles_html
+from dear_jax.report.heads import entropy_name
 from dear_jax.report.role_comparison import Comparison, compare
 from dear_jax.roles import ablation, sentences, textspan
 from dear_jax.roles import role_map as role_maps
@@ -253,7 +254,7 @@ def _print(role_map: dict[str, Any]) -> None:
     roles: Roles = role_map["roles"]
     kinds = sorted({role for row in roles for role in row})
     counts = ", ".join(f"{sum(row.count(kind) for row in roles)} {kind}" for kind in kinds)
-    print(f"Roles: {counts}. Concept Entropy in bits:")
+    print(f"Roles: {counts}. {entropy_name(role_map)} in bits:")
     width = max(len(kind.removeprefix("attribute:")) for kind in kinds) + 7  # the entropy, and a gap
     print("        " + "".join(f"{f'head {head}':>{width}}" for head in range(len(roles[0]))))
     for index, (row, entropies) in enumerate(zip(roles, role_map["entropy"], strict=True)):

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from dear_jax.report.entropy_bins import entropy_bins
 from dear_jax.report.figure_files import save
+from dear_jax.report.heads import entropy_name
 from dear_jax.report.role_styles import RoleStyle, role_styles
 
 NO_FORMULAS: Any = {"text.parse_math": False}  # names are plain text, whatever they hold
@@ -75,7 +76,7 @@ def draw_entropy_histogram(role_map: Mapping[str, Any], path: epath.PathLike) ->
         )
     axes.margins(y=0.15)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlim=(min(0, edges[0]), edges[-1]), xlabel="Concept Entropy in bits", ylabel="heads")
+    axes.set(xlim=(min(0, edges[0]), edges[-1]), xlabel=f"{entropy_name(role_map)} in bits", ylabel="heads")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(handles=_legend(present), loc="outside lower center", ncols=4, frameon=False)
     save(figure, path)

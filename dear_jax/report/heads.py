@@ -76,6 +76,12 @@ def heads_of(role_map: Mapping[str, Any], ablation: Mapping[str, Any] | None) ->
     ]
 
 
+def entropy_name(role_map: Mapping[str, Any]) -> str:
+    """What the roles rest on, by `config.roles.by`."""
+    by_cause = role_map.get("settings", {}).get("by") == "cause"
+    return "Entropy of what it carries" if by_cause else "Concept Entropy"
+
+
 def concept_name(role_map: Mapping[str, Any], cluster: int) -> str:
     """Name of a cluster, "none" for -1; an unnamed one is known by its number."""
     return "none" if cluster < 0 else str(role_map["clusters"][cluster]["name"]) or f"unnamed {cluster}"

@@ -14,7 +14,7 @@ from etils import epath
 from dear_jax.files import storage
 from dear_jax.report import pages
 from dear_jax.report.entropy_histogram import entropy_histogram
-from dear_jax.report.heads import Head, concept_name, heads_of
+from dear_jax.report.heads import Head, concept_name, entropy_name, heads_of
 from dear_jax.report.line_chart import LineChart, line_chart
 from dear_jax.report.role_comparison import Comparison
 from dear_jax.report.role_styles import role_styles
@@ -78,6 +78,7 @@ def render(
         ablation=ablation,
         charts=_charts(ablation["curves"]) if ablation and "curves" in ablation else {},
         by_cause=role_map.get("settings", {}).get("by") == "cause",
+        entropy_name=entropy_name(role_map),
         agreement=_agreement(heads),
         comparison=comparison,
         thumbnails={**thumbnails, "names": names},
