@@ -111,6 +111,7 @@ def regress(
     model = LogisticRegression(C=inverse_l2, max_iter=ITERATIONS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # weak penalties often take all iterations
+        warnings.filterwarnings("ignore", "The number of unique classes is greater")  # as with one shot
         model.fit(features.astype(np.float64), labels)
     weights, bias = model.coef_, model.intercept_
     if len(weights) == 1:  # of two classes scikit-learn gives the difference

@@ -47,7 +47,7 @@ def compare(runs: Sequence[Run], even: bool = False) -> tuple[list[Table], list[
     problems: list[str] = []
     for run in runs:
         try:
-            problems += add_run(run, groups[run.protocol, kind_of(run.dataset)])
+            problems += add_run(run, groups[run.protocol, kind_of(run)])
         except UserError as error:
             problems.append(str(error))
     return [_table(protocol, kind, rows, even) for (protocol, kind), rows in groups.items() if rows], problems

@@ -14,6 +14,7 @@ NO_SEED = ""  # stands for the seed of zero-shot CLIP
 # Points. Methods cut the towers at different layers, so that zero-shot CLIP, too, is rounded otherwise in their runs,
 # which may turn an image or two; of the smaller test sets that is as much.
 ROUNDING = 0.25
+OWN = ("folder", "hf")  # data sets of one's own
 
 
 @dataclasses.dataclass
@@ -32,9 +33,10 @@ Place = tuple[str, int, tuple[str, ...]]  # data set, shots (0 where they are no
 Rows = dict[str, dict[Place, Measured]]
 
 
-def kind_of(dataset: str) -> str:
+def kind_of(run: Run) -> str:
     """Whose images they are: "published" (tables exist), "world" (embedded) or "own"."""
-    return "world" if dataset in tasks.TASKS else "own" if dataset == "folder" else "published"
+    own = run.config.get("data.dataset", run.dataset) in OWN  # whose results have the name of the folder
+    return "world" if run.dataset in tasks.TASKS else "own" if own else "published"
 
 
 def add_run(run: Run, rows: Rows) -> Iterator[str]:
@@ -77,12 +79,12 @@ def _data(run: Run) -> tuple[str, ...]:
 
 def _block_name(run: Run) -> str:
     """The data set; images of one's own have their folder's name."""
-    return f"folder {run.config.get('data.root', '')}" if run.dataset == "folder" else run.dataset
+    return f"folder {run.config.get('data.root', '')}" if kind_of(run) == "own" else run.dataset
 
 
 def _notes(run: Run, column: str, trained: bool) -> Iterator[str]:
     """Why the accuracies of a column do not compare with published ones."""
-    if kind_of(run.dataset) != "published":
+    if kind_of(run) != "published":
         return
     targets = run.data.get("targets", {})
     behind = {name: targets[name] for name in targets if column in (name, published.AVERAGE)}

@@ -156,6 +156,16 @@ def test_what_does_not_compare_is_marked_with_the_reason(write_run):
     assert rows[f"{CLIP}, backbone=clip-l14"]["Base"].notes == notes[:2]
 
 
+@pytest.mark.parametrize("source", ["folder", "hf"])
+def test_images_of_ones_own_have_a_table_of_their_own(write_run, source):
+    """Results have the folder's name, not that of the row."""
+    folder = write_run("a", SEEDS, dataset=source, changes={"data.root": "my/photos"})
+    results = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps(results | {"dataset": "photos"}))
+    found, _ = tables(folder)
+    assert [block.title for table in found.values() for block in table.values()] == ["folder my/photos"]
+
+
 def test_the_embedded_world_has_a_table_of_its_own(write_run):
     world = write_run("a", SEEDS, dataset="world_objects", data={"comparable": False})
     found, _ = tables(world, write_run("b", SEEDS))
