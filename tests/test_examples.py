@@ -38,4 +38,4 @@ def test_examples_of_a_page(page, monkeypatch, tmp_path):
 
 def test_all_rooms_of_mathematics_have_examples():
     rooms = {str(page.parent.relative_to(REPOSITORY)) for page in PAGES}
-    assert {f"dear_jax/{room}" for room in ("clip", "data", "methods/dear", "roles")} <= rooms
+    assert {f"dear_jax/{room}" for room in ("clip", "data", "evaluation", "methods/dear", "roles")} <= rooms
