@@ -119,11 +119,12 @@ def _make(
 
 
 def assign(details: dict[str, Any], attributes: tuple[str, ...]) -> role_map.Roles:
-    """Roles by what `explain` found."""
-    names = [[details["clusters"][head["cluster"]]["name"] for head in row] for row in details["heads"]]
+    """Roles by what `explain` found, or by what `exchange` did."""
     if details["settings"]["by"] == "cause":
         found = details["causes"]
         names = [[found["attributes"][int(np.argmax(head))] for head in row] for row in found["carried"]]
+    else:
+        names = [[details["clusters"][head["cluster"]]["name"] for head in row] for row in details["heads"]]
     if "p_values" in details:
         level = details["settings"]["level"]
         return role_map.assign_by_chance(details["p_values"], names, level, attributes)

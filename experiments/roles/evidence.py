@@ -286,15 +286,10 @@ def ablation_runs() -> dict[str, list[tuple[ImageSplit, tuple[str, ...]]]]:
 
 def stability(backbone: Backbone, shipped: role_map.RoleMap, workdir: Path) -> list[dict]:
     """Adjusted Rand index of the roles of 24 heads, between repetitions that differ in one thing."""
+    shown = [scenes(f"stability/{seed}", SAMPLE)[0] for seed in range(REPETITIONS)]
     arrays = [
-        contributions.stream(
-            backbone,
-            scenes(f"stability/{seed}", SAMPLE)[0],
-            FIRST_LAYER,
-            folder=workdir / f"stability_{seed}",
-            batch_size=50,
-        )
-        for seed in range(REPETITIONS)
+        contributions.stream(backbone, split, FIRST_LAYER, folder=workdir / f"stability_{seed}", batch_size=50)
+        for seed, split in enumerate(shown)
     ]
     images = tasks.load(find_roles.get_config().data.dataset).train
     pool = contributions.stream(backbone, images, FIRST_LAYER, folder=workdir / "shipped", batch_size=50)
@@ -319,7 +314,15 @@ def stability(backbone: Backbone, shipped: role_map.RoleMap, workdir: Path) -> l
                 "roles": rand_index([explain(backbone, pool, options)["roles"], whole]),
             },
         ]
-    return rows
+    by_cause = [cause_roles(backbone, array, split) for array, split in zip(arrays, shown, strict=True)]
+    rule = {"weight": "by cause", "thresholds": "quantile"}
+    return [*rows, rule | {"what differs": f"{SAMPLE:,} other images", "roles": rand_index(by_cause)}]
+
+
+def cause_roles(backbone: Backbone, array: np.ndarray, split: ImageSplit) -> role_map.Roles:
+    """Roles by what heads carry between the images of a split."""
+    details = analysis.exchange(backbone, array, split, banks.embedded_anchors(), make_options(by="cause"))
+    return analysis.assign(details | {"settings": {"by": "cause"}}, tuple(base.get_config().roles.attributes))
 
 
 def rand_index(tables: list) -> str:
