@@ -6,6 +6,7 @@ reports comes from `REPORTED`.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 from dear_jax.data.world.tasks import draws as draws_of
 from experiments.sweep.items import DRAWS as REPORTED
@@ -26,6 +27,7 @@ class Study:
         reference: the variant that the others are compared with.
         seeds: trained side by side with the variants.
         twins: for each draw, a data set of the same classes that its adapters are measured on as well.
+        choices: variants among which a selection without a test image can choose for each draw; empty: there is none.
     """
 
     question: str
@@ -34,6 +36,7 @@ class Study:
     reference: str
     seeds: tuple[int, ...] = (1, 2, 3)
     twins: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
     def twin(self, draw: str) -> str:
         """The twin of a draw; empty: it has none."""
@@ -41,12 +44,17 @@ class Study:
 
     def flags(self, draw: str) -> list[str]:
         """Of `dear_jax.main`, for one draw."""
-        listed = " | ".join(f"{name}: {settings}" for name, settings in self.variants.items())
-        return [
-            f"--config=configs/base2new.py:{draw}",
-            f"--config.variants={listed}",
-            f"--config.seeds={','.join(map(str, self.seeds))}",
-        ]
+        return [*self._training(draw, self.variants), f"--config.seeds={','.join(map(str, self.seeds))}"]
+
+    def selection_flags(self, draw: str) -> list[str]:
+        """The same of the job that chooses among `choices`, by two folds of three seeds and the config's own rule."""
+        chosen_from = {name: self.variants[name] for name in self.choices}
+        own = ["--config.job=select", "--config.select.folds=2", "--config.select.rules=learned"]
+        return [*self._training(draw, chosen_from), *own]
+
+    def _training(self, draw: str, variants: Mapping[str, str]) -> list[str]:
+        listed = " | ".join(f"{name}: {settings}" for name, settings in variants.items())
+        return [f"--config=configs/base2new.py:{draw}", f"--config.variants={listed}"]
 
 
 MASKS = {
@@ -80,6 +88,7 @@ STUDIES = {
         },
         "open",
         (1, 2, 3, 4, 5),
+        choices=tuple(MASKS),
     ),
     "dose": Study(
         "How do masks do at every start of the class path's weight?",

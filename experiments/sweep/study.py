@@ -4,6 +4,7 @@
     python -m experiments.sweep.study fusion -- --config.train.share=0.5
     python -m experiments.sweep.study masks --tables          # of what is there, nothing is trained
     python -m experiments.sweep.study masks --page=experiments/evidence   # and masks.md there
+    python -m experiments.sweep.study masks --select          # and what a selection chooses for each draw
 
 starts `python -m dear_jax.main` once for every draw, all variants and seeds together, its output in DRAW/log.txt; what
 follows `--` goes to each, and finished draws are not repeated. The tables say by which commit and command, and on which
@@ -27,11 +28,12 @@ from dear_jax.evaluation.choice import choose
 from dear_jax.files.json_files import read_object
 from dear_jax.report.tables import METRIC_TITLES, MODES, TITLES
 from dear_jax.report.text_tables import to_markdown
+from dear_jax.setup import selection
 from experiments.made_by import made_by, sentence
 from experiments.sweep import dose_figure
 from experiments.sweep.studies import STUDIES, TUNING, Study
 
-TWIN = "twin"
+TWIN, SELECTED = "twin", "selected"
 MADE_BY = "made_by.json"
 COLUMNS = ("base", "new", "hm")
 RULES = ("learned", "class_only")
@@ -47,13 +49,20 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--workdir", type=Path, default=Path("runs/studies"))
     parser.add_argument("--tables", action="store_true", help="of finished draws alone")
     parser.add_argument("--at_once", type=int, default=1, help="draws that are trained at a time, each in a process")
+    parser.add_argument("--select", action="store_true", help="also choose for each draw, without a test image")
     parser.add_argument("--page", type=Path, help="a folder for a copy of the tables, called after the study")
     options = parser.parse_args(arguments[:place])
     study, folder = STUDIES[options.study], options.workdir / options.study
+    if options.select and not study.choices:
+        parser.exit(2, f"error: the study {options.study} has no choices for a selection.\n")
     if not options.tables:
         with concurrent.futures.ThreadPoolExecutor(options.at_once) as pool:
             list(pool.map(lambda draw: run(study, draw, folder / draw, flags), study.draws))
-        note_how(folder, options.study, flags)
+        if options.select:
+            for draw in study.draws:
+                select(study, draw, folder / draw / SELECTED, flags)
+        else:
+            note_how(folder, options.study, flags)
     results = [read(folder / draw) for draw in study.draws if finished(study, draw, folder / draw)]
     if len(results) < 2:
         parser.exit(2, f"error: {folder} has {len(results)} finished draws; tables need two or more.\n")
@@ -77,6 +86,12 @@ def run(study: Study, draw: str, workdir: Path, flags: Sequence[str]) -> None:
         start([*twin, *flags], workdir / TWIN)
 
 
+def select(study: Study, draw: str, workdir: Path, flags: Sequence[str]) -> None:
+    """The selection of a draw, unless it is finished."""
+    if not (workdir / selection.NAME).exists():
+        start([*study.selection_flags(draw), *flags], workdir)
+
+
 def start(flags: Sequence[str], workdir: Path) -> None:
     """`dear_jax.main` in a process of its own, its output in log.txt of the workdir."""
     command = [sys.executable, "-m", "dear_jax.main", *flags, f"--workdir={workdir}"]
@@ -93,10 +108,10 @@ def finished(study: Study, draw: str, workdir: Path) -> bool:
 
 
 def read(workdir: Path) -> dict:
-    """The results of a draw, those on its twin, if it has one, under "twin"."""
-    results = read_object(workdir / "results.json")
-    path = workdir / TWIN / "results.json"
-    return {**results, TWIN: read_object(path)} if path.exists() else dict(results)
+    """The results of a draw, those on its twin, if it has one, and its selection under names of their own."""
+    more = {TWIN: workdir / TWIN / "results.json", SELECTED: workdir / SELECTED / selection.NAME}
+    found = {name: read_object(path) for name, path in more.items() if path.exists()}
+    return {**read_object(workdir / "results.json"), **found}
 
 
 def note_how(folder: Path, name: str, flags: Sequence[str]) -> None:
@@ -137,6 +152,8 @@ def tables(study: Study, results: Sequence[dict]) -> list[str]:
         "known only afterwards.",
         paths_table(study, results),
     ]
+    if all(SELECTED in one for one in results):
+        parts += selection_part(study, results)
     if set(study.draws) <= set(TUNING):
         parts.append(choice_line(study, results))
     return parts
@@ -207,6 +224,21 @@ def paths_table(study: Study, results: Sequence[dict]) -> str:
         for what in ("class path", "other paths", "learned", "best fixed weight")
     ]
     return to_markdown(["", *heads], rows)
+
+
+def selection_part(study: Study, results: Sequence[dict]) -> list[str]:
+    """What a selection has chosen for each draw, and what that has by test."""
+    chosen = [one[SELECTED]["chosen"]["name"] for one in results]
+    rows = [draw_means(results, name, RULES[0])[place] for place, name in enumerate(chosen)]
+    best = [max(draw_means([one], name, RULES[0])[0, 2] for name in study.choices) for one in results]
+    plain = [one["zero_shot"] for one in results]
+    reference = draw_means(results, study.reference, RULES[0])
+    return [
+        f"Without a test image, by leaving classes out ({'; '.join(dict.fromkeys(study.choices))} to choose from; two "
+        f"folds, three seeds), a selection takes {', '.join(chosen)} on the {len(chosen)} draws. By test, the best of "
+        f"each draw, known only afterwards, has {np.mean(best):.2f} HM.",
+        comparison(study, plain, {study.reference: reference, "as a selection chooses": np.stack(rows)}),
+    ]
 
 
 def choice_line(study: Study, results: Sequence[dict]) -> str:

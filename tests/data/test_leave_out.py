@@ -96,7 +96,7 @@ def test_draws_are_the_same_again_and_others_with_another_seed():
 def test_too_few_classes_or_images():
     with pytest.raises(UserError, match=r"toy has 3 of them: expected 4 or more.*few_shot"):
         folds_of(dataset([6] * 5, [0] * 5))
-    with pytest.raises(UserError, match=r"1 of 4 classes of toy have a single training image.*class 2"):
+    with pytest.raises(UserError, match=r"1 of 4 classes of toy has a single training image.*class 2"):
         folds_of(dataset([6, 6, 1, 6], [0] * 4), "few_shot")
 
 

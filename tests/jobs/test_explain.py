@@ -190,7 +190,7 @@ def test_a_method_without_maps_says_so(photos, tmp_path, capsys):
         (["--config.images=absent/*.jpg", "--config.text=a cat"], "No image is found by 'absent/*.jpg'"),
         (["--config.images=PHOTOS", "--config.text=a", "--config.explain.size=3"], "config.explain.size is 3"),
         (["--config.images=PHOTOS", "--config.text=a", "--config.run=PHOTOS"], "holds no adapter.safetensors"),
-        (["--config.images=PHOTOS/1b.png", "--config.text=a cat"], "1 of 1 images could not be read."),
+        (["--config.images=PHOTOS/1b.png", "--config.text=a cat"], "1 of 1 image could not be read."),
     ],
 )
 def test_bad_input(photos, tmp_path, capsys, flags, message):

@@ -230,7 +230,7 @@ def test_a_damaged_checkpoint_is_passed_over(run_copy, finished_run, capsys):
     (run_copy / "results.json").unlink()
     victim = max((run_copy / "checkpoints" / "20").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
     victim.write_bytes(victim.read_bytes()[:100])
-    assert main.main([CONFIG, *SMALL, "--config.train.epochs=1", f"--workdir={run_copy}"]) == 0
+    assert main.main([CONFIG, *SMALL, *LOGS, "--config.train.epochs=1", f"--workdir={run_copy}"]) == 0
     output = capsys.readouterr().out
     assert "is damaged: trying the one before" in output
     assert "Going on from the checkpoint of step 14 of 20" in output
@@ -260,7 +260,7 @@ def damage_adapter(run: Path) -> None:
 def test_what_a_finished_run_has_lost_is_made_again(run_copy, finished_run, capsys, damage, said):
     shutil.copytree(run_copy / "checkpoints" / "20", run_copy / "checkpoints" / "40")  # of another run
     damage(run_copy)
-    assert main.main([CONFIG, *SMALL, "--config.train.epochs=1", f"--workdir={run_copy}"]) == 0
+    assert main.main([CONFIG, *SMALL, *LOGS, "--config.train.epochs=1", f"--workdir={run_copy}"]) == 0
     output = capsys.readouterr().out
     assert f"This run was finished before, but {'config.run: ' if 'adapter' in said else ''}" in output
     assert said in output

@@ -45,6 +45,22 @@ def test_commands_are_understood(name, monkeypatch):
     assert list(variants.variant_configs(recipes.resolve(config))) == list(asked.variants)
     assert tuple(config.seeds) == asked.seeds
     assert len(asked.twins) in (0, len(asked.draws))
+    if asked.choices:
+        config, _, _ = command_line.parse(asked.selection_flags(asked.draws[0]))
+        assert (config.job, config.select.folds) == ("select", 2)
+        assert list(variants.variant_configs(recipes.resolve(config))) == list(asked.choices)
+
+
+def test_what_a_selection_takes_is_a_row():
+    names = ("one", "two", "one")
+    results = [one | {"selected": {"chosen": {"name": name}}} for one, name in zip(RESULTS, names, strict=True)]
+    asked = dataclasses.replace(TWO, choices=("one", "two"))
+    said, table = study.selection_part(asked, results)
+    assert "a selection takes one, two, one on the 3 draws" in said
+    best = np.mean([harmonic_mean(81, 70), harmonic_mean(62, 50), harmonic_mean(73, 60)])
+    assert f"has {best:.2f} HM" in said
+    assert table.splitlines()[4].startswith("| as a selection chooses | 70.67 ")
+    assert study.tables(asked, results)[-2:] == [said, table]
 
 
 def test_draws_for_choosing_are_not_reported():
