@@ -34,7 +34,7 @@ from experiments.sweep import dose_figure
 from experiments.sweep.studies import STUDIES, TUNING, Study
 
 TWIN, SELECTED = "twin", "selected"
-MADE_BY = "made_by.json"
+MADE_BY, SELECTED_BY = "made_by.json", "selected_by.json"
 COLUMNS = ("base", "new", "hm")
 RULES = ("learned", "class_only")
 MORE_RULES = ("0.0", "0.3", "0.5", "0.7", "0.9", "0.95")  # weights of the class path, fixed after training
@@ -61,12 +61,16 @@ def main(arguments: Sequence[str]) -> None:
         if options.select:
             for draw in study.draws:
                 select(study, draw, folder / draw / SELECTED, flags)
+            note_how(folder / SELECTED_BY, f"{options.study} --select", flags)
         else:
-            note_how(folder, options.study, flags)
+            note_how(folder / MADE_BY, options.study, flags)
     results = [read(folder / draw) for draw in study.draws if finished(study, draw, folder / draw)]
     if len(results) < 2:
         parser.exit(2, f"error: {folder} has {len(results)} finished draws; tables need two or more.\n")
-    text = "\n\n".join([*head(study, results, folder), *tables(study, results)]) + "\n"
+    parts = [*head(study, results, folder), *tables(study, results)]
+    if (folder / SELECTED_BY).exists():
+        parts.append(f"{sentence(json.loads((folder / SELECTED_BY).read_text()))} the selections.")
+    text = "\n\n".join(parts) + "\n"
     print(text)
     for place, name in ((folder, "tables"), *([(options.page, options.study)] if options.page else [])):
         place.mkdir(parents=True, exist_ok=True)
@@ -114,10 +118,10 @@ def read(workdir: Path) -> dict:
     return {**read_object(workdir / "results.json"), **found}
 
 
-def note_how(folder: Path, name: str, flags: Sequence[str]) -> None:
-    """Leave made_by.json beside the results: command, commit and device."""
+def note_how(path: Path, name: str, flags: Sequence[str]) -> None:
+    """Leave beside the results what made them: command, commit and device."""
     command = " ".join(["python -m experiments.sweep.study", name, *(["--", *flags] if flags else [])])
-    (folder / MADE_BY).write_text(json.dumps(made_by(command), indent=2) + "\n")
+    path.write_text(json.dumps(made_by(command), indent=2) + "\n")
 
 
 def head(study: Study, results: Sequence[dict], folder: Path) -> list[str]:
