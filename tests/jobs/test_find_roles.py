@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from configs import base, find_roles
-from dear_jax import __version__, main
+from dear_jax import __version__, errors, main
 from dear_jax.clip.checkpoints.weights import load_backbone
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError
@@ -216,7 +216,8 @@ def test_images_that_cannot_be_read_are_left_out_when_asked_to(tmp_path, monkeyp
     assert len(bad) > 0
     assert (data["images"], data["of"], len(data["skipped"])) == (60 - len(bad), 60, len(bad))
     assert all(path in reason for path, reason in zip(sorted(bad), data["skipped"], strict=True))
-    assert f"Left out {len(bad)} images that cannot be read; the role map lists them." in capsys.readouterr().out
+    left_out = errors.count(len(bad), "image")
+    assert f"Left out {left_out} that cannot be read; the role map lists them." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
