@@ -85,6 +85,20 @@ def find(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def asked_for(images: str, exif: bool) -> ImageSplit:
+    """The images of `config.images`.
+
+    Raises:
+        UserError: it is empty, or as `gather` says.
+    """
+    if not images:
+        raise UserError(
+            "config.images is empty: give a folder, a pattern in quotes such as --config.images='photos/*.jpg', or a "
+            "text file with a path per line."
+        )
+    return gather(images, exif)
+
+
 def top(text: str) -> Path:
     """The folder that all images of a text (`find`) lie below: of `photos/**/*.jpg` it is `photos`."""
     path = Path(os.path.expanduser(text))

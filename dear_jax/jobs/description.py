@@ -1,6 +1,6 @@
 """Dry runs: what a plan would do, and everything that is wrong with it, all at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -55,6 +55,11 @@ def print_rows(title: str, rows: Mapping[str, Any]) -> None:
     width = max(map(len, rows))
     print(title)
     print("\n".join(f"  {key:<{width}}  {value}" for key, value in rows.items()), flush=True)
+
+
+def describe_seeds(seeds: Sequence[int]) -> str:
+    """Of whose probabilities or logits the mean is given."""
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of the seeds {', '.join(map(str, seeds))}"
 
 
 def describe_run(trained: Trained) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from dear_jax.evaluation.batches import batches
 from dear_jax.evaluation.explanation import Explainer
 from dear_jax.evaluation.features import Encoder
 from dear_jax.files.workdir import Workdir
-from dear_jax.jobs.description import Description, describe_backbone, describe_run
+from dear_jax.jobs.description import Description, describe_backbone, describe_run, describe_seeds
 from dear_jax.methods import paths
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.methods.contract import Method
@@ -46,7 +46,7 @@ def run(plan: ExplanationPlan, workdir: epath.Path) -> None:
     Raises:
         UserError: no image, no text, a bad run; at the end, images that could not be read.
     """
-    images = open_images(plan)
+    images = unlabelled.asked_for(plan.images, plan.exif)
     wanted = plan.maps.count(len(images))
     with processes.open_workdir(plan.config, workdir) as (files, _):
         trained, backbone = load(plan)
@@ -59,16 +59,6 @@ def run(plan: ExplanationPlan, workdir: epath.Path) -> None:
         print(f"All files of this run are in {files.path}; {heat_maps.PAGE} opens in a browser.", flush=True)
     if bad:
         raise UserError(unlabelled.unreadable(bad, wanted))
-
-
-def open_images(plan: ExplanationPlan) -> ImageSplit:
-    """The user's images."""
-    if not plan.images:
-        raise UserError(
-            "config.images is empty: give a folder, a pattern in quotes such as --config.images='photos/*.jpg', or a "
-            "text file with a path per line."
-        )
-    return unlabelled.gather(plan.images, plan.exif)
 
 
 def load(plan: ExplanationPlan) -> tuple[Trained | None, Backbone]:
@@ -108,8 +98,8 @@ def make_explainer(plan: ExplanationPlan, trained: Trained | None, backbone: Bac
     groups = encoder.classes(plan.texts, AS_IT_IS)
     rule = paths.parse_rule(plan.new_classes) if plan.new_classes else encoder.method.new_classes
     explainer = explanation.of_run(encoder, groups, rule)
-    seeds = ", ".join(map(str, trained.seeds))
-    return explainer, f"by the adapter of {trained.dataset}, variant {trained.names[0]}, mean of the seeds {seeds}."
+    whose = f"variant {trained.names[0]}, {describe_seeds(trained.seeds)}"
+    return explainer, f"by the adapter of {trained.dataset}, {whose}."
 
 
 def _check_method(method: Method) -> None:
@@ -172,7 +162,7 @@ def describe(plan: ExplanationPlan, description: Description) -> None:
         description.attempt(check_texts, plan, backbone)
         if trained is not None:
             description.attempt(_check_run, trained, backbone)
-    images = description.attempt(open_images, plan)
+    images = description.attempt(unlabelled.asked_for, plan.images, plan.exif)
     if images is not None:
         shown = f"{len(images)}, from {images.names[0]} to {images.names[-1]}; {plan.maps.count(len(images))} explained"
         description.section("Data", {"images": shown, "texts": "; ".join(map(repr, plan.texts))})

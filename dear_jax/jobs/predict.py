@@ -23,7 +23,7 @@ from dear_jax.errors import UserError, count
 from dear_jax.evaluation import explanation
 from dear_jax.evaluation.classifier import Classifier, tokenize
 from dear_jax.files.workdir import Workdir
-from dear_jax.jobs.description import Description, describe_backbone, describe_run
+from dear_jax.jobs.description import Description, describe_backbone, describe_run, describe_seeds
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.parallel import agreement, processes
 from dear_jax.report import heat_maps, predictions
@@ -44,7 +44,7 @@ def run(plan: PredictionPlan, workdir: epath.Path) -> None:
         UserError: a bad run, class list or pattern; at the end, images that could not be read.
     """
     with processes.together():
-        images = open_images(plan)
+        images = unlabelled.asked_for(plan.images, plan.exif)
         names = class_names(plan)
     with processes.open_workdir(plan.config, workdir) as (files, _):
         with processes.together():
@@ -78,16 +78,6 @@ def run(plan: PredictionPlan, workdir: epath.Path) -> None:
         print(f"All files of this run are in {files.path}.", flush=True)
     if bad:
         raise UserError(unlabelled.unreadable(bad, len(images)))
-
-
-def open_images(plan: PredictionPlan) -> ImageSplit:
-    """The user's images."""
-    if not plan.images:
-        raise UserError(
-            "config.images is empty: give a folder, a pattern in quotes such as --config.images='photos/*.jpg', or a "
-            "text file with a path per line."
-        )
-    return unlabelled.gather(plan.images, plan.exif)
 
 
 def class_names(plan: PredictionPlan) -> tuple[str, ...] | None:
@@ -198,11 +188,6 @@ def _write_maps(classifier: Classifier, explained: list[OfImage], omitted: int, 
     print(f"Maps of {count(len(explained), 'image')} in {heat_maps.FOLDER}/; {heat_maps.PAGE} opens in a browser.")
 
 
-def describe_seeds(seeds: Sequence[int]) -> str:
-    """Whose probabilities are given."""
-    return f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of the seeds {', '.join(map(str, seeds))}"
-
-
 def describe(plan: PredictionPlan, description: Description) -> None:
     """The dry run: run, backbone, images and classes."""
     loaded = description.attempt(runs.load_chosen, plan.run, "predict")
@@ -222,7 +207,7 @@ def describe(plan: PredictionPlan, description: Description) -> None:
 
 
 def _describe_images(plan: PredictionPlan) -> dict[str, Any]:
-    images = open_images(plan)
+    images = unlabelled.asked_for(plan.images, plan.exif)
     return {"images": f"{len(images)}, from {images.names[0]} to {images.names[-1]}"}
 
 

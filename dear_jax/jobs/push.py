@@ -39,7 +39,6 @@ def run(plan: PushPlan, workdir: epath.Path) -> None:
     _, content = make_files(plan)
     with Workdir(workdir) as files:
         files.check_config(plan.config)
-        (files.path / FOLDER).mkdir(exist_ok=True)
         for name, data in content.items():
             files.write_bytes(f"{FOLDER}/{name}", data)
         commit = upload(plan, content)

@@ -13,6 +13,7 @@ import numpy as np
 from etils import epath
 
 from dear_jax.clip.checkpoints.weights import Backbone
+from dear_jax.data import twice
 from dear_jax.data.class_set import Task
 from dear_jax.data.protocols import ALL
 from dear_jax.errors import count
@@ -54,7 +55,8 @@ def run(plan: TrainingPlan, workdir: epath.Path) -> None:
 
         files.send_metrics(plan.logging, plan.config.values)
         learned, steps = loop.train(plan.schedule, files, backbone, task, programs)
-        trained = outcome.collect(plan, backbone, task, programs, learned, tuple(roles.used.values()))
+        used, images = tuple(roles.used.values()), twice.marks(task.train)
+        trained = outcome.collect(plan, backbone, task, programs, learned, used, images)
         files.write_bytes(adapter_file.NAME, adapter_file.to_bytes(trained))
 
         print("Evaluating ...", flush=True)

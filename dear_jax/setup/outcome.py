@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import UInt8
 
 from dear_jax.clip.checkpoints.weights import Backbone
-from dear_jax.data import twice
 from dear_jax.data.class_set import Task
-from dear_jax.methods.adapter_file import Part, Trained
+from dear_jax.methods.adapter_file import NO_IMAGES, Part, Trained
 from dear_jax.methods.contract import Adapter
 from dear_jax.setup.plans.select import SelectionPlan
 from dear_jax.setup.plans.train import TrainingPlan
@@ -23,6 +23,7 @@ def collect(
     programs: Sequence[Program],
     learned: Sequence[Adapter],
     role_maps: Sequence[dict[str, Any]] = (),
+    images: UInt8[np.ndarray, "N mark"] = NO_IMAGES,
 ) -> Trained:
     """The adapters of all programs, leaves `[S, V, ...]`, as NumPy arrays with what they belong to.
 
@@ -33,6 +34,7 @@ def collect(
         programs: that trained them.
         learned: of each program.
         role_maps: of which the masks were made (`RoleMaps.used`).
+        images: marks of the files trained on (`twice.marks`), where the adapters are kept.
     """
     return Trained(
         method=plan.method,
@@ -45,7 +47,7 @@ def collect(
         ensemble=task.trained_on.ensemble,
         class_names=task.trained_on.class_names,
         other_classes=tuple(name for name in task.data["class_names"] if name not in task.trained_on.class_names),
-        images=twice.marks(task.train),
+        images=images,
         role_maps=tuple(role_maps),
         shots=plan.data.shots,
         seeds=plan.data.seeds,
