@@ -5,8 +5,7 @@ each head -> tables, figures and roles.html. Read `run` from top to bottom.
 """
 
 import io
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from dear_jax.parallel import agreement, processes
 from dear_jax.report import figures, heat_maps, role_comparison, role_tables, roles_html
 from dear_jax.report.heads import entropy_name
 from dear_jax.report.role_comparison import Comparison, compare
-from dear_jax.roles import ablation, sentences, textspan
+from dear_jax.roles import ablation, curves, sentences
 from dear_jax.roles import role_map as role_maps
 from dear_jax.roles.analysis import Analysis, analyse, prepare
 from dear_jax.roles.places import map_heads
@@ -98,17 +97,20 @@ def measure_ablation(
     controls = [ablation.random_sets(int(group.sum()), shape) for group in groups]
     values = None
     if processes.is_first():
-        orders = score_orders(analysis, classes) if plan.roles.options.causes else {}
+        orders = {}
+        if plan.roles.options.causes:
+            entropy, labels = analysis.role_map.details["entropy"], analysis.images.labels
+            orders = curves.score_orders(analysis.contributions, entropy, labels, classes)
         values = {"means": ablation.means(analysis.contributions).tolist(), "orders": orders}
     given = agreement.from_first(values)
-    curves = curve_sets(given["orders"], shape)
+    along = curves.sets(given["orders"], shape)
     measured = ablation.effects(
         backbone,
         test,
         classes,
         first_layer=analysis.role_map.first_layer,
         means=np.array(given["means"], np.float32),
-        ablated=np.concatenate([ablation.each_head(roles), groups, *controls, *curves.values()]),
+        ablated=np.concatenate([ablation.each_head(roles), groups, *controls, *along.values()]),
         batch_size=plan.roles.options.batch_size,
         workers=plan.roles.workers,
     )
@@ -134,56 +136,13 @@ def measure_ablation(
             "random_change": _mean_and_spread(measured.change[random]),
             "random_margin": _mean_and_spread(measured.margin[random] - measured.margin[0]),
         }
-    if curves:
-        found["curves"] = summarize_curves(ablation.curve_points(heads), list(curves), measured.accuracy[start:])
+    if along:
+        found["curves"] = curves.summarize(curves.points(heads), list(along), measured.accuracy[start:])
     return found
 
 
 def _mean_and_spread(values: np.ndarray) -> list[float]:
     return [float(values.mean()), float(values.std())]
-
-
-def score_orders(analysis: Analysis, classes: np.ndarray) -> dict[str, list[int]]:
-    """Heads by falling score: Concept Entropy (what the roles rest on), variance, logit attribution."""
-    images, layers, heads, _ = analysis.contributions.shape
-    array = analysis.contributions.reshape(images, layers * heads, -1)
-    variance = np.trace(textspan.moments(array).covariance, axis1=1, axis2=2)
-    scores = {
-        "entropy": np.ravel(analysis.role_map.details["entropy"]),
-        "variance": variance,
-        "attribution": ablation.attribution(array, analysis.images.labels, classes),
-    }
-    return {name: np.argsort(-score, kind="stable").tolist() for name, score in scores.items()}
-
-
-def curve_sets(orders: Mapping[str, Sequence[int]], shape: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Sets of heads for the curves of each order and its reverse, and of the random orders; none without orders."""
-    if not orders:
-        return {}
-    found: dict[str, np.ndarray] = {}
-    for name, order in orders.items():
-        found |= {f"{name}, highest": np.array(order), f"{name}, lowest": np.array(order)[::-1]}
-    found |= {f"random {place}": order for place, order in enumerate(ablation.random_orders(shape[0] * shape[1]))}
-    return {name: ablation.curve_sets(order, shape) for name, order in found.items()}
-
-
-def summarize_curves(points: list[int], names: list[str], accuracies: np.ndarray) -> dict[str, Any]:
-    """Accuracy in percent at each point: the band of random orders, and each score's two curves with their area."""
-    curves = dict(zip(names, accuracies.reshape(len(names), len(points)), strict=True))
-    random = np.stack([curve for name, curve in curves.items() if name.startswith("random")])
-    scores = {}
-    for name in dict.fromkeys(name.rpartition(", ")[0] for name in names if not name.startswith("random")):
-        highest, lowest = curves[f"{name}, highest"], curves[f"{name}, lowest"]
-        areas = [ablation.area(one, two, points) for one, two in itertools.combinations(random, 2)]
-        scores[name] = {
-            "highest": highest.tolist(),
-            "lowest": lowest.tolist(),
-            "area": ablation.area(lowest, highest, points),  # positive: accuracy needs the heads of a high score
-            "random_area": float(np.std([*areas, *(-one for one in areas)])),  # of two random orders, around 0
-        }
-    low, high = np.percentile(random, [5, 95], axis=0)
-    band = {"mean": random.mean(0).tolist(), "low": low.tolist(), "high": high.tolist()}
-    return {"points": points, "random": band, "orders": len(random), "scores": scores}
 
 
 def report(

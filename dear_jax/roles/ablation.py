@@ -21,7 +21,6 @@ from dear_jax.roles.decompose import ablate, decompose
 from dear_jax.roles.role_map import Roles
 
 CONTROLS = 30  # random sets of heads beside each set that means something
-POINTS = 13  # at most, of a curve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,39 +66,6 @@ def random_sets(size: int, shape: tuple[int, int], count: int = CONTROLS) -> Boo
     """Sets of `size` heads, drawn from all; the same for the same size."""
     generator, total = np.random.default_rng(size), shape[0] * shape[1]
     return np.stack([generator.permutation(np.arange(total) < size).reshape(shape) for _ in range(count)])
-
-
-def curve_points(heads: int) -> list[int]:
-    """How many heads are ablated at the points of a curve, from none to all."""
-    return [int(point) for point in np.unique(np.linspace(0, heads, min(POINTS, heads + 1)).round())]
-
-
-def curve_sets(order: Int[np.ndarray, "heads"], shape: tuple[int, int]) -> Bool[np.ndarray, "points n H"]:
-    """The first heads of an order, ever more of them."""
-    place = np.argsort(order)
-    return np.stack([(place < count).reshape(shape) for count in curve_points(len(order))])
-
-
-def random_orders(heads: int, count: int = CONTROLS) -> list[Int[np.ndarray, "heads"]]:
-    """Of all heads."""
-    generator = np.random.default_rng(heads)
-    return [generator.permutation(heads) for _ in range(count)]
-
-
-def area(upper: Float[np.ndarray, "points"], lower: Float[np.ndarray, "points"], points: Sequence[int]) -> float:
-    """Between two curves, over the share of heads: their mean difference, in the curves' unit."""
-    return float(np.trapezoid(upper - lower, points) / points[-1])
-
-
-def attribution(
-    contributions: Float[np.ndarray, "images heads d"],
-    labels: Int[np.ndarray, "images"],
-    classes: Float[np.ndarray, "C d"],
-) -> Float[np.ndarray, "heads"]:
-    """Logit attribution: what a head adds, beyond its mean, to the true class's logit beyond the mean class's."""
-    text = classes[labels] - classes.mean(0)
-    text = text - text.mean(0)  # then the contributions' mean drops out
-    return np.asarray(np.einsum("nhd,nd->h", contributions, text, dtype=np.float64, optimize=True) / len(labels))
 
 
 def effects(backbone: Backbone, split: ImageSplit, classes: Float[np.ndarray, "C d"], **options: Any) -> Effects:

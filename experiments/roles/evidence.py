@@ -25,10 +25,10 @@ from dear_jax.data import prompts, splits
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.data.world import captions, tasks
 from dear_jax.data.world.scenes import NAMES
-from dear_jax.jobs import find_roles as job
 from dear_jax.report.text_tables import to_markdown
 from dear_jax.roles import ablation, analysis, concepts, contributions, role_map, sentences, textspan
 from dear_jax.roles import bank as banks
+from dear_jax.roles import curves as curve_of
 from dear_jax.roles.options import Options
 from dear_jax.setup import values
 from experiments.roles.truth import explained_shares, probe_accuracy, scenes
@@ -205,14 +205,14 @@ def curves(backbone: Backbone, array: np.ndarray, truth: np.ndarray) -> list[dic
         for images_of, classes in runs:
             text = sentences.encode_texts(backbone, prompts.prompts(classes, tasks.TEMPLATE))
             if name in column:  # the world's scenes have labels of each attribute, of classes they have none
-                scores["logit attribution"] = ablation.attribution(flat, labels[:, column[name]], text)
+                scores["logit attribution"] = curve_of.attribution(flat, labels[:, column[name]], text)
             here = {score: np.argsort(-values, kind="stable") for score, values in scores.items()}
-            sets = job.curve_sets({score: order.tolist() for score, order in here.items()}, shape)
+            sets = curve_of.sets({score: order.tolist() for score, order in here.items()}, shape)
             measured = ablation.effects(
                 backbone, images_of, text, first_layer=FIRST_LAYER, means=ablation.means(array),
                 ablated=np.concatenate(list(sets.values())), batch_size=50,
             )  # fmt: skip
-            summary = job.summarize_curves(ablation.curve_points(count), list(sets), measured.accuracy)["scores"]
+            summary = curve_of.summarize(curve_of.points(count), list(sets), measured.accuracy)["scores"]
             for score, of_score in summary.items():
                 found[score].append(of_score["area"])
                 spread.append(of_score["random_area"])

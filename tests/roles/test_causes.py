@@ -11,8 +11,7 @@ from dear_jax.clip import vision
 from dear_jax.clip.checkpoints.weights import load_backbone
 from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.errors import UserError
-from dear_jax.jobs import find_roles
-from dear_jax.roles import ablation, analysis, causes, decompose
+from dear_jax.roles import ablation, analysis, causes, curves, decompose
 from dear_jax.setup import roles as setup_roles
 
 VALUES = {
@@ -108,10 +107,10 @@ def test_by_cause_and_by_chance_do_not_go_together():
 
 
 def test_curves_go_from_no_head_to_all():
-    assert ablation.curve_points(4) == [0, 1, 2, 3, 4]
-    points = ablation.curve_points(48)
-    assert (points[0], points[-1], len(points)) == (0, 48, ablation.POINTS)
-    sets = ablation.curve_sets(np.array([3, 0, 2, 1]), (2, 2))
+    assert curves.points(4) == [0, 1, 2, 3, 4]
+    points = curves.points(48)
+    assert (points[0], points[-1], len(points)) == (0, 48, curves.POINTS)
+    sets = curves.first_heads(np.array([3, 0, 2, 1]), (2, 2))
     assert sets.reshape(5, 4).astype(int).tolist() == [
         [0, 0, 0, 0],
         [0, 0, 0, 1],
@@ -119,14 +118,14 @@ def test_curves_go_from_no_head_to_all():
         [1, 0, 1, 1],
         [1, 1, 1, 1],
     ]
-    assert ablation.area(np.array([1.0, 3.0, 1.0]), np.ones(3), [0, 1, 2]) == 1.0
+    assert curves.area(np.array([1.0, 3.0, 1.0]), np.ones(3), [0, 1, 2]) == 1.0
 
 
 def test_curves_are_summarized():
     points = [0, 1, 2]
     names = ["entropy, highest", "entropy, lowest", "random 0", "random 1"]
     accuracies = np.array([[9.0, 5.0, 3.0], [9.0, 8.0, 3.0], [9.0, 6.0, 3.0], [9.0, 7.0, 3.0]])
-    found = find_roles.summarize_curves(points, names, accuracies.ravel())
+    found = curves.summarize(points, names, accuracies.ravel())
     assert found["scores"]["entropy"]["area"] == 1.5
     assert found["scores"]["entropy"]["random_area"] == 0.5
     assert (found["random"]["mean"], found["orders"]) == ([9.0, 6.5, 3.0], 2)
@@ -136,7 +135,7 @@ def test_logit_attribution_is_of_the_true_class():
     classes = np.array([[1.0, 0.0], [0.0, 1.0]])
     labels = np.array([0, 1, 0, 1])
     right, constant = classes[labels], np.ones((4, 2))
-    score = ablation.attribution(np.stack([right, -right, constant], axis=1), labels, classes)
+    score = curves.attribution(np.stack([right, -right, constant], axis=1), labels, classes)
     np.testing.assert_allclose(score, [0.5, -0.5, 0], atol=1e-12)
 
 
