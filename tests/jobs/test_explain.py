@@ -18,27 +18,16 @@ from dear_jax.roles import sentences
 from tests.report.page import check_self_contained
 from tests.repository import REPOSITORY
 
-pytestmark = pytest.mark.usefixtures("compilation_cache")
+pytestmark = pytest.mark.usefixtures("compilation_cache", "in_the_repository")
 PATHS = ["all paths", "zero-shot CLIP", "class", "color", "shape", "texture"]
 PARTS = ["patches", "class token", "learned tokens", "MLPs", "attention biases", "what entered"]
 PARTS.append("last LayerNorm's bias")
 
 
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
-    monkeypatch.syspath_prepend(str(REPOSITORY))
-
-
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> Path:
+def photos(tmp_path_factory, write_scenes) -> Path:
     """Four images, and one that is none."""
-    folder = tmp_path_factory.mktemp("photos")
-    split = tasks.load("world_compositions").test
-    for index in range(4):
-        Image.fromarray(split.load(index)).save(folder / f"{index}.png")
-    (folder / "1b.png").write_text("no image")
-    return folder
+    return write_scenes(tmp_path_factory.mktemp("photos"), 4, "1b.png")
 
 
 def start(job: str, *flags: str) -> int:

@@ -15,16 +15,10 @@ from PIL import Image
 from dear_jax import main
 from tests.repository import REPOSITORY
 
-pytestmark = pytest.mark.usefixtures("compilation_cache")
+pytestmark = pytest.mark.usefixtures("compilation_cache", "in_the_repository")
 COLORS = {"blue circle": (0, 0, 255), "green_circle": (0, 255, 0), "red": (255, 0, 0), "yellow": (255, 255, 0)}
 ZERO_SHOT = ["--config.job=evaluate"]
 SMALL = ["--config.seeds=1", "--config.data.shots=4", "--config.train.epochs=2", "--config.train.batch_size=2"]
-
-
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
-    monkeypatch.syspath_prepend(str(REPOSITORY))
 
 
 @pytest.fixture

@@ -10,28 +10,16 @@ import pytest
 from PIL import Image
 
 from dear_jax import Classifier, main
-from dear_jax.data.world import tasks
 from tests.repository import REPOSITORY
 
-pytestmark = pytest.mark.usefixtures("compilation_cache")
+pytestmark = pytest.mark.usefixtures("compilation_cache", "in_the_repository")
 OPINIONS = ["zero-shot CLIP", "class", "color", "shape", "texture"]
 
 
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
-    monkeypatch.syspath_prepend(str(REPOSITORY))
-
-
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> Path:
+def photos(tmp_path_factory, write_scenes) -> Path:
     """Eight images, and one that is none."""
-    folder = tmp_path_factory.mktemp("photos")
-    split = tasks.load("world_compositions").test
-    for index in range(8):
-        Image.fromarray(split.load(index)).save(folder / f"{index}.png")
-    (folder / "3b.png").write_text("no image")
-    return folder
+    return write_scenes(tmp_path_factory.mktemp("photos"), 8, "3b.png")
 
 
 def start(job: str, run: Path, *more: str) -> int:

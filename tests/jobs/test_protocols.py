@@ -13,7 +13,7 @@ from dear_jax import main
 from dear_jax.methods import adapter_file as adapters
 from tests.repository import REPOSITORY
 
-pytestmark = pytest.mark.usefixtures("compilation_cache", "few_test_scenes")
+pytestmark = pytest.mark.usefixtures("compilation_cache", "few_test_scenes", "in_the_repository")
 SHORT = ["--config.seeds=1,2", "--config.data.shots=2", "--config.train.epochs=1", "--config.train.batch_size=8"]
 # Float32 rounding over a few steps of AdamW, whose division by the root of a small second moment magnifies it.
 CLOSE = dict(rtol=2e-4, atol=2e-6)
@@ -21,12 +21,6 @@ CLOSE = dict(rtol=2e-4, atol=2e-6)
 
 def config(name: str) -> str:
     return f"--config={REPOSITORY / 'configs' / name}"
-
-
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
-    monkeypatch.syspath_prepend(str(REPOSITORY))
 
 
 @pytest.fixture(scope="module")

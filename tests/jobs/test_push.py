@@ -22,15 +22,10 @@ from dear_jax.setup import config_files
 from tests.emulated_hub import NOWHERE, READER, use_endpoint
 from tests.repository import REPOSITORY
 
+pytestmark = pytest.mark.usefixtures("in_the_repository")
 NAMES = {"adapter.safetensors", "config.json", "results.json", "report.html", "README.md"}
 AT_HUB = ["--config.run=hf://me/pets"]
 ROW, CLASSES = {"accuracy": 60.0}, ("red heart", "blue star", "green circle")
-
-
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
-    monkeypatch.syspath_prepend(str(REPOSITORY))
 
 
 @pytest.fixture

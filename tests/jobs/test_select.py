@@ -11,16 +11,10 @@ from dear_jax.data.image_dataset import ImageSplit
 from dear_jax.data.world import tasks
 from tests.repository import REPOSITORY
 
-pytestmark = pytest.mark.usefixtures("compilation_cache", "few_test_scenes")
+pytestmark = pytest.mark.usefixtures("compilation_cache", "few_test_scenes", "in_the_repository")
 SHORT = ["--config.seeds=1,2", "--config.data.shots=2", "--config.train.share=0.1", "--config.train.batch_size=8"]
 FEW = ["--config.select.folds=2", "--config.select.images=3"]
 TWO = "--config.variants=sure: fusion.class_start=0.95 | slow: optimizer.learning_rate=1e-5"
-
-
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
-    monkeypatch.syspath_prepend(str(REPOSITORY))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from dear_jax.errors import UserError
 from dear_jax.roles import role_map
 from tests.repository import REPOSITORY
 
-pytestmark = pytest.mark.usefixtures("compilation_cache", "few_test_scenes")
+pytestmark = pytest.mark.usefixtures("compilation_cache", "few_test_scenes", "in_the_repository")
 CONFIG = f"--config={REPOSITORY / 'configs' / 'base2new.py'}"
 # 2 seeds x 20 classes x 4 shots, 80 steps: short, but with several epochs, checkpoints and log rows.
 SMALL = [
@@ -32,12 +32,6 @@ SMALL = [
     "--config.train.log_every=5",
 ]
 LOGS = ["--config.log.trackio=project", "--config.log.profile=2:3"]
-
-
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)
-    monkeypatch.syspath_prepend(str(REPOSITORY))
 
 
 def start(workdir: Path, cache: Path) -> subprocess.Popen:
