@@ -42,6 +42,7 @@ shapes.install()  # before anything of the package is imported
 from dear_jax.clip.checkpoints import weights
 from dear_jax.clip.config import CLIPConfig, TowerConfig
 from dear_jax.data.world import tasks
+from dear_jax.files import program_cache
 from dear_jax.methods import adapter_file as adapters
 from dear_jax.methods.adapter_file import Part, Trained
 from dear_jax.methods.dear import mask, patterns
@@ -111,13 +112,18 @@ def clip_params(clip_config):
     return weights.initialize(clip_config, seed=0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _program_cache() -> Iterator[None]:
+    """The program, called in this process, sets JAX's cache: that ends with the module that called it."""
+    with program_cache.kept():
+        yield
+
+
 @pytest.fixture(scope="module")
-def compilation_cache(tmp_path_factory):
+def compilation_cache(_program_cache, tmp_path_factory):
     """Runs of a module's tests, in this process, compile the same programs: each of them once."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="module")
