@@ -7,7 +7,9 @@ Comes in: normalised pixels. Goes out: `Parts`, each in the joint space, whose s
 The final LayerNorm is linear once an image's own standard deviation is known: part p becomes
 `(p - mean(p)) / std * scale`, and its bias is a part of its own. After Gandelsman et al., arXiv 2310.05916.
 
-`walk` is what this and `places.locate`, which cuts the heads by image position as well, have in common.
+`paths_and_heads` has the same of every path of a method with learned tokens, a mask and projections of its own.
+`walk` and `walk_rows` are what these and `places.locate`, which cuts the heads by image position as well, have in
+common.
 """
 
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dear_jax.clip import layers, vision
@@ -49,6 +52,16 @@ class ReadOut(NamedTuple):
     tokens: Tokens | None = None
     head_mask: Bool[Array, "L H T T"] | None = None
     first_layer: int = 1  # J, counted from 1, before which the tokens enter; the mask is of the layers from it on
+
+    @property
+    def entries(self) -> tuple[tuple[int, int], ...]:
+        """Path and row of each of the M rows that are read, path after path."""
+        return tuple((path, row) for path, rows in enumerate(self.rows) for row in rows)
+
+    def shares(self) -> Float[Array, "N M"]:
+        """The share of each entry in the feature of each path: the mean over the path's own."""
+        shares = [[(path == own) / len(self.rows[own]) for own, _ in self.entries] for path in range(len(self.rows))]
+        return jnp.asarray(np.array(shares), jnp.float32)
 
 
 def plain(params: Params) -> ReadOut:
@@ -102,6 +115,97 @@ def walk(
         return following, look(one, x, analysis)
 
     return cast(tuple[Array, Any], jax.lax.scan(layer, x, (stack, jnp.arange(count), mask)))
+
+
+class Stretch(NamedTuple):
+    """What was seen in some layers that follow one another."""
+
+    entries: tuple[int, ...]  # of M, those that are there
+    seen: Any  # leaves [n, ...]
+
+
+def walk_rows(
+    read: ReadOut,
+    config: CLIPConfig,
+    x: Float[Array, "B Q D"],
+    first_layer: int,
+    look: Callable[[Params, Array, Analysis, tuple[int, ...]], Any],
+) -> tuple[Float[Array, "B T D"], list[Stretch]]:
+    """Run layers first_layer..L and look at the rows that are read; below J the learned ones are not there yet.
+
+    Args:
+        read: what enters.
+        config: the architecture.
+        x: input of the first of these layers, without learned tokens.
+        first_layer: counted from 1.
+        look: as in `walk`, and given which of the M entries are there.
+
+    Returns:
+        The output of the last layer, and one stretch, or two with the layers below J as the first.
+    """
+    everything, stretches = tuple(range(len(read.entries))), []
+    if read.tokens is not None and first_layer < read.first_layer:
+        there = tuple(entry for entry, (_, row) in enumerate(read.entries) if row < x.shape[1])
+        x, seen = walk(read, config, x, first_layer, lambda one, x, analysis: look(one, x, analysis, there))
+        stretches, first_layer = [Stretch(there, seen)], read.first_layer
+    x, seen = walk(read, config, x, first_layer, lambda one, x, analysis: look(one, x, analysis, everything))
+    return x, [*stretches, Stretch(everything, seen)]
+
+
+def entered(
+    tokens: Tokens | None, start: Float[Array, "B Q D"], count: int, above: int
+) -> tuple[Float[Array, "n T"], Float[Array, "B T D"]]:
+    """For all places: what is left of what each of n layers added, and what there is beside what layers added.
+
+    Tokens enter before the last `above` of the layers.
+    """
+    decay = jnp.ones((count, start.shape[1]))
+    if tokens is None:
+        return decay, start
+    values = jnp.broadcast_to(tokens.values, (above, *tokens.values.shape[1:]))
+    beta = jnp.broadcast_to(tokens.beta, (above,))
+    left = jnp.cumprod(jnp.append(1 - beta[1:], 1.0)[::-1])[::-1]
+    learned = jnp.einsum("l,lkD->kD", left * beta.at[0].set(1.0), values)
+    left = jnp.pad(left, (count - above, 0))
+    decay = jnp.concatenate([decay, jnp.broadcast_to(left[:, None], (count, tokens.length))], axis=1)
+    return decay, jnp.concatenate([start, jnp.broadcast_to(learned, (len(start), *learned.shape))], axis=1)
+
+
+class PathParts(NamedTuple):
+    """The feature of each of N paths before it is scaled to unit length, and what every head of n layers adds to it."""
+
+    features: Float[Array, "B N d"]
+    heads: Float[Array, "B N n H d"]
+
+
+def paths_and_heads(
+    read: ReadOut, config: CLIPConfig, pixels: Float[Array, "B h w 3"], first_layer: int = 1
+) -> PathParts:
+    """The paths of a method, with the direct contributions of all heads of layers first_layer..L, in float32.
+
+    Of plain CLIP the feature is `decompose(...).total()`, and the heads are its heads. Heads below the layer where
+    learned tokens enter add nothing to the paths that read them; layers below first_layer where these are there already
+    run as well, and are left out.
+    """
+    begin = first_layer if read.tokens is None else min(first_layer, read.first_layer)
+    start = vision.prefix(read.params, config, pixels, begin - 1)
+    rows = np.array([row for _, row in read.entries])
+
+    def look(one: Params, x: Array, analysis: Analysis, there: tuple[int, ...]) -> Array:
+        heads = layer_parts(one, config, x[:, rows[list(there)]], analysis.head_outputs[:, rows[list(there)]]).heads
+        return jnp.zeros((*heads.shape[:1], len(rows), *heads.shape[2:])).at[:, np.array(there)].set(heads)
+
+    end, stretches = walk_rows(read, config, start, begin, look)
+    heads = jnp.concatenate([stretch.seen for stretch in stretches])  # [n, B, M, H, D]
+    decay, _ = entered(read.tokens, start, len(heads), len(stretches[-1].seen))
+    ends, norm = end[:, rows], read.params["vision_model"]["post_layernorm"]
+    shares = read.shares()
+    features = jnp.einsum("nm,bmD,nDd->bnd", shares, vision.final_norm(read.params, config, ends), read.kernels)
+    centred, kernels = heads - heads.mean(-1, keepdims=True), norm["scale"][None, :, None] * read.kernels
+    divided = centred * decay[:, None, rows, None, None] / deviation(config, ends)[None, :, :, None, None]
+    return PathParts(
+        features, jnp.einsum("nm,lbmhD,nDd->bnlhd", shares, divided[first_layer - begin :], kernels)
+    )
 
 
 def decompose(params: Params, config: CLIPConfig, pixels: Float[Array, "B h w 3"], first_layer: int = 1) -> Parts:

@@ -18,7 +18,7 @@ made of it: `decay` of layer J + i is the product of 1 - beta over the later lay
 rest. That is exact, too.
 """
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +28,18 @@ from jaxtyping import Array, Float, UInt8
 from dear_jax.clip import vision
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.clip.config import CLIPConfig
-from dear_jax.clip.layers import Analysis, Params, Tokens
+from dear_jax.clip.layers import Analysis, Params
 from dear_jax.clip.split import logit_scale
-from dear_jax.roles.decompose import ReadOut, deviation, head_kernels, layer_parts, plain, walk
+from dear_jax.roles.decompose import (
+    ReadOut,
+    Stretch,
+    deviation,
+    entered,
+    head_kernels,
+    layer_parts,
+    plain,
+    walk_rows,
+)
 
 
 class Places(NamedTuple):
@@ -66,50 +75,39 @@ def locate(
     Below the layer where learned tokens enter, their places and the paths that read them have nothing: zeros.
     """
     start = vision.prefix(read.params, config, pixels, first_layer - 1)
-    originals = start.shape[1]
-    rows = [row for path in read.rows for row in path]  # M of them, path after path
-    paths = [path for path, of_path in enumerate(read.rows) for _ in of_path]
+    rows = np.array([row for _, row in read.entries])  # M of them, path after path
+    paths = np.array([path for path, _ in read.entries])
     norm = read.params["vision_model"]["post_layernorm"]
     along = jnp.einsum("nDd,bcd->bnDc", norm["scale"][None, :, None] * read.kernels, texts)
     # (u - mean(u)) q = u (q - mean(q)): the direction is centred once, in place of every part.
-    along = (along - along.mean(2, keepdims=True))[:, np.array(paths)]  # [B, M, D, C]
+    along = (along - along.mean(2, keepdims=True))[:, paths]  # [B, M, D, C]
 
-    def walk_rows(x: Array, first: int, entries: list[int]) -> tuple[Array, _Seen]:
-        """Layers from `first` on, with a look at the rows of some of the M entries."""
-        chosen, directions = np.array([rows[entry] for entry in entries]), along[:, np.array(entries)]
+    def look(one: Params, x: Array, analysis: Analysis, there: tuple[int, ...]) -> _Seen:
+        chosen, directions = rows[list(there)], along[:, np.array(there)]
+        attention = jnp.moveaxis(analysis.probabilities[:, :, chosen], 1, 2)
+        parts = layer_parts(one, config, x[:, chosen], analysis.head_outputs[:, chosen])
+        kernels = jnp.einsum("hkD,bmDc->bmhkc", head_kernels(one, config), directions)
+        heads = attention[:, :, None] * jnp.einsum("bthk,bmhkc->bmcht", analysis.values, kernels)
+        mlp, bias = jnp.einsum("bmD,bmDc->bmc", parts.mlp, directions), parts.bias
+        return _Seen(heads, mlp, jnp.einsum("D,bmDc->bmc", bias, directions), attention)
 
-        def look(one: Params, x: Array, analysis: Analysis) -> _Seen:
-            attention = jnp.moveaxis(analysis.probabilities[:, :, chosen], 1, 2)
-            parts = layer_parts(one, config, x[:, chosen], analysis.head_outputs[:, chosen])
-            kernels = jnp.einsum("hkD,bmDc->bmhkc", head_kernels(one, config), directions)
-            heads = attention[:, :, None] * jnp.einsum("bthk,bmhkc->bmcht", analysis.values, kernels)
-            mlp, bias = jnp.einsum("bmD,bmDc->bmc", parts.mlp, directions), parts.bias
-            return _Seen(heads, mlp, jnp.einsum("D,bmDc->bmc", bias, directions), attention)
+    end, stretches = walk_rows(read, config, start, first_layer, look)
+    *below, (_, seen) = stretches
+    learned = 0 if read.tokens is None else read.tokens.length
+    filled = [_fill(stretch, len(rows), learned) for stretch in below]
+    heads, mlps, biases, attention = _Seen(*(jnp.concatenate(leaves) for leaves in zip(*filled, seen, strict=True)))
 
-        end, seen = walk(read, config, x, first, look)
-        return end, cast(_Seen, seen)
-
-    x, below = start, []
-    if read.tokens is not None and first_layer < read.first_layer:
-        entries = [entry for entry, row in enumerate(rows) if row < originals]
-        x, seen = walk_rows(start, first_layer, entries)
-        below = [_fill(seen, entries, len(rows), read.tokens.length)]
-    end, seen = walk_rows(x, read.first_layer if below else first_layer, list(range(len(rows))))
-    heads, mlps, biases, attention = _Seen(*(jnp.concatenate(leaves) for leaves in zip(*below, seen, strict=True)))
-
-    ends = end[:, np.array(rows)]
-    share = np.array([[(path == own) / len(read.rows[own]) for own in paths] for path in range(len(read.rows))])
-    mean = jnp.asarray(share, jnp.float32)  # [N, M]: over a path's rows
+    ends, mean = end[:, rows], read.shares()
     features = jnp.einsum("nm,bmD,nDd->bnd", mean, vision.final_norm(read.params, config, ends), read.kernels)
     scale = logit_scale(read.params) / jnp.linalg.norm(features, axis=-1)  # [B, N]
     weight = scale[:, :, None] * mean[None] / deviation(config, ends)[:, None]  # [B, N, M]
-    decay, entered = _entered(read.tokens, start, len(heads), len(seen.heads))
-    decay, entered = decay[:, np.array(rows)], entered[:, np.array(rows)]
+    decay, before = entered(read.tokens, start, len(heads), len(seen.heads))
+    decay, before = decay[:, rows], before[:, rows]
     return Places(
         heads=jnp.einsum("bnm,lm,lbmcht->bnclht", weight, decay, heads),
         mlps=jnp.einsum("bnm,lm,lbmc->bncl", weight, decay, mlps),
         biases=jnp.einsum("bnm,lm,lbmc->bncl", weight, decay, biases),
-        before=jnp.einsum("bnm,bmD,bmDc->bnc", weight, entered, along),
+        before=jnp.einsum("bnm,bmD,bmDc->bnc", weight, before, along),
         norm_bias=scale[:, :, None] * jnp.einsum("D,nDd,bcd->bnc", norm["bias"], read.kernels, texts),
         attention=jnp.einsum("nm,lbmht->bnlht", mean, attention),
     )
@@ -124,34 +122,15 @@ class _Seen(NamedTuple):
     attention: Float[Array, "*n B rows H T"]
 
 
-def _fill(seen: _Seen, entries: list[int], count: int, tokens: int) -> _Seen:
+def _fill(stretch: Stretch, count: int, tokens: int) -> _Seen:
     """With zeros for the other rows, and, at the end of T, for the tokens that are not there yet."""
 
     def fill(leaf: Array, wide: bool) -> Array:
         shape = (*leaf.shape[:2], count, *leaf.shape[3:])
-        whole = jnp.zeros(shape, leaf.dtype).at[:, :, np.array(entries)].set(leaf)
+        whole = jnp.zeros(shape, leaf.dtype).at[:, :, np.array(stretch.entries)].set(leaf)
         return jnp.pad(whole, [*[(0, 0)] * (leaf.ndim - 1), (0, tokens)]) if wide else whole
 
-    return _Seen(*(fill(leaf, wide) for leaf, wide in zip(seen, (True, False, False, True), strict=True)))
-
-
-def _entered(
-    tokens: Tokens | None, start: Float[Array, "B Q D"], count: int, above: int
-) -> tuple[Float[Array, "n T"], Float[Array, "B T D"]]:
-    """For all places: what is left of what each of n layers added, and what there is beside what layers added.
-
-    Tokens enter before the last `above` of the layers.
-    """
-    decay = jnp.ones((count, start.shape[1]))
-    if tokens is None:
-        return decay, start
-    values = jnp.broadcast_to(tokens.values, (above, *tokens.values.shape[1:]))
-    beta = jnp.broadcast_to(tokens.beta, (above,))
-    left = jnp.cumprod(jnp.append(1 - beta[1:], 1.0)[::-1])[::-1]
-    learned = jnp.einsum("l,lkD->kD", left * beta.at[0].set(1.0), values)
-    left = jnp.pad(left, (count - above, 0))
-    decay = jnp.concatenate([decay, jnp.broadcast_to(left[:, None], (count, tokens.length))], axis=1)
-    return decay, jnp.concatenate([start, jnp.broadcast_to(learned, (len(start), *learned.shape))], axis=1)
+    return _Seen(*(fill(leaf, wide) for leaf, wide in zip(stretch.seen, (True, False, False, True), strict=True)))
 
 
 def map_heads(

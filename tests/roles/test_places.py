@@ -10,7 +10,7 @@ from dear_jax.clip.checkpoints.weights import load_backbone
 from dear_jax.clip.layers import Tokens, unit
 from dear_jax.clip.split import logit_scale
 from dear_jax.roles import places
-from dear_jax.roles.decompose import ReadOut, decompose, plain
+from dear_jax.roles.decompose import ReadOut, decompose, paths_and_heads, plain
 
 COSINE = 1e-5  # float32 sums of a thousand parts, each with rounding of its own
 PATCHES, COUNT, FIRST = 9, 3, 2  # of the small CLIP; learned tokens; J
@@ -104,6 +104,35 @@ def test_each_of_them_by_its_definition(clip_config, clip_params, several):
                 np.testing.assert_allclose(found.total()[image, path, text], expected["logit"], atol=2e-3)
                 np.testing.assert_allclose(sum(part.sum() for part in expected["parts"]), expected["logit"], atol=1e-9)
                 np.testing.assert_allclose(found.attention[image, path], expected["attention"], atol=1e-5)
+
+
+@pytest.mark.parametrize("first_layer", [1, FIRST, FIRST + 1])
+@pytest.mark.parametrize("several", [False, True])
+def test_whole_heads_of_every_path(clip_config, clip_params, several, first_layer):
+    """What a head adds to a feature is what all places of it add to the logits of the axes of the joint space."""
+    read = adapted(clip_config, perturbed(clip_params), several)
+    pixels = images_of(clip_config, 2)
+    axes = jnp.broadcast_to(jnp.eye(clip_config.embed_dim), (2, clip_config.embed_dim, clip_config.embed_dim))
+    start = min(first_layer, FIRST)
+    found = jax.jit(lambda x: paths_and_heads(read, clip_config, x, first_layer))(pixels)
+    whole = jax.jit(lambda x, t: places.locate(read, clip_config, x, t, start))(pixels, axes)
+    scale = np.asarray(logit_scale(read.params) / jnp.linalg.norm(found.features, axis=-1))
+    np.testing.assert_allclose(found.features * scale[..., None], whole.total(), atol=1e-4)
+    expected = np.moveaxis(np.asarray(whole.heads.sum(-1)), 2, -1)[:, :, first_layer - start :]
+    np.testing.assert_allclose(found.heads * scale[..., None, None, None], expected, atol=1e-4)
+
+
+def test_whole_heads_of_plain_clip(clip_config, clip_params):
+    params, pixels = perturbed(clip_params), images_of(clip_config, 2)
+    found, expected = (
+        jax.jit(function)(pixels)
+        for function in (
+            lambda x: paths_and_heads(plain(params), clip_config, x, 2),
+            lambda x: decompose(params, clip_config, x, 2),
+        )
+    )
+    np.testing.assert_allclose(found.features[:, 0], expected.total(), atol=COSINE)
+    np.testing.assert_allclose(found.heads[:, 0], expected.heads, atol=COSINE)
 
 
 def by_definition(read, config, pixels, text, path):
