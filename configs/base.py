@@ -135,6 +135,9 @@ def get_config() -> ConfigDict:
     config.eval.rules = ()  # other rules to measure beside the named ones, such as 0,0.9
     config.eval.split = "test"  # whose images are measured on: test | val
     config.eval.predictions = False  # write predictions.csv: what is said of every test image, and by which path
+    # evaluate: also measure accuracy with ever more heads ablated, in the order of three scores. Of which role map the
+    # Concept Entropy is taken: auto, that of the backbone, or a FILE; empty: nothing of this.
+    config.eval.ablation = ""
     config.eval.datasets = ()  # cross_dataset, domain_generalization: what the adapter is also measured on
 
     # The job `select`: the candidates are config.variants (a preset, such as fusion | masks | all; empty: all, or the

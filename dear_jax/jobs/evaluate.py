@@ -12,14 +12,19 @@ from typing import Any
 from etils import epath
 
 from dear_jax.clip.checkpoints.weights import Backbone
-from dear_jax.evaluation import examples, summary
+from dear_jax.data.image_dataset import ImageSplit
+from dear_jax.evaluation import ablation, examples, summary
 from dear_jax.evaluation.measure import measure, path_weights
 from dear_jax.files import hub
+from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description, describe_backbone, describe_data, describe_run
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.parallel import processes
+from dear_jax.roles.analysis import draw
+from dear_jax.roles.role_map import RoleMap
 from dear_jax.setup import data, departures, runs
-from dear_jax.setup.plans.evaluate import EvaluationPlan, make_plan
+from dear_jax.setup.plans.evaluate import AblationPlan, EvaluationPlan, make_plan
+from dear_jax.setup.roles import RoleMaps, first_layer
 
 __all__ = ["describe", "make_plan", "run"]
 
@@ -38,13 +43,37 @@ def run(plan: EvaluationPlan, workdir: epath.Path) -> None:
             runs.inherit_splits(plan.run, plan.data, files)
             classes, notes = data.load_classes(plan.data, backbone, files)
         notes = _noted(plan, backbone, trained, notes)
+        inputs = prepare_ablation(plan, plan.ablation, backbone, trained, files) if plan.ablation else None
         scores = measure(plan.measuring, plan.backbone, backbone, classes, trained)
         weights = path_weights(plan.backbone, backbone, trained)
         results = summary.make_results(plan, trained, scores, config_sha256, notes, classes, weights)
         if trained is not None:
             results["run"] = hub.pinned(plan.run.run)
+        if inputs is not None:
+            role_map, about, images = inputs
+            options: Any = {"batch_size": plan.measuring.batch_size, "workers": plan.measuring.workers}
+            curves = ablation.measure(
+                trained, backbone, classes, images, role_map, rule=plan.measuring.rule, **options
+            )
+            files.write_json(ablation.NAME, {"role_map": about, **curves})
         examples.write(files, plan.measuring, classes, scores, trained, backbone.config.image_size)
         summary.report(results, files)
+
+
+def prepare_ablation(
+    plan: EvaluationPlan, asked: AblationPlan, backbone: Backbone, trained: Trained | None, files: Workdir | None = None
+) -> tuple[RoleMap, dict[str, Any], ImageSplit]:
+    """The role map, what is noted of it, and the training images from which heads have their means.
+
+    Raises:
+        UserError: what cannot be measured, before anything is.
+    """
+    with processes.together():
+        images = data.load_training_images(plan.data, files)
+        ablation.check(trained, backbone, images)
+    maps = RoleMaps(asked.roles, backbone)
+    role_map, about = maps.load(asked.role_map, asked.first_layer, asked.attributes)
+    return role_map, about, draw(images, asked.roles.options.images, asked.roles.options.seed)
 
 
 def _noted(
@@ -68,7 +97,27 @@ def describe(plan: EvaluationPlan, description: Description) -> None:
     if trained is not None:
         description.attempt(runs.restore, trained, backbone, plan.backbone.compute_dtype)
         description.section("Run", describe_run(trained))
+    if plan.ablation is not None:
+        rows = description.attempt(_describe_ablation, plan, plan.ablation, backbone, trained)
+        description.section("Ablation of heads", rows)
     found = description.attempt(data.load_classes, plan.data, backbone)
     if found is not None:
         classes, notes = found
         description.section("Data", describe_data(classes, _noted(plan, backbone, trained, notes)))
+
+
+def _describe_ablation(
+    plan: EvaluationPlan, asked: AblationPlan, backbone: Backbone, trained: Trained | None
+) -> dict[str, Any]:
+    images = data.load_training_images(plan.data)
+    ablation.check(trained, backbone, images)
+    maps = RoleMaps(asked.roles, backbone, make=False)
+    if asked.role_map:
+        role_map, about = maps.load(asked.role_map, asked.first_layer, asked.attributes)
+        shown, first = about["path"], role_map.first_layer
+    else:
+        first = first_layer(backbone, asked.first_layer)
+        maps.roles("", first, asked.attributes)
+        shown = "; ".join(f"{path}, {state}" for path, state in maps.found.items())
+    looked = len(draw(images, asked.roles.options.images, asked.roles.options.seed))
+    return {"role map": shown, "layers": f"{first} to {backbone.config.vision.layers}", "means of": f"{looked} images"}

@@ -14,16 +14,11 @@ from etils import epath
 from dear_jax.files import storage
 from dear_jax.report import pages
 from dear_jax.report.entropy_histogram import entropy_histogram
+from dear_jax.report.head_curves import head_curves
 from dear_jax.report.heads import Head, concept_name, entropy_name, heads_of
-from dear_jax.report.line_chart import LineChart, line_chart
 from dear_jax.report.role_comparison import Comparison
 from dear_jax.report.role_styles import role_styles
 
-SCORES = {
-    "entropy": "By the entropy of its role",
-    "variance": "By the variance of its contribution",
-    "attribution": "By logit attribution",
-}
 SETTINGS = (
     "backbone",
     "fingerprint",
@@ -76,7 +71,7 @@ def render(
         thresholds=role_map["thresholds"],
         histogram=entropy_histogram(heads, role_map["thresholds"]),
         ablation=ablation,
-        charts=_charts(ablation["curves"]) if ablation and "curves" in ablation else {},
+        curves=list(head_curves(ablation["curves"])) if ablation and "curves" in ablation else [],
         by_cause=role_map.get("settings", {}).get("by") == "cause",
         entropy_name=entropy_name(role_map),
         agreement=_agreement(heads),
@@ -84,29 +79,6 @@ def render(
         thumbnails={**thumbnails, "names": names},
         settings=json.dumps({name: role_map[name] for name in SETTINGS if name in role_map}, indent=1),
     )
-
-
-def _charts(curves: Mapping[str, Any]) -> dict[str, LineChart]:
-    """Score -> accuracy over the number of ablated heads, from the highest score on, from the lowest, and at random."""
-    random = curves["random"]
-
-    def points(values: Sequence[float]) -> list[tuple[float, float]]:
-        return list(zip(curves["points"], values, strict=True))
-
-    return {
-        name: line_chart(
-            SCORES.get(name, name),
-            {
-                "highest first": points(found["highest"]),
-                "lowest first": points(found["lowest"]),
-                "random orders, mean": points(random["mean"]),
-                "5 % of them below": points(random["low"]),
-                "95 % of them below": points(random["high"]),
-            },
-            "ablated heads",
-        )
-        for name, found in curves["scores"].items()
-    }
 
 
 def _agreement(heads: Sequence[Head]) -> tuple[int, int]:

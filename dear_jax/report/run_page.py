@@ -1,8 +1,9 @@
 """The page of a run as one HTML file that opens from disk without a network: `report.html`.
 
-In: the files of a workdir: config.json, results.json, and where they are there metrics.jsonl and examples.json. Out:
-tables, curves, every class beside zero-shot CLIP, a confusion matrix, pictures, settings. What an older run's files do
-not hold, the page says. Its form is in templates/run.html, its looks in run.css, its behaviour in run.js.
+In: the files of a workdir: config.json, results.json, and where they are there metrics.jsonl, examples.json and
+ablation.json. Out: tables, curves, every class beside zero-shot CLIP, a confusion matrix, pictures, settings. What an
+older run's files do not hold, the page says. Its form is in templates/run.html, its looks in run.css, its behaviour in
+run.js.
 """
 
 import dataclasses
@@ -14,11 +15,12 @@ from etils import epath
 from dear_jax.errors import UserError, count
 from dear_jax.files import json_files
 from dear_jax.report import pages, sprites, tables
+from dear_jax.report.head_curves import HeadCurves, head_curves
 from dear_jax.report.line_chart import LineChart, Point, line_chart
 from dear_jax.report.predictions import ZERO_SHOT
 from dear_jax.report.runs import read_scores
 
-PAGE, EXAMPLES = "report.html", "examples.json"
+PAGE, EXAMPLES, ABLATION = "report.html", "examples.json", "ablation.json"
 PICTURES = sprites.SIDE**2  # thumbnails, of all galleries of all class sets: one sheet
 THUMBNAIL = 96  # pixels, at most
 CURVES = {  # columns of metrics.jsonl, in this order; others follow
@@ -48,6 +50,7 @@ class Files:
     results: Mapping[str, Any]
     rows: tuple[Mapping[str, Any], ...]  # of metrics.jsonl
     examples: Mapping[str, Any] | None  # None: there is no such file
+    ablation: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,12 +146,13 @@ def read(folder: epath.Path) -> Files:
         read_scores(results)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder / 'results.json'}: not the results of a run of dear_jax: {error}.") from error
-    examples = folder / EXAMPLES
+    examples, ablation = folder / EXAMPLES, folder / ABLATION
     return Files(
         config=json_files.read_object(folder / "config.json"),
         results=results,
         rows=tuple(_rows(folder / "metrics.jsonl")),
         examples=json_files.read_object(examples) if examples.exists() else None,
+        ablation=json_files.read_object(ablation) if ablation.exists() else None,
     )
 
 
@@ -190,6 +194,7 @@ def render(files: Files, settings: Sequence[Sequence[Any]] | None, command: str,
             remarks=tables.remarks(results),
             charts=charts(files.rows, _seeds(results)),
             weights=_weights(results),
+            ablations=_ablations(files.ablation, variants[:1]),
             class_sets=class_sets(files),
             pictures=files.examples["pictures"] if files.examples else [],
             settings=settings,
@@ -259,6 +264,15 @@ def _series(values: Any, seeds: Sequence[str]) -> Iterator[tuple[str, Any]]:
         before = f"{variant}, " if len(values) > 1 else ""
         for seed, value in zip(seeds, of_seeds if isinstance(of_seeds, list) else (), strict=False):
             yield f"{before}seed {seed}", value
+
+
+def _ablations(ablation: Mapping[str, Any] | None, variants: Sequence[str]) -> dict[str, list[HeadCurves]]:
+    """Title of a class set -> for each score the curves of the first variant, then those of zero-shot CLIP."""
+    found = {}
+    for name, of_set in ablation["class_sets"].items() if ablation else ():
+        of_run = [one for variant in variants for one in head_curves(of_set["variants"][variant], "Run")]
+        found[tables.TITLES.get(name, name)] = [*of_run, *head_curves(of_set["zero_shot"], "Zero-shot CLIP")]
+    return found
 
 
 def _weights(results: Mapping[str, Any]) -> dict[str, float]:

@@ -64,6 +64,11 @@ def score_orders(
         "variance": np.trace(textspan.moments(array).covariance, axis1=1, axis2=2),
         "attribution": attribution(array, labels, classes),
     }
+    return by_score(scores)
+
+
+def by_score(scores: Mapping[str, Float[np.ndarray, "heads"]]) -> dict[str, list[int]]:
+    """Heads by each falling score, those of equal ones by their place."""
     return {name: np.argsort(-score, kind="stable").tolist() for name, score in scores.items()}
 
 

@@ -110,6 +110,14 @@ def load_classes(
     return _class_sets(plan, backbone, dataset, skipped)
 
 
+def load_training_images(plan: DataPlan, files: Workdir | None = None) -> ImageSplit:
+    """All training images of the protocol's first class set, labelled as there; those that can be read."""
+    dataset = open_dataset(plan, files)
+    kept = next(iter(plan.protocol.class_sets(dataset).values()))
+    images = dataset.train.keep_classes(kept)
+    return Checked(images).readable() if plan.places.skip_bad else images
+
+
 def _class_sets(
     plan: DataPlan, backbone: Backbone, dataset: ImageDataset, skipped: Mapping[str, Any]
 ) -> tuple[dict[str, ClassSet], dict[str, Any]]:

@@ -20,7 +20,7 @@ from dear_jax.roles import role_map as role_maps
 from dear_jax.roles import sentences
 from dear_jax.roles.analysis import analyse
 from dear_jax.roles.options import Options, deeper_third
-from dear_jax.roles.role_map import GENERALIZATION, Roles
+from dear_jax.roles.role_map import GENERALIZATION, RoleMap, Roles
 from dear_jax.setup import data, values
 from dear_jax.setup.data import DataPlan
 
@@ -85,6 +85,26 @@ class RoleMaps:
         role_maps.check(role_map, **wanted)
         self.used[str(path)] = role_maps.describe(role_map, path)
         return role_map.roles
+
+    def load(self, named: str, first: int | None, attributes: tuple[str, ...]) -> tuple[RoleMap, dict[str, Any]]:
+        """The whole map that is named, of any layers, else that of the backbone; and what is to be noted of it.
+
+        Args:
+            named: its file; empty: that of the backbone, of layers `first`.. (None: the deeper third) and `attributes`.
+
+        Raises:
+            UserError: the map is of another backbone, or cannot be read or made.
+        """
+        if named:
+            path = storage.to_path(named)
+            role_map = role_maps.load(path)
+            wanted = self._wanted(role_map.first_layer, role_map.attributes)
+        else:
+            wanted = self._wanted(first_layer(self.backbone, first), attributes)
+            path = self._find_or_make(wanted)
+            role_map = role_maps.load(path)
+        role_maps.check(role_map, **wanted)
+        return role_map, role_maps.describe(role_map, path)
 
     def _find_or_make(self, wanted: dict[str, Any]) -> epath.Path:
         """The shipped map if it fits; else the first process of a job looks for one or makes it, the others read it."""

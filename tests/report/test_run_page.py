@@ -1,6 +1,7 @@
 """The page of a run: what its files hold, well formed, self-contained, escaped; in a browser it sorts and filters."""
 
 import copy
+import dataclasses
 import json
 import re
 
@@ -208,6 +209,33 @@ def test_texts_are_escaped(files):
     assert names == [HOSTILE, "dog", "cow"]
 
 
+def head_curves_of(accuracy: float) -> dict:
+    curve = [accuracy, accuracy - 10, accuracy - 30]
+    score = {"highest": curve, "lowest": curve, "area": -1.25, "random_area": 2.5}
+    scores = dict.fromkeys(("entropy", "variance", "attribution"), score)
+    random = {"mean": curve, "low": curve, "high": curve}
+    return {"accuracy": accuracy, "points": [0, 12, 24], "random": random, "orders": 30, "scores": scores}
+
+
+def test_accuracy_without_heads(files):
+    of_set = {"variants": {"default": head_curves_of(71.0)}, "zero_shot": head_curves_of(60.0)}
+    about = {"role_map": {"path": HOSTILE}, "first_layer": 5, "images": 640}
+    ablated = dataclasses.replace(files, ablation=about | {"class_sets": {"base": of_set, "new": of_set}})
+    html = render(ablated)
+    page = Page(html)
+    check_self_contained(html)
+    text = " ".join(page.text.split())
+    for words in ("Base: accuracy without ever more heads", "New: accuracy without ever more heads"):
+        assert words in text
+    assert text.count("Area \N{MINUS SIGN}1.25 (± 2.50)") == 12
+    assert f"of 640 training images, the entropy is that of the role map {HOSTILE}." in text
+    assert "Run: by logit attribution" in text
+    assert "Zero-shot CLIP: by logit attribution" in text
+    assert "without ever more heads" not in Page(render(files)).text
+    alone = dataclasses.replace(ablated, results=files.results | {"variants": {}})
+    assert "Run: by" not in Page(render(alone)).text
+
+
 def test_files_of_a_workdir(files, older, tmp_path):
     folder = epath.Path(tmp_path)
     with pytest.raises(UserError, match=r"holds no config\.json"):
@@ -222,6 +250,9 @@ def test_files_of_a_workdir(files, older, tmp_path):
     (folder / "examples.json").write_text(json.dumps(files.examples))
     (folder / "results.json").write_text(json.dumps(files.results))
     assert run_page.read(folder) == files
+    (folder / "ablation.json").write_text('{"class_sets": {}}')
+    assert run_page.read(folder) == dataclasses.replace(files, ablation={"class_sets": {}})
+    (folder / "ablation.json").unlink()
     (folder / "results.json").write_text('{"protocol": "base2new"}')
     with pytest.raises(UserError, match="not the results of a run"):
         run_page.read(folder)

@@ -7,9 +7,10 @@ from ml_collections import ConfigDict
 from dear_jax.files.workdir import RunConfig
 from dear_jax.methods import paths
 from dear_jax.methods.paths import Rule
-from dear_jax.setup import backbones, checks, data, keys, recipes, runs
+from dear_jax.setup import backbones, checks, data, keys, recipes, roles, runs
 from dear_jax.setup.backbones import BackbonePlan
 from dear_jax.setup.data import DataPlan
+from dear_jax.setup.roles import RolePlan
 from dear_jax.setup.runs import RunChoice
 
 
@@ -25,6 +26,16 @@ class Measuring:
 
 
 @dataclasses.dataclass(frozen=True)
+class AblationPlan:
+    """How accuracy with ever more heads ablated is measured."""
+
+    role_map: str  # file; empty: that of the backbone
+    roles: RolePlan  # how one is made, and how many training images are looked at
+    first_layer: int | None
+    attributes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluationPlan:
     """What the job works by."""
 
@@ -33,6 +44,7 @@ class EvaluationPlan:
     data: DataPlan
     run: RunChoice
     measuring: Measuring
+    ablation: AblationPlan | None
 
     @property
     def label(self) -> str:
@@ -56,5 +68,19 @@ def make_plan(config: ConfigDict) -> EvaluationPlan:
     config = recipes.resolve(config)
     checks.check(config, trains=False)
     return EvaluationPlan(
-        keys.run_config(config), backbones.read(config), data.read(config), runs.read(config), read_measuring(config)
+        keys.run_config(config),
+        backbones.read(config),
+        data.read(config),
+        runs.read(config),
+        read_measuring(config),
+        _read_ablation(config),
+    )
+
+
+def _read_ablation(config: ConfigDict) -> AblationPlan | None:
+    asked, options = config.eval.ablation, config.roles
+    if not asked:
+        return None
+    return AblationPlan(
+        "" if asked == "auto" else asked, roles.read(config), options.first_layer, tuple(options.attributes)
     )
