@@ -115,6 +115,18 @@ STUDIES = {
         (1, 2, 3, 4, 5),
         twins=draws_of("world_unmarked"),
     ),
+    "maps": Study(  # which experiments/README.md says how to make
+        "Does it matter which role map the mask is made of?",
+        REPORTED,
+        {
+            "roles": MASKS["roles"],
+            "roles by chance thresholds": f"{MASKS['roles']}; mask.role_map=runs/map_by_chance/role_map.json",
+            "roles by cause": f"{MASKS['roles']}; mask.role_map=runs/map_by_cause/role_map.json",
+            "permuted": MASKS["permuted"],
+            "open": MASKS["open"],
+        },
+        "open",
+    ),
     "decisions": Study(
         "What do the decisions of this project cost or gain?",
         TUNING,
