@@ -36,6 +36,12 @@ def count(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {many or regular}"
 
 
+def first_line(error: BaseException, lines: int = 1) -> str:
+    """The beginning of what an error of another library says, which may go on for pages: its first lines in one."""
+    said = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(said[:lines]) or "no message"
+
+
 def show(value: Any) -> str:
     """A value as messages have it: of a long one the beginning."""
     text = repr(value)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from etils import epath
 
-from dear_jax.errors import UserError, show
+from dear_jax.errors import UserError, first_line, show
 from dear_jax.files import storage
 
 PREFIX = "hf://"
@@ -86,7 +86,7 @@ def reason(error: Exception, name: str) -> str:
     if status == 403:
         return "you have no right to: log in by `hf auth login` as one who has, and with the right to write"
     said = error.__cause__ if isinstance(error.__cause__, Exception) and isinstance(error, RuntimeError) else error
-    return f"{type(said).__name__}: {next(iter(str(said).strip().splitlines()), 'no message')}"
+    return f"{type(said).__name__}: {first_line(said)}"
 
 
 def _parse(text: str) -> tuple[str, str | None]:

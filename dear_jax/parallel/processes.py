@@ -18,7 +18,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, first_line
 from dear_jax.files.workdir import RunConfig, Workdir
 from dear_jax.parallel import agreement, connection
 from dear_jax.parallel.connection import Relay
@@ -140,8 +140,7 @@ def start(cluster: Cluster, job: str, together: bool) -> None:
             shutdown_timeout_seconds=SHUTDOWN_SECONDS,
         )
     except (RuntimeError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0].strip() if str(error) else type(error).__name__
-        raise UserError(_describe_failure(cluster, found, reason)) from error
+        raise UserError(_describe_failure(cluster, found, first_line(error))) from error
     finally:
         limit.cancel()
 
@@ -258,7 +257,7 @@ def losses_answered() -> Iterator[None]:
         if jax.process_count() > 1:
             time.sleep(NOTICE_SECONDS)
             if isinstance(error, jax.errors.JaxRuntimeError):
-                leave(str(error).splitlines()[0])
+                leave(first_line(error))
         raise
     finally:
         for relay in _relays:

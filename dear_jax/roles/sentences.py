@@ -16,7 +16,7 @@ from dear_jax.clip import text
 from dear_jax.clip import tokenizer as tokenizers
 from dear_jax.clip.checkpoints.weights import EMBEDDED, Backbone
 from dear_jax.data.world.scenes import ATTRIBUTES, NAMES
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, first_line
 from dear_jax.files import progress_bar
 from dear_jax.parallel import processes
 from dear_jax.roles.bank import Anchors
@@ -85,7 +85,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, ImportError):
         while error.__cause__ or (error.__context__ and not error.__suppress_context__):
             error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _way_out(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from dear_jax.data.image_dataset import ImageDataset, ImageSplit
 from dear_jax.data.listing import SPLITS, Listing
 from dear_jax.data.sources.folder import SPLIT_NAMES
 from dear_jax.data.splits import random_splits
-from dear_jax.errors import UserError, count, show
+from dear_jax.errors import UserError, count, first_line, show
 from dear_jax.files import hub, storage
 
 # Owner and name (older ones have no owner), a subset and a revision.
@@ -55,7 +55,7 @@ class RowLoader:
         try:
             image = self.rows[split][int(row)][self.column]
         except Exception as error:  # of `datasets`, pyarrow or the disk
-            raise UserError(f"The image {name} cannot be read ({_first_line(error)}). {images.SKIP_HINT}") from error
+            raise UserError(f"The image {name} cannot be read ({_said(error)}). {images.SKIP_HINT}") from error
         if image is None:
             raise UserError(f"The image {name} is missing in its row. {images.SKIP_HINT}")
         if image["bytes"] is None:
@@ -198,12 +198,11 @@ def _call(root: str, load: Any, *arguments: Any, **options: Any) -> Any:
     try:
         return load(*arguments, **options)
     except Exception as error:  # of any kind: network, disk, formats, a subset that has to be named
-        raise UserError(f"config.data.root: datasets cannot load {root}: {_first_line(error)}") from error
+        raise UserError(f"config.data.root: datasets cannot load {root}: {_said(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines[:3]) or 'no message'}"
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error, 3)}"
 
 
 def _parts(found: Mapping[str, Any], root: str) -> tuple[dict[str, str], list[str]]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from dear_jax.data.datasets import DatasetRow, ways
-from dear_jax.errors import UserError
+from dear_jax.errors import UserError, first_line
 from dear_jax.files import progress_bar, storage
 from dear_jax.files.local_copy import LocalCopy
 
@@ -103,8 +103,8 @@ def _open(row: DatasetRow, folder: Path) -> Any:
             raise _needs_tensorflow(row, folder) from error
         raise UserError(
             f"TFDS version mismatch: tensorflow-datasets {tfds.__version__} cannot open {row.tfds} in {folder}: "
-            f"{_first_line(error)} Install the version of tensorflow-datasets that has it, or use CoOp's folders "
-            "(--config.data.source=coop)."
+            f"{first_line(error).removesuffix('.')}. Install the version of tensorflow-datasets that has it, or use "
+            "CoOp's folders (--config.data.source=coop)."
         ) from error
     return builder if builder.info.splits else _prepare(row, folder)
 
@@ -132,8 +132,9 @@ def _prepare(row: DatasetRow, folder: Path) -> Any:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except Exception as error:  # of any kind: network, disk, checksums, missing programs such as ffmpeg
         raise UserError(
-            f"TFDS could not prepare {row.tfds} in {folder}: {type(error).__name__}: {_first_line(error)} Mend that "
-            "and start again, or use CoOp's folders (--config.data.source=coop)."
+            f"TFDS could not prepare {row.tfds} in {folder}: {type(error).__name__}: "
+            f"{first_line(error).removesuffix('.')}. Mend that and start again, or use CoOp's folders "
+            "(--config.data.source=coop)."
         ) from error
     return builder
 
@@ -165,11 +166,6 @@ def _command(row: DatasetRow, folder: Path) -> str:
     """What prepares a data set; the `tfds` program would need Apache Beam."""
     call = f"tfds.builder('{row.tfds}', data_dir='{folder}', file_format='{FORMAT}').download_and_prepare()"
     return f'`python -c "import tensorflow_datasets as tfds; {call}"`.'
-
-
-def _first_line(error: BaseException) -> str:
-    text = (str(error).strip().splitlines() or [""])[0].strip()
-    return text if text.endswith(".") else f"{text}."
 
 
 def _open_split(builder: Any, split: str, row: DatasetRow) -> Records:
