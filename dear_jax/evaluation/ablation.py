@@ -169,7 +169,7 @@ class _Model:
         def features(classes: ClassSet) -> Float[Array, "S C d"]:
             return wording.plain_features(split, params, classes)[None]
 
-        return cls(backbone.config, params, jnp.zeros(1), view, features, batch_size, workers)
+        return cls(backbone.config, params, np.zeros(1, np.float32), view, features, batch_size, workers)
 
     def curves(
         self, classes: Mapping[str, ClassSet], rules: Mapping[str, Rule], images: ImageSplit, role_map: RoleMap
@@ -224,7 +224,7 @@ class _Model:
         mesh = sharding.data_mesh()
         everywhere = NamedSharding(mesh, sharding.REPLICATED)
         compute = jax.jit(functools.partial(function, view, self.config, first), out_shardings=everywhere)
-        given = (self.params, self.runs, features, *map(jnp.asarray, more))
+        given = (self.params, self.runs, features, *more)
         totals: list[np.ndarray] = []
         for batch in batches(images, self.batch_size, self.config.image_size, mesh, what=what, workers=self.workers):
             placed = sharding.place({key: batch[key] for key in ("image", "label", "valid")}, mesh, sharding.DATA)

@@ -104,6 +104,8 @@ class RoleMaps:
             path = self._find_or_make(wanted)
             role_map = role_maps.load(path)
         role_maps.check(role_map, **wanted)
+        if "entropy" not in role_map.details:
+            raise UserError(f"Role map {path} lacks entropy, so that only its roles are known. Give one of find_roles.")
         return role_map, role_maps.describe(role_map, path)
 
     def _find_or_make(self, wanted: dict[str, Any]) -> epath.Path:
