@@ -13,7 +13,6 @@ from dear_jax.data.protocols import Protocol, summarize
 from dear_jax.errors import UserError
 from dear_jax.evaluation.accuracy import Scores
 from dear_jax.evaluation.metrics import CONFIDENCE_METRICS, MAIN, class_accuracies
-from dear_jax.files import json_files
 from dear_jax.files.workdir import Workdir
 from dear_jax.methods import adapter_file
 from dear_jax.methods.adapter_file import Part, Trained
@@ -248,12 +247,9 @@ def find_finished(folder: epath.Path, trains: bool) -> dict[str, Any] | None:
     path = folder / RESULTS
     if not path.exists():
         return None
-    results = json_files.read_object(path)
-    try:
-        runs.read_scores(results)
+    results = runs.read_results(path)
+    with runs.understood(path):
         tables.results_markdown(results)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}).") from error
     if trains:
         adapter_file.load(folder)
     return results

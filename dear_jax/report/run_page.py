@@ -18,7 +18,7 @@ from dear_jax.report import pages, sprites, tables
 from dear_jax.report.head_curves import HeadCurves, head_curves
 from dear_jax.report.line_chart import LineChart, Point, line_chart
 from dear_jax.report.predictions import ZERO_SHOT
-from dear_jax.report.runs import read_scores
+from dear_jax.report.runs import read_results
 
 PAGE, EXAMPLES, ABLATION = "report.html", "examples.json", "ablation.json"
 PICTURES = sprites.SIDE**2  # thumbnails, of all galleries of all class sets: one sheet
@@ -141,11 +141,7 @@ def read(folder: epath.Path) -> Files:
             f"{folder} holds no results.json: the run is not finished, or its job measures no accuracies. The command "
             "that started it goes on with it; a page is of a training or evaluation run."
         )
-    results = json_files.read_object(folder / "results.json")
-    try:
-        read_scores(results)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{folder / 'results.json'}: not the results of a run of dear_jax: {error}.") from error
+    results = read_results(folder / "results.json")
     examples, ablation = folder / EXAMPLES, folder / ABLATION
     return Files(
         config=json_files.read_object(folder / "config.json"),

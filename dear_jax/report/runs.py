@@ -4,6 +4,7 @@ In: paths of workdirs, or of folders that hold some. Out: a `Run` for each that 
 for each that is not; one bad folder never hides the others.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from etils import epath
 from flax.traverse_util import flatten_dict
 
 from dear_jax.data.protocols import PROTOCOLS
@@ -102,12 +104,31 @@ def read_run(folder: Path) -> Run:
         raise UserError(f"{folder}: a run of job {job!r}, which measures no protocol's accuracies.")
     if not (folder / "results.json").exists():
         raise UserError(f"{folder}: not finished, there is no results.json yet; the same command goes on with it.")
-    results = json_files.read_object(folder / "results.json")
-    try:
+    results = read_results(folder / "results.json")
+    with understood(folder / "results.json"):
         return _to_run(folder, config, results)
+
+
+def read_results(path: epath.PathLike) -> dict[str, Any]:
+    """The content of a results.json, its accuracies checked.
+
+    Raises:
+        UserError: it cannot be read, or is damaged.
+    """
+    results = json_files.read_object(path)
+    with understood(path):
+        read_scores(results)
+    return results
+
+
+@contextlib.contextmanager
+def understood(path: epath.PathLike) -> Iterator[None]:
+    """Answer what fails where results are not as they should be."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{folder / 'results.json'}: not the results of a run of dear_jax: {what}.") from error
+        raise UserError(f"{path}: not the results of a run of dear_jax, or damaged: {what}.") from error
 
 
 def _training_folder(folder: Path, config: Mapping[str, Any]) -> Path:
