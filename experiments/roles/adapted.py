@@ -50,7 +50,8 @@ def main() -> None:
     text = (
         f"# Which heads an adapted model's accuracy needs\n\n{how} {len(names)} runs, the mean over the seeds of each, "
         "beside zero-shot CLIP on the same images. Means ± population standard deviation over the runs; attributes by "
-        f"their own prompts, on {ABLATION_SCENES:,} shifted scenes. *Entropy* is that of the shipped role map.\n\n"
+        f"their own prompts, on {ABLATION_SCENES:,} shifted scenes. Entropy is that of the shipped role map; means, "
+        "variance and attribution are of the training images of the base classes, in all columns.\n\n"
         "Area between the curves of accuracy over ever more ablated heads, from the lowest and from the highest score "
         "on, in points: positive where accuracy needs the heads with a high score. In brackets what two random orders "
         f"differ by, a standard deviation.\n\n{areas(whose)}\n\n"
