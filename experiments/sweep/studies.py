@@ -67,6 +67,24 @@ MASKS = {
     "isolated": "mask.pattern=isolated",
 }
 
+DECISIONS = {
+    "default": "loss.reg=1",
+    "own_token_alone false": "mask.own_token_alone=false",
+    "a projection for each attribute": "tokens.shared_projection=false",
+    "projection drawn, not copied": "tokens.projection_init=normal",
+    "beta 0.5": "tokens.beta=0.5",
+    "beta 1": "tokens.beta=1",
+    "init_std 0.002": "tokens.init_std=0.002",
+    "lambda_reg 0": "loss.reg=0",
+    "lambda_reg 5": "loss.reg=5",
+    "regularization by l1": "loss.reg_form=l1",
+    "regularization of all paths": "loss.reg_paths=all",
+    "entry behind layer J": "tokens.vision_layer=6",  # of the embedded CLIP; before it, J is 5
+    "2 text tokens": "tokens.text_count=2",
+}
+# By more than its interval, by the study `decisions`.
+GAINED = ("default", "a projection for each attribute", "projection drawn, not copied", "init_std 0.002")
+
 STUDIES = {
     "fusion": Study(
         "Where should the class path's weight start, and how strongly should the loss hold it up?",
@@ -130,21 +148,13 @@ STUDIES = {
     "decisions": Study(
         "What do the decisions of this project cost or gain?",
         TUNING,
-        {
-            "default": "loss.reg=1",
-            "own_token_alone false": "mask.own_token_alone=false",
-            "a projection for each attribute": "tokens.shared_projection=false",
-            "projection drawn, not copied": "tokens.projection_init=normal",
-            "beta 0.5": "tokens.beta=0.5",
-            "beta 1": "tokens.beta=1",
-            "init_std 0.002": "tokens.init_std=0.002",
-            "lambda_reg 0": "loss.reg=0",
-            "lambda_reg 5": "loss.reg=5",
-            "regularization by l1": "loss.reg_form=l1",
-            "regularization of all paths": "loss.reg_paths=all",
-            "entry behind layer J": "tokens.vision_layer=6",  # of the embedded CLIP; before it, J is 5
-            "2 text tokens": "tokens.text_count=2",
-        },
+        DECISIONS,
+        "default",
+    ),
+    "decisions_again": Study(
+        "Do the decisions that gain on tuning draws gain on others?",
+        REPORTED,
+        {name: DECISIONS[name] for name in GAINED},
         "default",
     ),
 }
