@@ -31,7 +31,7 @@ def _problems(config: ConfigDict, trains: bool) -> list[str]:
     name = config.method
     unread = methods.METHODS.keys() - ({name} if trains else set())
     read = [key for key in values.flat_values(config) if key.partition(".")[0] not in unread]
-    expected = ranges.problems(config, read) | values.out_of_range(_rules(config))
+    expected = ranges.problems(config, read) | values.out_of_range(_rules(config, trains))
     if trains:
         entry = methods.find(name)
         own = entry.problems(values.read(entry.Options, config[name]))
@@ -39,7 +39,7 @@ def _problems(config: ConfigDict, trains: bool) -> list[str]:
     return ranges.messages(config, expected)
 
 
-def _rules(config: ConfigDict) -> dict[str, tuple[bool, str]]:
+def _rules(config: ConfigDict, trains: bool) -> dict[str, tuple[bool, str]]:
     """Of keys that depend on others, or have several values: key -> whether it is in its range, and the range."""
     recipe = recipes.of(config.method, config.protocol, config.data.dataset, config.data.shots)
     fitted = recipe["train.epochs"] == 0  # without steps
@@ -48,6 +48,10 @@ def _rules(config: ConfigDict) -> dict[str, tuple[bool, str]]:
     return {
         "train.epochs": (config.train.epochs == 0, none) if fitted else (config.train.epochs >= 1, "1 or more"),
         "train.steps": (not (fitted and config.train.steps), none),
+        "eval.ablation": (
+            not (trains and config.eval.ablation),
+            "empty: --config.job=evaluate with the finished run as config.run ablates heads",
+        ),
         "select.folds": (config.select.folds % 2 == 0, "an even number, 2 or more"),
         "roles.attributes": (0 < len(attributes) == len(set(attributes)), "one or more different names"),
         "log.profile": (

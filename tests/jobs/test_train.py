@@ -320,6 +320,7 @@ def test_the_other_choice_of_every_decision_trains(small_clip, tmp_path):
     ("flags", "message"),
     [
         (["--config.backbone=no/such/place"], "config.backbone is 'no/such/place'"),
+        (["--config.eval.ablation=auto"], "config.eval.ablation is 'auto', expected empty: --config.job=evaluate with"),
         (["--config.dear.mask.set=1.0=mixed"], "the masked layers are"),
         (["--config.seeds=1,1", "--config.dear.tokens.beta=2"], "config.dear.tokens.beta is 2.0, expected a number"),
     ],
