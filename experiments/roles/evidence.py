@@ -5,7 +5,7 @@
 prints Markdown tables and writes evidence.json: what each attribute explains of each head's contribution and how well
 it can be decoded linearly; the rank correlation of Concept Entropy with the entropy of the explained variance;
 who is called a specialist by each rule; what heads carry of each attribute when two scenes exchange them; accuracies
-with ever more heads ablated, and when the heads of a role, or one head, are; the stability of the roles. About twenty
+with ever more heads ablated, and when the heads of a role, or one head, are; the stability of the roles. About ten
 minutes on two CPU cores.
 """
 
