@@ -1,6 +1,6 @@
 """How long the analysis of heads takes beside the forward passes that it needs: CLIP ViT-B/16 with random weights.
 
-    python -m experiments.speed.roles --images=1000
+    python -m experiments.speed.roles --images=400
 
 prints seconds of plain forward passes over the images, of decomposing them, and of everything after it: moments,
 TEXTSPAN over a bank of 3,000 descriptions, clustering, entropy. Encoding the bank by the text tower, once per
