@@ -223,6 +223,15 @@ def test_sigterm_is_answered_wherever_the_job_is(config_file, with_job, capsys):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.fixture
+def heard():
+    """Ctrl-C is answered, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_not_lost_in_a_finalizer(config_file, with_job, capsys, number):
     class Finalized:
