@@ -38,7 +38,6 @@ from dear_jax.roles.decompose import ReadOut, ablate, paths_and_heads
 from dear_jax.roles.role_map import RoleMap
 from dear_jax.setup import runs
 
-NAME = "ablation.json"
 SETS = 16  # of heads, ablated at a time
 View = Callable[[Params, Any], tuple[ReadOut, Float[Array, "N"]]]  # of a seed's run: how images are read, and weights
 

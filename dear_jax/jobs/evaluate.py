@@ -20,6 +20,7 @@ from dear_jax.files.workdir import Workdir
 from dear_jax.jobs.description import Description, describe_backbone, describe_data, describe_run
 from dear_jax.methods.adapter_file import Trained
 from dear_jax.parallel import processes
+from dear_jax.report import run_page
 from dear_jax.roles.analysis import draw
 from dear_jax.roles.role_map import RoleMap
 from dear_jax.setup import data, departures, runs
@@ -51,11 +52,18 @@ def run(plan: EvaluationPlan, workdir: epath.Path) -> None:
             results["run"] = hub.pinned(plan.run.run)
         if inputs is not None:
             role_map, about, images = inputs
-            options: Any = {"batch_size": plan.measuring.batch_size, "workers": plan.measuring.workers}
+            measuring = plan.measuring
             curves = ablation.measure(
-                trained, backbone, classes, images, role_map, rule=plan.measuring.rule, **options
+                trained,
+                backbone,
+                classes,
+                images,
+                role_map,
+                rule=measuring.rule,
+                batch_size=measuring.batch_size,
+                workers=measuring.workers,
             )
-            files.write_json(ablation.NAME, {"role_map": about, **curves})
+            files.write_json(run_page.ABLATION, {"role_map": about, **curves})
         examples.write(files, plan.measuring, classes, scores, trained, backbone.config.image_size)
         summary.report(results, files)
 
