@@ -1,7 +1,8 @@
-"""What a page of results says of its making: command, commit and device."""
+"""What a page of results says of its making, command, commit and device; and where it is written."""
 
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 
 
 def made_by(command: str) -> dict[str, str]:
@@ -15,3 +16,10 @@ def made_by(command: str) -> dict[str, str]:
 def sentence(how: Mapping[str, str]) -> str:
     """The beginning of a line of a page."""
     return f"`{how['command']}` at commit {how['commit']} on {how['device']}:"
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page, its folder if it is not there, and print it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    print(f"{text}Written: {path}")

@@ -34,22 +34,21 @@ from dear_jax.methods.adapter_file import Trained
 from dear_jax.methods.paths import Rule
 from dear_jax.parallel import sharding
 from dear_jax.roles import curves, decompose
-from dear_jax.roles.decompose import ReadOut, ablate, paths_and_heads
+from dear_jax.roles.decompose import PathParts, ReadOut, ablate, paths_and_heads
 from dear_jax.roles.role_map import RoleMap
 from dear_jax.setup import runs
 
 SETS = 16  # of heads, ablated at a time
-View = Callable[[Params, Any], tuple[ReadOut, Float[Array, "N"]]]  # of a seed's run: how images are read, and weights
 
 
 class Sums(NamedTuple):
-    """Over images, of the heads of each seed; `shares` are what they add to the unit features of the prediction."""
+    """Over images, of the heads under one seed; `shares` are what they add to the unit features of the prediction."""
 
-    heads: Float[Array, "S N n H d"]
-    shares: Float[Array, "S N n H d"]
-    squares: Float[Array, "S n H"]  # of the shares, over paths and d
-    along: Float[Array, "S n H"]  # the shares times the true class's feature less the mean class's
-    text: Float[Array, "S d"]  # this difference
+    heads: Float[Array, "N n H d"]
+    shares: Float[Array, "N n H d"]
+    squares: Float[Array, "n H"]  # of the shares, over paths and d
+    along: Float[Array, "n H"]  # the shares times the true class's feature less the mean class's
+    text: Float[Array, "d"]  # this difference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +131,8 @@ class _Model:
     config: CLIPConfig
     params: Params
     runs: Any  # leaves [S, ...]
-    view: Callable[[Rule], View]
+    read: Callable[[Params, Any], ReadOut]  # how a seed's run reads images
+    weights: Callable[[Rule], Float[Array | np.ndarray, "S N"]]  # of the paths
     features: Callable[[ClassSet], Float[Array, "S C d"]]
     batch_size: int
     workers: int
@@ -140,35 +140,39 @@ class _Model:
     @classmethod
     def of_run(cls, encoder: Encoder) -> "_Model":
         method, (adapter, settings) = encoder.method, encoder.run
-        own = jax.tree.map(lambda leaf: leaf[0], settings)
+        seeds, own = jax.tree.map(lambda leaf: leaf[:, 0], adapter), jax.tree.map(lambda leaf: leaf[0], settings)
 
-        def view(rule: Rule) -> View:
-            def read(params: Params, run: Any) -> tuple[ReadOut, Float[Array, "N"]]:
-                weights = paths.rows(method.weights(run, own), [rule])[0]
-                return method.read_out(run, own, params), weights
+        def read(params: Params, run: Any) -> ReadOut:
+            return method.read_out(run, own, params)
 
-            return read
+        def weights(rule: Rule) -> Float[Array, "S N"]:
+            return jax.vmap(lambda run: paths.rows(method.weights(run, own), [rule])[0])(seeds)
 
         def features(classes: ClassSet) -> Float[Array, "S C d"]:
             groups = encoder.classes(classes.class_names, classes.template)
             return jnp.concatenate([group.adapted for group in groups], axis=1)
 
-        seeds = jax.tree.map(lambda leaf: leaf[:, 0], adapter)
         batches_of = (encoder.batch_size, encoder.workers)
-        return cls(method.split.config, encoder.params, seeds, view, features, *batches_of)
+        return cls(method.split.config, encoder.params, seeds, read, weights, features, *batches_of)
 
     @classmethod
     def of_clip(cls, backbone: Backbone, batch_size: int, workers: int) -> "_Model":
         params = sharding.place(cast(backbone.params, jnp.float32), sharding.data_mesh(), sharding.REPLICATED)
-        split = plain_split(backbone.config, jnp.float32)
-
-        def view(rule: Rule) -> View:
-            return lambda params, run: (decompose.plain(params), jnp.ones(1))
+        split, one = plain_split(backbone.config, jnp.float32), np.ones((1, 1), np.float32)
 
         def features(classes: ClassSet) -> Float[Array, "S C d"]:
             return wording.plain_features(split, params, classes)[None]
 
-        return cls(backbone.config, params, np.zeros(1, np.float32), view, features, batch_size, workers)
+        return cls(
+            backbone.config,
+            params,
+            one,
+            lambda params, run: decompose.plain(params),
+            lambda rule: one,
+            features,
+            batch_size,
+            workers,
+        )
 
     def curves(
         self, classes: Mapping[str, ClassSet], rules: Mapping[str, Rule], images: ImageSplit, role_map: RoleMap
@@ -176,7 +180,7 @@ class _Model:
         """Of every class set, under its own rule."""
         features = {name: self.features(one) for name, one in classes.items()}
         first = next(iter(classes))
-        looked = self._look(images, features[first], self.view(rules[first]), role_map.first_layer)
+        looked = self.look(images, features[first], self.weights(rules[first]), role_map.first_layer)
         scores = {
             "entropy": np.ravel(role_map.details["entropy"]),
             "variance": np.ravel(looked.variance),
@@ -185,102 +189,83 @@ class _Model:
         layers, heads = looked.variance.shape
         along = curves.sets(curves.by_score(scores), (layers, heads))
         ablated, at = np.concatenate(list(along.values())), curves.points(layers * heads)
+        count_right = self._compile(functools.partial(_right, ablated), role_map.first_layer)
         found = {}
         for name, one in classes.items():
-            view = self.view(rules[name])
-            right = self._right(one.test, features[name], view, role_map.first_layer, looked.means, ablated)
+            given = (features[name], self.weights(rules[name]), looked.means)
+            (right,) = self._total("Ablating", one.test, count_right, *given)
             accuracy = 100 * right.mean(0) / len(one.test)
             found[name] = {"accuracy": float(accuracy[0])} | curves.summarize(at, list(along), accuracy)
         return found
 
-    def _look(
-        self, images: ImageSplit, features: Float[Array, "S C d"], view: View, first_layer: int
+    def look(
+        self,
+        images: ImageSplit,
+        features: Float[Array, "S C d"],
+        weights: Float[Array | np.ndarray, "S N"],
+        first_layer: int,
     ) -> Looked:
-        sums = self._total("Looking at heads", images, _sums, features, view, first_layer)
+        """At the heads of layers first_layer..L."""
+        sums = self._total("Looking at heads", images, self._compile(_sums, first_layer), features, weights)
         heads, shares, squares, along, text = (leaf / len(images) for leaf in sums)
         variance = squares - np.square(shares).sum((1, 4))
         attribution = along - np.einsum("snlhd,sd->slh", shares, text)
         return Looked(np.asarray(heads, np.float32), variance.mean(0), attribution.mean(0))
 
-    def _right(
-        self,
-        images: ImageSplit,
-        features: Float[Array, "S C d"],
-        view: View,
-        first_layer: int,
-        means: Float[np.ndarray, "S N n H d"],
-        ablated: Bool[np.ndarray, "sets n H"],
-    ) -> Float[np.ndarray, "S sets"]:
-        """How many images are right under the ablation of each set."""
-        (right,) = self._total("Ablating", images, _right, features, view, first_layer, means, ablated)
-        return right
+    def _compile(self, function: Callable[..., tuple], first_layer: int) -> Callable[..., tuple]:
+        """A function of the parts of a batch's images under one seed, and of what is that seed's, for all seeds."""
+
+        def compute(params: Params, runs: Any, given: tuple[Array, ...], batch: Mapping[str, Array]) -> tuple:
+            pixels = vision.normalize(batch["image"], self.config)
+
+            def of_seed(seed: tuple[Any, tuple[Array, ...]]) -> tuple:
+                run, given = seed
+                parts = paths_and_heads(self.read(params, run), self.config, pixels, first_layer)
+                return function(parts, batch, *given)
+
+            return tuple(jax.lax.map(of_seed, (runs, given)))
+
+        return jax.jit(compute, out_shardings=NamedSharding(sharding.data_mesh(), sharding.REPLICATED))
 
     def _total(
-        self, what: str, images: ImageSplit, function: Callable[..., tuple], features: Array, view: View, first: int,
-        *more: np.ndarray,
+        self, what: str, images: ImageSplit, compute: Callable[..., tuple], *given: Array | np.ndarray
     ) -> list[np.ndarray]:
-        """The sum over batches of what a function gives of each; all processes of a job call this."""
+        """The sum over batches of what is compiled, given leaves [S, ...]; all processes of a job call this."""
         mesh = sharding.data_mesh()
-        everywhere = NamedSharding(mesh, sharding.REPLICATED)
-        compute = jax.jit(functools.partial(function, view, self.config, first), out_shardings=everywhere)
-        given = (self.params, self.runs, features, *more)
         totals: list[np.ndarray] = []
         for batch in batches(images, self.batch_size, self.config.image_size, mesh, what=what, workers=self.workers):
             placed = sharding.place({key: batch[key] for key in ("image", "label", "valid")}, mesh, sharding.DATA)
-            found = [np.asarray(leaf, np.float64) for leaf in compute(*given, placed)]
+            found = [np.asarray(leaf, np.float64) for leaf in compute(self.params, self.runs, given, placed)]
             totals = [total + one for total, one in zip(totals, found, strict=True)] if totals else found
         return totals
 
 
 def _sums(
-    view: View,
-    config: CLIPConfig,
-    first_layer: int,
-    params: Params,
-    runs: Any,
-    features: Float[Array, "S C d"],
-    batch: Mapping[str, Array],
+    parts: PathParts, batch: Mapping[str, Array], classes: Float[Array, "C d"], weights: Float[Array, "N"]
 ) -> Sums:
-    pixels, valid = vision.normalize(batch["image"], config), batch["valid"].astype(jnp.float32)
-
-    def of_seed(seed: tuple[Any, Array]) -> Sums:
-        run, classes = seed
-        read, weights = view(params, run)
-        parts = paths_and_heads(read, config, pixels, first_layer)
-        heads = parts.heads * valid[:, None, None, None, None]
-        scale = weights[None] / jnp.linalg.norm(parts.features, axis=-1)
-        shares = heads * scale[:, :, None, None, None]
-        text = (classes - classes.mean(0, keepdims=True))[batch["label"]] * valid[:, None]
-        along = jnp.einsum("bnlhd,bd->lh", shares, text)
-        return Sums(heads.sum(0), shares.sum(0), jnp.square(shares).sum((0, 1, 4)), along, text.sum(0))
-
-    return Sums(*jax.lax.map(of_seed, (runs, features)))
+    valid = batch["valid"].astype(jnp.float32)
+    heads = parts.heads * valid[:, None, None, None, None]
+    scale = weights[None] / jnp.linalg.norm(parts.features, axis=-1)
+    shares = heads * scale[:, :, None, None, None]
+    text = (classes - classes.mean(0, keepdims=True))[batch["label"]] * valid[:, None]
+    along = jnp.einsum("bnlhd,bd->lh", shares, text)
+    return Sums(heads.sum(0), shares.sum(0), jnp.square(shares).sum((0, 1, 4)), along, text.sum(0))
 
 
 def _right(
-    view: View,
-    config: CLIPConfig,
-    first_layer: int,
-    params: Params,
-    runs: Any,
-    features: Float[Array, "S C d"],
-    means: Float[Array, "S N n H d"],
-    ablated: Bool[Array, "sets n H"],
+    ablated: Bool[np.ndarray, "sets n H"],
+    parts: PathParts,
     batch: Mapping[str, Array],
-) -> tuple[Int[Array, "S sets"]]:
-    pixels = vision.normalize(batch["image"], config)
+    classes: Float[Array, "C d"],
+    weights: Float[Array, "N"],
+    means: Float[Array, "N n H d"],
+) -> tuple[Int[Array, "sets"]]:
+    """How many images are right under the ablation of each set."""
 
-    def of_seed(seed: tuple[Any, Array, Array]) -> Int[Array, "sets"]:
-        run, classes, means = seed
-        read, weights = view(params, run)
-        parts = paths_and_heads(read, config, pixels, first_layer)
+    def under(heads: Bool[Array, "n H"]) -> Int[Array, ""]:
+        of_path = jax.vmap(ablate, (1, 1, 0, None), 1)
+        changed = of_path(parts.features, parts.heads, means, heads[None])[:, :, 0]
+        logits = jnp.einsum("n,bnd,cd->bc", weights, unit(changed), classes)
+        return jnp.sum((jnp.argmax(logits, axis=-1) == batch["label"]) & batch["valid"])
 
-        def under(heads: Bool[Array, "n H"]) -> Int[Array, ""]:
-            of_path = jax.vmap(ablate, (1, 1, 0, None), 1)
-            changed = of_path(parts.features, parts.heads, means, heads[None])[:, :, 0]
-            logits = jnp.einsum("n,bnd,cd->bc", weights, unit(changed), classes)
-            return jnp.sum((jnp.argmax(logits, axis=-1) == batch["label"]) & batch["valid"])
-
-        return jax.lax.map(under, ablated, batch_size=SETS)
-
-    return (jax.lax.map(of_seed, (runs, features, means)),)
+    return (jax.lax.map(under, jnp.asarray(ablated), batch_size=SETS),)

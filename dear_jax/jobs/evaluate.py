@@ -13,6 +13,8 @@ from etils import epath
 
 from dear_jax.clip.checkpoints.weights import Backbone
 from dear_jax.data.image_dataset import ImageSplit
+from dear_jax.data.skipping import Checked
+from dear_jax.errors import count
 from dear_jax.evaluation import ablation, examples, summary
 from dear_jax.evaluation.measure import measure, path_weights
 from dear_jax.files import hub
@@ -44,7 +46,7 @@ def run(plan: EvaluationPlan, workdir: epath.Path) -> None:
             runs.inherit_splits(plan.run, plan.data, files)
             classes, notes = data.load_classes(plan.data, backbone, files)
         notes = _noted(plan, backbone, trained, notes)
-        inputs = prepare_ablation(plan, plan.ablation, backbone, trained, files) if plan.ablation else None
+        inputs = _prepare_ablation(plan, plan.ablation, backbone, trained, files) if plan.ablation else None
         scores = measure(plan.measuring, plan.backbone, backbone, classes, trained)
         weights = path_weights(plan.backbone, backbone, trained)
         results = summary.make_results(plan, trained, scores, config_sha256, notes, classes, weights)
@@ -68,8 +70,8 @@ def run(plan: EvaluationPlan, workdir: epath.Path) -> None:
         summary.report(results, files)
 
 
-def prepare_ablation(
-    plan: EvaluationPlan, asked: AblationPlan, backbone: Backbone, trained: Trained | None, files: Workdir | None = None
+def _prepare_ablation(
+    plan: EvaluationPlan, asked: AblationPlan, backbone: Backbone, trained: Trained | None, files: Workdir
 ) -> tuple[RoleMap, dict[str, Any], ImageSplit]:
     """The role map, what is noted of it, and the training images from which heads have their means.
 
@@ -77,11 +79,16 @@ def prepare_ablation(
         UserError: what cannot be measured, before anything is.
     """
     with processes.together():
-        images = data.load_training_images(plan.data, files)
+        images = _draw_training_images(plan, asked, files)
+        images = Checked(images).readable() if plan.data.places.skip_bad else images
         ablation.check(trained, backbone, images)
-    maps = RoleMaps(asked.roles, backbone)
-    role_map, about = maps.load(asked.role_map, asked.first_layer, asked.attributes)
-    return role_map, about, draw(images, asked.roles.options.images, asked.roles.options.seed)
+    role_map, about = RoleMaps(asked.roles, backbone).load(asked.role_map, asked.first_layer, asked.attributes)
+    return role_map, about, images
+
+
+def _draw_training_images(plan: EvaluationPlan, asked: AblationPlan, files: Workdir | None = None) -> ImageSplit:
+    options = asked.roles.options
+    return draw(data.load_training_images(plan.data, files), options.images, options.seed)
 
 
 def _noted(
@@ -117,7 +124,7 @@ def describe(plan: EvaluationPlan, description: Description) -> None:
 def _describe_ablation(
     plan: EvaluationPlan, asked: AblationPlan, backbone: Backbone, trained: Trained | None
 ) -> dict[str, Any]:
-    images = data.load_training_images(plan.data)
+    images = _draw_training_images(plan, asked)
     ablation.check(trained, backbone, images)
     maps = RoleMaps(asked.roles, backbone, make=False)
     if asked.role_map:
@@ -127,5 +134,5 @@ def _describe_ablation(
         first = first_layer(backbone, asked.first_layer)
         maps.roles("", first, asked.attributes)
         shown = "; ".join(f"{path}, {state}" for path, state in maps.found.items())
-    looked = len(draw(images, asked.roles.options.images, asked.roles.options.seed))
-    return {"role map": shown, "layers": f"{first} to {backbone.config.vision.layers}", "means of": f"{looked} images"}
+    layers = f"{first} to {backbone.config.vision.layers}"
+    return {"role map": shown, "layers": layers, "means of": count(len(images), "image")}

@@ -202,8 +202,9 @@ def render(files: Files, settings: Sequence[Sequence[Any]] | None, command: str,
         )
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise UserError(
-            f"The page of the run cannot be made: {EXAMPLES}, results.json or metrics.jsonl is not what a run of "
-            f"dear_jax writes ({type(error).__name__}: {error}). Without {EXAMPLES} the page is made of the others."
+            f"The page of the run cannot be made: {EXAMPLES}, {ABLATION}, results.json or metrics.jsonl is not what a "
+            f"run of dear_jax writes ({type(error).__name__}: {error}). Without {EXAMPLES} and {ABLATION} the page is "
+            "made of the others."
         ) from error
 
 

@@ -111,11 +111,9 @@ def load_classes(
 
 
 def load_training_images(plan: DataPlan, files: Workdir | None = None) -> ImageSplit:
-    """All training images of the protocol's first class set, labelled as there; those that can be read."""
+    """All training images of the protocol's first class set, labelled as there."""
     dataset = open_dataset(plan, files)
-    kept = next(iter(plan.protocol.class_sets(dataset).values()))
-    images = dataset.train.keep_classes(kept)
-    return Checked(images).readable() if plan.places.skip_bad else images
+    return dataset.train.keep_classes(next(iter(plan.protocol.class_sets(dataset).values())))
 
 
 def _class_sets(

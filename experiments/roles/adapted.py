@@ -27,7 +27,7 @@ from dear_jax.evaluation import ablation
 from dear_jax.methods import adapter_file
 from dear_jax.report.text_tables import to_markdown
 from dear_jax.roles import role_map
-from experiments.made_by import made_by, sentence
+from experiments.made_by import made_by, sentence, write_page
 from experiments.roles.evidence import ABLATION_SCENES
 from experiments.roles.truth import scenes
 
@@ -58,9 +58,7 @@ def main() -> None:
         f"Accuracy in percent with ever more heads ablated in {found[0]['zero_shot']['base']['orders']} random orders, "
         f"their mean.\n\n{falling(whose)}\n"
     )
-    options.page.mkdir(parents=True, exist_ok=True)
-    (options.page / "adapted_heads.md").write_text(text)
-    print(f"{text}Written: {options.page / 'adapted_heads.md'}")
+    write_page(options.page / "adapted_heads.md", text)
 
 
 def measured(run: Path, backbone: Backbone) -> dict[str, dict]:

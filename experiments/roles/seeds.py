@@ -25,7 +25,7 @@ from dear_jax.data.world.scenes import NAMES
 from dear_jax.report.role_comparison import compare
 from dear_jax.report.text_tables import to_markdown
 from dear_jax.roles import analysis, concepts, contributions, role_map
-from experiments.made_by import made_by, sentence
+from experiments.made_by import made_by, sentence, write_page
 from experiments.roles.evidence import (
     FIRST_LAYER,
     SCENES,
@@ -41,6 +41,12 @@ from experiments.roles.truth import explained_shares, scenes
 (NAME,) = EMBEDDED
 SHUFFLES = 20
 CLEAR = 0.75  # of a head's variance, explained by one attribute
+
+
+HEAD = (
+    f"tiny CLIPs that differ in the seed of their pretraining alone, layers {FIRST_LAYER} to 7, {SCENES:,} scenes that "
+    "no job has seen for the truth."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,15 +70,7 @@ def main() -> None:
     found = [look("embedded (seed 0)", EMBEDDED[NAME]), *(look(str(folder), folder) for folder in options.clips)]
     how = sentence(made_by(f"python -m experiments.roles.seeds {' '.join(map(str, options.clips))}"))
     text = "\n\n".join([f"# Do roles depend on the seed of the pretraining?\n\n{how} {HEAD}", *tables(found)]) + "\n"
-    options.page.mkdir(parents=True, exist_ok=True)
-    (options.page / "seeds.md").write_text(text)
-    print(f"{text}Written: {options.page / 'seeds.md'}")
-
-
-HEAD = (
-    f"tiny CLIPs that differ in the seed of their pretraining alone, layers {FIRST_LAYER} to 7, {SCENES:,} scenes that "
-    "no job has seen for the truth."
-)
+    write_page(options.page / "seeds.md", text)
 
 
 def look(title: str, folder: Path) -> OfClip:

@@ -23,7 +23,7 @@ from dear_jax.data.world import tasks
 from dear_jax.evaluation.metrics import accuracy, worst_group
 from dear_jax.report.text_tables import to_markdown
 from dear_jax.roles import ablation, contributions, role_map, sentences
-from experiments.made_by import made_by, sentence
+from experiments.made_by import made_by, sentence, write_page
 from experiments.roles.evidence import FIRST_LAYER
 
 TRAINING_IMAGES = 400  # for the means
@@ -63,9 +63,7 @@ def main() -> None:
         f"deviation. *Fooled*: of the pictures with a mark, those taken for what it names or shows.\n\n"
         f"{to_markdown(['ablated', 'heads', *columns], rows)}\n"
     )
-    options.page.mkdir(parents=True, exist_ok=True)
-    (options.page / "unkind.md").write_text(text)
-    print(f"{text}Written: {options.page / 'unkind.md'}")
+    write_page(options.page / "unkind.md", text)
 
 
 def measured(backbone: Backbone, sets: np.ndarray, draws: int) -> dict[str, list[dict[str, np.ndarray]]]:

@@ -106,7 +106,7 @@ def test_scores_by_their_definition(measured):
     model = ablation._Model.of_run(encoder)
     base = classes["base"]
     text = model.features(base)
-    looked = model._look(images, text, model.view(0.6), 5)
+    looked = model.look(images, text, model.weights(0.6), 5)
     adapter, settings = jax.tree.map(lambda leaf: leaf[:, 0], encoder.run[0]), encoder.run[1]
     settings = jax.tree.map(lambda leaf: leaf[0], settings)
     variances, attributions = [], []
