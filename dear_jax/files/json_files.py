@@ -71,7 +71,7 @@ def read_object(path: epath.PathLike) -> dict[str, Any]:
         UserError: the file cannot be read, holds no JSON object, or has changed since it was written.
     """
     try:
-        value = parse(storage.to_path(path).read_bytes())
+        value = parse(storage.read_bytes(storage.to_path(path)))
     except storage.failures() as error:
         raise UserError(f"{path} cannot be read: {storage.reason(error)}.") from error
     except ValueError as error:

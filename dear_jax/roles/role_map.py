@@ -7,6 +7,7 @@ like a generalization head) and "attribute:NAME" (methods/dear section 1, step 5
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def load(path: epath.PathLike) -> RoleMap:
         UserError: the file is absent, not JSON, lacks a field, or a head has an unknown role; it says which.
     """
     try:
-        values = json_files.parse(storage.to_path(path).read_bytes())
+        values = json_files.parse(storage.read_bytes(storage.to_path(path)))
     except storage.failures() as error:
         raise UserError(
             f"Role map {path} cannot be read ({storage.reason(error)}). Give the path of a role map."
@@ -159,6 +160,7 @@ def read(values: Any, path: epath.PathLike) -> RoleMap:
     if not isinstance(first_layer, int):
         raise UserError(f"Role map {path}: first_layer is {first_layer!r}, expected a whole number.")
     roles = _read_roles(values["roles"], attributes, path)
+    _check_entropy(details.get("entropy"), roles, path)
     try:
         json_files.unseal(values)
     except ValueError as error:
@@ -185,6 +187,19 @@ def _read_roles(rows: Any, attributes: Sequence[str], path: epath.PathLike) -> R
                     f"{', '.join(known)}."
                 )
     return tuple(tuple(row) for row in rows)
+
+
+def _check_entropy(rows: Any, roles: Roles, path: epath.PathLike) -> None:
+    """Of a map that has entropies: a number for each head."""
+    if rows is None:
+        return
+    shapes = [len(row) if isinstance(row, list) else 0 for row in rows] if isinstance(rows, list) else []
+    values = [value for row in rows for value in row] if shapes == [len(row) for row in roles] else [None]
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        raise UserError(
+            f"Role map {path}: entropy must be a list of {len(roles)} layers, each with a number of bits for each of "
+            f"its {len(roles[0])} heads. Write it again."
+        )
 
 
 def check(role_map: RoleMap, **wanted: Any) -> None:

@@ -1,6 +1,7 @@
 """Role maps: a round trip, and every way in which one is refused."""
 
 import json
+import os
 
 import pytest
 
@@ -49,6 +50,9 @@ def test_a_map_for_something_else_is_refused(key, value, message):
         ({"first_layer": "nine"}, "first_layer is 'nine', expected a whole number"),
         ({"roles": None}, "must be a list of layers"),
         ({"roles": [["mixed"], ["mixed", "mixed"]]}, r"layers have \[1, 2\] heads"),
+        ({"entropy": [[1.0]]}, r"entropy must be a list of \d+ layers, each with a number of bits"),
+        ({"entropy": "one"}, "entropy must be a list"),
+        ({"entropy": [["a", "b"], ["c", "d"]]}, "entropy must be a list"),
         ({"roles": [["mixed", "attribute:size"]]}, "row 0, head 1 has the role 'attribute:size'"),
     ],
 )
@@ -64,6 +68,9 @@ def test_absent_truncated_and_incomplete_files_are_refused(tmp_path):
     path = tmp_path / "map.json"
     with pytest.raises(UserError, match="cannot be read"):
         role_maps.load(path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="it is a pipe or a device, no file"):
+        role_maps.load(tmp_path / "pipe")
     ROLE_MAP.save(path)
     path.write_text(path.read_text()[:50])
     with pytest.raises(UserError, match="not valid JSON"):
